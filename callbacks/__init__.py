@@ -1,0 +1,1 @@
+"""Lightning callbacks: one file and one key in ``conf/callbacks`` each."""

@@ -1,0 +1,1 @@
+"""LightningDataModules: where batches come from."""

@@ -1,0 +1,1 @@
+"""Scaling laws for imitation and reinforcement learning in games."""

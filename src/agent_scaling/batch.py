@@ -1,0 +1,77 @@
+"""The Batch: the only thing that crosses folders, and the legend of the axes that its names end in.
+
+T unroll steps, time-major · B lanes · H = 24 terminal rows · W = 80 columns · A = 121 actions ·
+D a feature width · I inventory slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS, COLUMNS = 24, 80
+
+
+@dataclass(slots=True)
+class Batch:
+    """T consecutive frames of B lanes, and what the expert answered to each.
+
+    Time alignment: the expert saw frame ``t`` and then pressed ``action_TB[t]``; the key pressed
+    before frame ``t`` was seen is ``prev_action_TB[t]``.
+    """
+
+    chars_TBHW: Tensor
+    """uint8: the terminal's characters."""
+    colors_TBHW: Tensor
+    """int8: the terminal's colours."""
+    cursor_TB2: Tensor
+    """uint8: the cursor's [row, column]."""
+    prev_action_TB: Tensor
+    """int64: index of the action before frame t; 0 at a game's first frame."""
+    action_TB: Tensor
+    """int64: index of the expert's answer; -100 where there is none (padding, keys that the
+    environment pressed by itself, data without actions)."""
+    first_TB: Tensor
+    """bool: the core's state is reset before it consumes frame t (a game opens, or a lane does)."""
+    score_TB: Tensor | None = None
+    """int32: the in-game score shown with frame t."""
+    inv_glyphs_TBI: Tensor | None = None
+    """int16: glyphs of the inventory; only environments have them, recordings do not."""
+    game_TB: Tensor | None = None
+    """int64: index of frame t's game in the data set; -1 in padding."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return int(self.first_TB.shape[0])
+
+    @property
+    def lanes(self) -> int:
+        """B."""
+        return int(self.first_TB.shape[1])
+
+    def to(self, *args: Any, **kwargs: Any) -> Batch:
+        """The same batch elsewhere; takes what ``torch.Tensor.to`` takes for a device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{k: v if v is None else v.to(*args, **kwargs) for k, v in moved.items()})
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from which copies to a GPU can overlap."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{k: v if v is None else v.pin_memory() for k, v in moved.items()})
+
+
+def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:
+    """A batch of empty screens without actions: for shapes, traces and cost counts."""
+    screen = (steps, lanes, ROWS, COLUMNS)
+    return Batch(
+        chars_TBHW=torch.full(screen, ord(" "), dtype=torch.uint8, device=device),
+        colors_TBHW=torch.zeros(screen, dtype=torch.int8, device=device),
+        cursor_TB2=torch.zeros((steps, lanes, 2), dtype=torch.uint8, device=device),
+        prev_action_TB=torch.zeros((steps, lanes), dtype=torch.int64, device=device),
+        action_TB=torch.full((steps, lanes), -100, dtype=torch.int64, device=device),
+        first_TB=torch.zeros((steps, lanes), dtype=torch.bool, device=device),
+    )

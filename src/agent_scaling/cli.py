@@ -1,0 +1,61 @@
+"""The command line: ``agent-scaling <verb> [overrides]`` composes ``conf/<verb>.yaml`` and calls its ``_target_``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import hydra
+from hydra.utils import call
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
+
+from agent_scaling.errors import InputError
+
+VERBS = {
+    "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
+    "shard": "turn a directory of ttyrecs into WebDataset shards with a manifest",
+    "train": "train a policy on shards to a FLOP budget, with MLflow, rollouts and resume",
+    "rollout": "play a checkpoint and tabulate its episodes",
+}
+
+USAGE = """usage: agent-scaling <verb> [key=value ...]
+
+{verbs}
+
+agent-scaling <verb> --help shows a verb's keys, their defaults and examples. In one sitting:
+
+  agent-scaling demonstrate games=20 output=games
+  agent-scaling shard input=games output=shards
+  agent-scaling train experiment=nethack_bc data.shards=shards flops_budget=1e12 output=run
+  agent-scaling rollout ckpt=run/checkpoints/last.ckpt episodes=20 output=episodes
+"""
+
+
+def usage() -> str:
+    """The text that ``agent-scaling`` prints alone or with ``--help``."""
+    width = max(map(len, VERBS))
+    return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
+
+
+def run(cfg: DictConfig) -> Any:
+    """Call the verb's function; an :class:`InputError` becomes one line and exit status 2."""
+    with open_dict(cfg):
+        cfg.pop("examples", None)
+    try:
+        return call(cfg)
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+        sys.exit(2)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return
+    verb = sys.argv.pop(1)
+    if verb not in VERBS:
+        sys.stderr.write(f"error: unknown verb {verb!r}; known: {', '.join(VERBS)}\n")
+        sys.exit(2)
+    hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(run)()
