@@ -1,1 +1,1 @@
-"""Hydra's configs: where the parts meet. Each verb has one YAML here; groups live in the folders."""
+"""Hydra's configs, where the parts meet: one YAML per verb, groups in the folders."""

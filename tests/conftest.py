@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The reference data: ``../shared`` or ``$AGENT_SCALING_REFERENCE``; an error in CI if absent."""
+    """Reference data: ``../shared`` or ``$AGENT_SCALING_REFERENCE``; its absence fails CI."""
     path = Path(os.environ.get("AGENT_SCALING_REFERENCE", ROOT.parent / "shared"))
     if not (path / "reference").is_dir():
         message = f"no reference data at {path}: set AGENT_SCALING_REFERENCE to its folder"

@@ -6,6 +6,7 @@ D a feature width · I inventory slots.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -55,13 +56,16 @@ class Batch:
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch elsewhere; takes what ``torch.Tensor.to`` takes for a device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v if v is None else v.to(*args, **kwargs) for k, v in moved.items()})
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which copies to a GPU can overlap."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v if v is None else v.pin_memory() for k, v in moved.items()})
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> Batch:
+        mapped = {f.name: getattr(self, f.name) for f in fields(self)}
+        present: dict[str, Any] = {k: v if v is None else fn(v) for k, v in mapped.items()}
+        return Batch(**present)
 
 
 def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:

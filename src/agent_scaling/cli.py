@@ -1,4 +1,4 @@
-"""The command line: ``agent-scaling <verb> [overrides]`` composes ``conf/<verb>.yaml`` and calls its ``_target_``."""
+"""The command line: ``agent-scaling <verb>`` composes ``conf/<verb>.yaml`` and calls its target."""
 
 from __future__ import annotations
 
