@@ -7,7 +7,7 @@ D a feature width · I inventory slots.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,9 @@ class Batch:
     """int16: glyphs of the inventory; only environments have them, recordings do not."""
     game_TB: Tensor | None = None
     """int64: index of frame t's game in the data set; -1 in padding."""
+    openings: tuple[int, ...] | None = None
+    """Steps at which a game opens in any lane, where the maker of the batch knows them on the
+    host; asking the device would wait for it."""
 
     @property
     def steps(self) -> int:
@@ -54,6 +57,12 @@ class Batch:
         """B."""
         return int(self.first_TB.shape[1])
 
+    def opening_steps(self) -> tuple[int, ...]:
+        """Steps t at which any lane has ``first_TB[t]``, ascending."""
+        if self.openings is None:
+            return tuple(self.first_TB.any(dim=1).nonzero().flatten().tolist())
+        return self.openings
+
     def to(self, *args: Any, **kwargs: Any) -> Batch:
         """The same batch elsewhere; takes what ``torch.Tensor.to`` takes for a device."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
@@ -63,9 +72,12 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, fn: Callable[[Tensor], Tensor]) -> Batch:
-        mapped = {f.name: getattr(self, f.name) for f in fields(self)}
-        present: dict[str, Any] = {k: v if v is None else fn(v) for k, v in mapped.items()}
-        return Batch(**present)
+        moved: dict[str, Any] = {
+            f.name: fn(value)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
 
 
 def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import hydra
+from hydra.errors import InstantiationException
 from hydra.utils import call
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
@@ -44,8 +45,13 @@ def run(cfg: DictConfig) -> Any:
         cfg.pop("examples", None)
     try:
         return call(cfg)
-    except InputError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+    except (InputError, InstantiationException) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__  # Hydra wraps what a target raises
+        if cause is None:
+            raise
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {cause}")
         sys.exit(2)
 
 

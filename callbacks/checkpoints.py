@@ -1,0 +1,137 @@
+"""Checkpoints: the last, the one before, the best, and one per milestone; RNG included."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.checkpoint import LAST, PREVIOUS
+from callbacks.held_out import HeldOut, crossed
+
+
+class Checkpoints(Callback):
+    """Saves at the end of a step only, so that each file is a moment that training passes through.
+
+    Args:
+        every_frames: Frames between saves of ``last.ckpt``, all ranks.
+        every_minutes: Minutes between them; whichever comes first.
+    """
+
+    def __init__(self, every_frames: int | None = None, every_minutes: float | None = 5.0) -> None:
+        self.every_frames = every_frames
+        self.every_minutes = every_minutes
+        self.best_nats = float("inf")
+        self._saved_at = time.monotonic()
+        self._restore: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best held-out loss so far."""
+        return {"best_nats": self.best_nats}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the best held-out loss."""
+        self.best_nats = state_dict["best_nats"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the state of every random number generator of every rank."""
+        own: Any = rng_state()
+        if trainer.world_size > 1:
+            ranks: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(ranks, own)
+            own = ranks
+        checkpoint["rng"] = own if isinstance(own, list) else [own]
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the generators' states until training starts: set-up draws numbers of its own."""
+        states = checkpoint["rng"]
+        self._restore = states[trainer.global_rank] if trainer.global_rank < len(states) else None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore the generators before the first step after a resume."""
+        if self._restore is not None:
+            set_rng_state(self._restore)
+            self._restore = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save ``last.ckpt`` when it is due."""
+        every = self.every_frames
+        due = every is not None and crossed(trainer, pl_module, batch, every)
+        if self.every_minutes is not None:
+            due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
+        if trainer.strategy.broadcast(due):
+            self.save_last(trainer)
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Save the milestone, the best if it is, and the last."""
+        folder = checkpoint_folder(trainer)
+        held_out = next((c for c in trainer.callbacks if isinstance(c, HeldOut)), None)  # type: ignore[attr-defined]
+        nats = held_out.last.get("nats") if held_out else None
+        if nats is not None and nats < self.best_nats:
+            self.best_nats = nats
+            trainer.save_checkpoint(folder / "best.ckpt")
+        trainer.save_checkpoint(folder / milestone_name(flops))
+        self.save_last(trainer)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Save ``last.ckpt``, keeping the one that it replaces as ``previous.ckpt``."""
+        folder = checkpoint_folder(trainer)
+        if trainer.is_global_zero and (folder / LAST).exists():
+            # A link, then a rename: at every moment there is a whole last.ckpt.
+            spare = folder / f".{PREVIOUS}.{os.getpid()}"
+            spare.unlink(missing_ok=True)
+            spare.hardlink_to(folder / LAST)
+            spare.replace(folder / PREVIOUS)
+        for logger in trainer.loggers:
+            flush = getattr(logger, "flush", None)
+            if flush is not None:
+                flush()
+        trainer.save_checkpoint(folder / LAST)
+        self._saved_at = time.monotonic()
+
+
+def milestone_name(flops: float) -> str:
+    """``flops_1e+12.ckpt``."""
+    return f"flops_{flops:.4g}.ckpt"
+
+
+def checkpoint_folder(trainer: Trainer) -> Path:
+    """Where a run keeps its checkpoints."""
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def rng_state() -> dict[str, Any]:
+    """Torch's, CUDA's, numpy's and Python's generators, as tensors and plain values."""
+    legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+    name, keys, position, has_gauss, gauss = legacy
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore what :func:`rng_state` took."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    legacy = (name, keys.numpy().astype(np.uint32), position, has_gauss, gauss)
+    np.random.set_state(legacy)  # noqa: NPY002
+    random.setstate(state["python"])

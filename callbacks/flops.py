@@ -1,0 +1,68 @@
+"""FLOPs: counts them, announces milestones, and stops the run at its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.errors import InputError
+
+
+class FlopBudget(Callback):
+    """Stops training at ``budget`` and announces each of ``milestones`` on the way.
+
+    One run of a model serves all budgets below its own: at each milestone, every callback that has
+    ``on_milestone(trainer, module, flops)`` is called with the milestone's nominal FLOPs, in the
+    trainer's order (evaluate, play, save). The end of training is a milestone too. What is spent
+    is the module's frames times its FLOPs per frame: a function of shapes, nothing to restore.
+
+    Args:
+        budget: Training FLOPs, all ranks, forward and backward; ``None`` trains until something
+            else stops it.
+        milestones: FLOPs at which to evaluate, play and save.
+    """
+
+    def __init__(self, budget: float | None, milestones: Sequence[float] = ()) -> None:
+        if budget is not None and budget <= 0:
+            raise InputError(f"flops_budget={budget:g} must be positive")
+        self.budget = budget
+        self.milestones = sorted(float(m) for m in milestones)
+        self._announced: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that resumes past its budget has nothing left to do."""
+        module: Any = pl_module
+        if self.budget is not None and module.flops >= self.budget:
+            trainer.should_stop = True
+            self._announced = module.frames
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Announce what this step has crossed; stop at the budget."""
+        module: Any = pl_module
+        step_flops = batch.steps * batch.lanes * trainer.world_size * module.flops_per_frame
+        crossed = [m for m in self.milestones if module.flops - step_flops < m <= module.flops]
+        if self.budget is not None and module.flops >= self.budget:
+            trainer.should_stop = True
+        elif crossed:
+            self._announce(trainer, module, crossed[-1])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The end is a milestone, unless the run was only interrupted."""
+        interrupted = any(getattr(c, "preempted", False) for c in trainer.callbacks)  # type: ignore[attr-defined]
+        if not interrupted:
+            module: Any = pl_module
+            spent = self.budget is not None and module.flops >= self.budget
+            self._announce(trainer, module, self.budget if spent else module.flops)
+
+    def _announce(self, trainer: Trainer, module: Any, flops: float | None) -> None:
+        if self._announced == module.frames:
+            return
+        self._announced = module.frames
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            announce = getattr(callback, "on_milestone", None)
+            if announce is not None:
+                announce(trainer, module, flops)

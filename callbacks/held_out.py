@@ -1,0 +1,49 @@
+"""Held-out loss: the same frames each time, with its standard error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.evaluate import evaluate
+from agent_scaling.tracking import log_metrics
+
+
+class HeldOut(Callback):
+    """Evaluates on the held-out games every ``every_frames`` and at each milestone.
+
+    Args:
+        every_frames: Frames between evaluations, all ranks; ``None``: at milestones only.
+    """
+
+    def __init__(self, every_frames: int | None = None) -> None:
+        self.every_frames = every_frames
+        self.last: dict[str, float] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Evaluate where a multiple of ``every_frames`` was crossed."""
+        if self.every_frames and crossed(trainer, pl_module, batch, self.every_frames):
+            self.on_milestone(trainer, pl_module, 0.0)
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Evaluate and log as ``val/…``."""
+        module: Any = pl_module
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if data.val_games == 0:
+            return
+        windows = data.val_dataloader()
+        self.last = evaluate(module.policy, windows, data.val_games, module.device)
+        log_metrics(trainer, module, self.at_milestone())
+
+    def at_milestone(self) -> dict[str, float]:
+        """What the last evaluation found, for the table of milestones."""
+        return {f"val/{name}": value for name, value in self.last.items()}
+
+
+def crossed(trainer: Trainer, module: Any, batch: Any, every: int) -> bool:
+    """Whether this step took the module's frames past a multiple of ``every``."""
+    before = module.frames - batch.steps * batch.lanes * trainer.world_size
+    return bool(module.frames // every > before // every)

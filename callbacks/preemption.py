@@ -1,0 +1,48 @@
+"""Preemption: SIGTERM ends the run at the next step, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from callbacks.checkpoints import Checkpoints
+
+
+class Preemption(Callback):
+    """On SIGTERM: finish the step, save on all ranks, stop; ``preempted`` tells the caller.
+
+    A signal that reaches one rank only would leave the others waiting for it, so ranks agree at
+    the end of each step.
+    """
+
+    def __init__(self) -> None:
+        self.preempted = False
+        self._asked = False
+        self._before: Any = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take SIGTERM before Lightning's own handler does."""
+        self._before = signal.signal(signal.SIGTERM, self._ask)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give SIGTERM back."""
+        signal.signal(signal.SIGTERM, self._before)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop when any rank was asked to."""
+        asked = torch.tensor(self._asked, device=pl_module.device)
+        if not trainer.strategy.reduce_boolean_decision(bool(asked), all=False):
+            return
+        self.preempted = trainer.should_stop = True
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Checkpoints):
+                callback.save_last(trainer)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        self._asked = True

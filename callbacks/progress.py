@@ -1,0 +1,93 @@
+"""The terminal while a run trains: a rich bar over the FLOP budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from callbacks.flops import FlopBudget
+
+
+class ProgressBar(Callback):
+    """Frames/s, FLOP/s, loss, share of the budget, time left."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar at what is already done."""
+        if not trainer.is_global_zero:
+            return
+        module: Any = pl_module
+        self._bar = Progress(
+            TextColumn("[bold]train"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[flops]:.3g} FLOPs"),
+            TextColumn("{task.fields[frames]:,} frames"),
+            TextColumn("{task.fields[rate]:,.0f} frames/s"),
+            TextColumn("{task.fields[flop_rate]:.2g} FLOP/s"),
+            TextColumn("{task.fields[nats]:.3f} nats"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar.start()
+        fields: dict[str, Any] = {
+            "flops": 0.0,
+            "frames": 0,
+            "rate": 0.0,
+            "flop_rate": 0.0,
+            "nats": float("nan"),
+        }
+        self._task = self._bar.add_task(
+            "train", total=budget(trainer), completed=module.flops, **fields
+        )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        module: Any = pl_module
+        speed = self._bar.tasks[0].speed or 0.0  # FLOPs per second, as rich measures it
+        self._bar.update(
+            self._task,
+            completed=module.flops,
+            flops=module.flops,
+            frames=module.frames,
+            rate=speed / module.flops_per_frame,
+            flop_rate=speed,
+            nats=float(outputs["loss"]),
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Close the bar, so that the error's line stands alone."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def budget(trainer: Trainer) -> float | None:
+    """The run's FLOP budget, if it has one."""
+    found = [c.budget for c in trainer.callbacks if isinstance(c, FlopBudget)]  # type: ignore[attr-defined]
+    return found[0] if found else None

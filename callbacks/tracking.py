@@ -1,0 +1,82 @@
+"""Training metrics on the record: means over what was trained since the last point."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.tracking import log_metrics
+from callbacks.checkpoints import milestone_name
+from callbacks.held_out import crossed
+
+
+class Tracking(Callback):
+    """Logs ``train/…`` every ``every_frames``, and keeps a table of milestones as an artifact.
+
+    Args:
+        every_frames: Frames between points, all ranks; each point covers the frames since the last.
+    """
+
+    def __init__(self, every_frames: int = 50_000) -> None:
+        self.every_frames = every_frames
+        self.milestones: list[dict[str, Any]] = []
+        self._mark: tuple[float, int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The milestones so far."""
+        return {"milestones": self.milestones}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the milestones."""
+        self.milestones = state_dict["milestones"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the resolved config with the run."""
+        self._mark = (time.monotonic(), pl_module.frames)  # type: ignore[assignment]
+        self._log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log a point where a multiple of ``every_frames`` was crossed."""
+        if crossed(trainer, pl_module, batch, self.every_frames):
+            self._log_point(trainer, pl_module)
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Close the point and write the milestone down, with what was measured at it."""
+        module: Any = pl_module
+        self._log_point(trainer, module)
+        row: dict[str, Any] = {"milestone": flops, "flops": module.flops, "frames": module.frames}
+        row["checkpoint"] = f"checkpoints/{milestone_name(flops)}"
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            row |= getattr(callback, "at_milestone", dict)()
+        self.milestones.append(row)
+        path = Path(trainer.default_root_dir) / "milestones.json"
+        if trainer.is_global_zero:
+            path.write_text(json.dumps(self.milestones, indent=1))
+        self._log_file(trainer, path)
+
+    def _log_point(self, trainer: Trainer, module: Any) -> None:
+        measured = module.train_metrics.compute()
+        module.train_metrics.reset()
+        now, (then, frames) = time.monotonic(), self._mark or (0.0, 0)
+        self._mark = (now, module.frames)
+        if not measured:
+            return
+        point = {f"train/{name}": value for name, value in measured.items()}
+        rate = (module.frames - frames) / max(now - then, 1e-9)
+        point["speed/frames_per_second"] = rate
+        point["speed/flops_per_second"] = rate * module.flops_per_frame
+        point["optimizer/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        point["data/epoch"] = module.frames / trainer.datamodule.train_frames  # type: ignore[attr-defined]
+        log_metrics(trainer, module, point)
+
+    def _log_file(self, trainer: Trainer, path: Path) -> None:
+        for logger in trainer.loggers:
+            log_file = getattr(logger, "log_file", None)
+            if log_file is not None and path.exists():
+                log_file(path)

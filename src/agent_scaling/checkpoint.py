@@ -1,0 +1,147 @@
+"""Checkpoints: written whole or not at all, read without running code, and back into a policy."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from agent_scaling.errors import InputError
+from agent_scaling.policy import Policy
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+TRUSTED = ("agent_scaling.policy.", "agent_scaling.encoders.", "agent_scaling.cores.")
+"""What a checkpoint's config may name: it must not be able to call anything else."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs, then renames: a kill at any moment leaves a whole file.
+
+    (A temporary file in another file system, as Lightning writes it, is copied at the end, and a
+    kill meanwhile tears the target.)
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Save; raises :class:`InputError` where the disk is full or not writable."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except (OSError, RuntimeError) as error:
+            # torch reports a full disk as a RuntimeError of its zip writer.
+            partial.unlink(missing_ok=True)
+            raise InputError(
+                f"{target}: cannot be written ({error_line(error)}); earlier checkpoints are "
+                "intact: free space, then continue with ckpt_path=last"
+            ) from error
+
+
+def error_line(error: BaseException) -> str:
+    """The first line of an exception's text."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint onto the CPU, tensors and plain values only.
+
+    Raises:
+        InputError: The file is missing, torn, or holds more than tensors and plain values.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint; check ckpt=") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path}: not a readable checkpoint ({error_line(error)}); use an earlier one"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise InputError(f"{path}: not a checkpoint (holds a {type(loaded).__name__})")
+    return loaded
+
+
+def resume_path(folder: Path) -> Path | None:
+    """The newest readable checkpoint to go on from: the last, else the one before; or None.
+
+    Raises:
+        InputError: There are checkpoints, and none can be read.
+    """
+    candidates = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
+    problems = []
+    for path in candidates:
+        try:
+            read_checkpoint(path)
+        except InputError as error:
+            problems.append(str(error))
+        else:
+            return path
+    if problems:
+        raise InputError("; ".join(problems))
+    return None
+
+
+def build_policy(config: dict[str, Any]) -> Policy:
+    """The policy that a checkpoint's config describes, with fresh weights.
+
+    Raises:
+        InputError: The config names something outside :data:`TRUSTED`.
+    """
+    for target in _targets(config):
+        if not target.startswith(TRUSTED):
+            raise InputError(f"policy config names {target!r}: only {', '.join(TRUSTED)} may be")
+    policy = instantiate(config)
+    if not isinstance(policy, Policy):
+        raise InputError(f"policy config makes a {type(policy).__name__}, not a Policy")
+    return policy
+
+
+def load_policy(path: str | Path) -> Policy:
+    """A policy from a checkpoint of ``train``, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: The file cannot be read, or is not a checkpoint of a policy.
+    """
+    checkpoint = read_checkpoint(path)
+    config, weights = checkpoint.get("policy_config"), checkpoint.get("state_dict")
+    if not config or not isinstance(weights, dict):
+        raise InputError(f"{path}: not a checkpoint of `agent-scaling train` (no policy in it)")
+    policy = build_policy(config)
+    prefix = "policy."
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    check_weights(policy, own, path)
+    policy.load_state_dict(own)
+    return policy.eval()
+
+
+def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> None:
+    """Compare names and shapes; raises :class:`InputError` that names the first difference."""
+    expected = policy.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        here, there = expected.get(name), weights.get(name)
+        if here is None or there is None or here.shape != there.shape:
+            shapes = [None if t is None else tuple(t.shape) for t in (there, here)]
+            raise InputError(
+                f"{path}: {name} is {shapes[0] or 'missing'} in the checkpoint and "
+                f"{shapes[1] or 'missing'} in the policy; give the policy= that it was trained with"
+            )
+
+
+def _targets(config: Any) -> list[str]:
+    if isinstance(config, dict):
+        own = [str(config["_target_"])] if "_target_" in config else []
+        return own + [t for value in config.values() for t in _targets(value)]
+    if isinstance(config, list):
+        return [t for value in config for t in _targets(value)]
+    return []

@@ -1,0 +1,1 @@
+"""Cores: sequence models between encoder and heads. One file each."""

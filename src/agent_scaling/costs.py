@@ -1,0 +1,35 @@
+"""What one layer costs per frame, as the unit in which parts of a policy account for themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["convolution", "linear", "lookup", "lstm", "attention", "scan"]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Forward cost of one layer for one frame."""
+
+    name: str
+    kind: Kind
+    flops: int
+    """Multiply-add = 2; biases, norms, nonlinearities and look-ups cost 0."""
+    dense_flops: int = 0
+    """For a look-up: what the same layer costs where it is run as a product with one-hot rows."""
+    bias_flops: int = 0
+    """For an LSTM: the 4·h that the paper's release adds per layer."""
+
+
+def conv2d_cost(
+    name: str, channels: tuple[int, int], kernel: int, out_size: tuple[int, int]
+) -> LayerCost:
+    """2·k²·c_in·c_out·h_out·w_out."""
+    flops = 2 * kernel**2 * channels[0] * channels[1] * out_size[0] * out_size[1]
+    return LayerCost(name, "convolution", flops)
+
+
+def linear_cost(name: str, features_in: int, features_out: int) -> LayerCost:
+    """2·in·out."""
+    return LayerCost(name, "linear", 2 * features_in * features_out)

@@ -1,0 +1,1 @@
+"""Encoders: a screen becomes a vector. One file per observation family."""

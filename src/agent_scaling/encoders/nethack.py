@@ -1,0 +1,311 @@
+"""The paper's screen encoder for NetHack: message, status lines, map and crop become one vector.
+
+The network is the one that the paper's authors released with its first version (arXiv 2307.09423v1,
+appendix on architecture): same function, other kernels. The message line is a bag of embeddings,
+not a product with one-hot rows; the crop is an integer gather, not a grid sample on floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agent_scaling.actions import NUM_ACTIONS
+from agent_scaling.batch import COLUMNS, Batch
+from agent_scaling.costs import LayerCost, conv2d_cost, linear_cost
+
+MAP_ROWS = 21  # rows 1–21 of the terminal; 0 is the message, 22 and 23 are the status lines
+EMBEDDING = 16  # per character and per colour
+CROP = 9
+CROP_CHANNELS = (16, 16, 16, 16, 8)
+STATUS_CHARS = 2 * COLUMNS
+
+
+def mlp(widths: list[int], activation: type[nn.Module]) -> nn.Sequential:
+    """Linear layers, each followed by ``activation``; ``widths`` has the input's first."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        layers += [nn.Linear(width_in, width_out), activation()]
+    return nn.Sequential(*layers)
+
+
+def mlp_costs(name: str, module: nn.Sequential) -> Iterator[LayerCost]:
+    """Costs of the linear layers of a sequence."""
+    for index, layer in enumerate(module):
+        if isinstance(layer, nn.Linear):
+            yield linear_cost(f"{name}.{index}", layer.in_features, layer.out_features)
+
+
+class MessageLine(nn.Module):
+    """uint8 [N, 80] → [N, width]: position-wise one-hot characters through an ELU MLP."""
+
+    offsets: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # Row = position · 256 + character. Stored this way round, a look-up reads whole rows:
+        # the transpose of the released weight.
+        bound = (COLUMNS * 256) ** -0.5
+        self.table = nn.Parameter(torch.empty(COLUMNS * 256, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.out = nn.Linear(width, width)
+        self.register_buffer("offsets", torch.arange(COLUMNS) * 256, persistent=False)
+
+    def forward(self, chars_NW: Tensor) -> Tensor:
+        """Sum the characters' rows, then the second layer."""
+        rows_NW = chars_NW.long() + self.offsets
+        summed = F.embedding_bag(rows_NW, self.table, mode="sum")
+        return F.elu(self.out(F.elu(summed + self.bias)))
+
+    def costs(self) -> list[LayerCost]:
+        """The table is a look-up; the release runs it as a dense 20,480-wide layer."""
+        width = self.bias.numel()
+        dense = 2 * COLUMNS * 256 * width
+        return [
+            LayerCost("message.table", "lookup", 0, dense_flops=dense),
+            linear_cost("message.out", width, width),
+        ]
+
+
+class StatusLines(nn.Module):
+    """uint8 [N, 160] → [N, width]: two views of the characters through 1-d convolutions."""
+
+    views: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            nn.Conv1d(2, 32, 8, stride=4), nn.ELU(), nn.Conv1d(32, 64, 4), nn.ELU()
+        )
+        self.lengths = ((STATUS_CHARS - 8) // 4 + 1, (STATUS_CHARS - 8) // 4 + 1 - 3)
+        self.mlp = mlp([64 * self.lengths[1], width, width], nn.ELU)
+        codes = torch.arange(256)
+        digits = torch.where((codes >= 45) & (codes <= 57), (codes - 47) / 10, 0.0)
+        # Both views are functions of one byte: a table of 256 rows.
+        views = torch.stack([(codes - 32) / 96, digits], dim=1)
+        self.register_buffer("views", views, persistent=False)
+
+    def forward(self, chars_NW: Tensor) -> Tensor:
+        """Views as channels, convolutions, MLP."""
+        seen_N2W = self.views[chars_NW.long()].transpose(1, 2)
+        return cast(Tensor, self.mlp(self.convs(seen_N2W).flatten(1)))
+
+    def costs(self) -> list[LayerCost]:
+        """Two convolutions and the MLP."""
+        first, second = self.lengths
+        return [
+            LayerCost("status.convs.0", "convolution", 2 * 8 * 2 * 32 * first),
+            LayerCost("status.convs.2", "convolution", 2 * 4 * 32 * 64 * second),
+            *mlp_costs("status.mlp", self.mlp),
+        ]
+
+
+class ResidualBlock(nn.Module):
+    """``x + (conv 3×3, BatchNorm, ELU) × layers``."""
+
+    def __init__(self, channels: int, layers: int) -> None:
+        super().__init__()
+        net: list[nn.Module] = []
+        for _ in range(layers):
+            net += [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ELU()]
+        self.net = nn.Sequential(*net)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Add what the layers see."""
+        return x_NCHW + cast(Tensor, self.net(x_NCHW))
+
+
+class MapEncoder(nn.Module):
+    """[N, 32, 21, 80] embedded cells → [N, width]: convolution blocks, then ELU layers."""
+
+    def __init__(
+        self,
+        channels: list[int],
+        residual_blocks: int,
+        residual_layers: int,
+        fc_layers: int,
+        width: int,
+    ) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        size, before = (MAP_ROWS, COLUMNS), 2 * EMBEDDING
+        self.sizes: list[tuple[int, int]] = []
+        for after in channels:
+            self.sizes.append(size)
+            blocks.append(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 3, padding=1),
+                    nn.MaxPool2d(3, stride=2),
+                    *(ResidualBlock(after, residual_layers) for _ in range(residual_blocks)),
+                )
+            )
+            size, before = ((size[0] - 3) // 2 + 1, (size[1] - 3) // 2 + 1), after
+        if min(size) < 1:
+            raise ValueError(f"{len(channels)} blocks shrink the 21×80 map to nothing: use fewer")
+        self.sizes.append(size)
+        self.blocks = nn.Sequential(*blocks)
+        flat = before * size[0] * size[1]
+        self.mlp = mlp([flat] + [width] * fc_layers, nn.ELU)
+
+    def forward(self, cells_NCHW: Tensor) -> Tensor:
+        """Blocks, flatten (channel-major, as released), layers."""
+        return cast(Tensor, self.mlp(self.blocks(cells_NCHW).flatten(1)))
+
+    def costs(self) -> list[LayerCost]:
+        """Convolutions at their output's size, then the layers."""
+        found: list[LayerCost] = []
+        for index, block in enumerate(cast(nn.Sequential, b) for b in self.blocks):
+            for name, layer in block.named_modules():
+                if isinstance(layer, nn.Conv2d):
+                    # The block's first convolution comes before its pooling.
+                    size = self.sizes[index] if name == "0" else self.sizes[index + 1]
+                    widths = (layer.in_channels, layer.out_channels)
+                    found.append(conv2d_cost(f"map.blocks.{index}.{name}", widths, 3, size))
+        return [*found, *mlp_costs("map.mlp", self.mlp)]
+
+
+class Crop(nn.Module):
+    """The 9×9 cells around the cursor, through five convolutions: → [N, 648].
+
+    ``offset`` is the window's first row and column relative to the cursor. The release floors −9/2
+    to −5 and so sees −5…+3; that is kept, because its checkpoints were trained so.
+    """
+
+    window: Tensor
+
+    def __init__(self, norm: bool = True, offset: int = -5) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 2 * EMBEDDING
+        for after in CROP_CHANNELS:
+            layers.append(nn.Conv2d(before, after, 3, padding=1))
+            layers += [nn.BatchNorm2d(after), nn.ELU()] if norm else [nn.ELU()]
+            before = after
+        self.net = nn.Sequential(*layers)
+        window = torch.arange(CROP) + offset
+        self.register_buffer("window", window, persistent=False)
+
+    @property
+    def features(self) -> int:
+        """Width of the flattened crop."""
+        return CROP_CHANNELS[-1] * CROP**2
+
+    def cells(
+        self, chars_NHW: Tensor, colors_NHW: Tensor, cursor_N2: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gather the window's characters and colours, int64 [N, 9, 9]; 0 outside the map."""
+        # The release subtracts the message row from a uint8: on that row the cursor wraps to 255,
+        # and the crop is empty.
+        row_N = (cursor_N2[:, 0].to(torch.uint8) - 1).long()
+        row_N9 = row_N[:, None] + self.window
+        column_N9 = cursor_N2[:, 1].long()[:, None] + self.window
+        inside = ((row_N9 >= 0) & (row_N9 < MAP_ROWS))[:, :, None] & (
+            (column_N9 >= 0) & (column_N9 < COLUMNS)
+        )[:, None, :]
+        rows, columns = row_N9.clamp(0, MAP_ROWS - 1), column_N9.clamp(0, COLUMNS - 1)
+        index = (rows[:, :, None] * COLUMNS + columns[:, None, :]).flatten(1)
+        picked = [
+            plane.flatten(1).gather(1, index).view_as(inside).long() * inside
+            for plane in (chars_NHW, colors_NHW)
+        ]
+        return picked[0], picked[1]
+
+    def forward(self, cells_NCHW: Tensor) -> Tensor:
+        """Embedded window → flat features."""
+        return cast(Tensor, self.net(cells_NCHW)).flatten(1)
+
+    def costs(self) -> list[LayerCost]:
+        """Five convolutions at 9×9."""
+        return [
+            conv2d_cost(
+                f"crop.net.{name}", (layer.in_channels, layer.out_channels), 3, (CROP, CROP)
+            )
+            for name, layer in self.net.named_children()
+            if isinstance(layer, nn.Conv2d)
+        ]
+
+
+class NetHackEncoder(nn.Module):
+    """A frame of the terminal and the previous action → [N, ``width``].
+
+    Args:
+        width: Features of the last layer, which the core reads (the release's ``h_dim``).
+        message_width: Width of the message line's two layers (``msg_hdim``).
+        status_width: The status lines' MLP has a quarter of this (``blstats_hdim``).
+        map_width: Width of the map's layers (``fc_after_cnn_hdim``).
+        map_fc_layers: Layers after the map's convolutions (``num_screen_fc_layers``).
+        fc_layers: Layers before the core (``num_fc_layers``).
+        blocks: Convolution blocks over the map, of 16, 32, 32, … channels times ``channel_scale``.
+        residual_blocks: Residual blocks in each convolution block.
+        residual_layers: Convolutions in each residual block.
+        channel_scale: Multiplies the map's channels.
+        crop: Whether the window around the cursor is seen.
+        crop_norm: BatchNorm in the crop's convolutions.
+        prev_action: Whether the previous action is seen, as a one-hot vector.
+    """
+
+    def __init__(
+        self,
+        width: int = 512,
+        message_width: int = 64,
+        status_width: int = 512,
+        map_width: int = 512,
+        map_fc_layers: int = 2,
+        fc_layers: int = 2,
+        blocks: int = 3,
+        residual_blocks: int = 2,
+        residual_layers: int = 2,
+        channel_scale: float = 1.0,
+        crop: bool = True,
+        crop_norm: bool = True,
+        prev_action: bool = True,
+    ) -> None:
+        super().__init__()
+        channels = [max(1, round(c * channel_scale)) for c in ([16] + [32] * (blocks - 1))]
+        self.width = width
+        self.chars = nn.Embedding(256, EMBEDDING)
+        self.colors = nn.Embedding(128, EMBEDDING)
+        self.message = MessageLine(message_width)
+        self.status = StatusLines(status_width // 4)
+        self.map = MapEncoder(channels, residual_blocks, residual_layers, map_fc_layers, map_width)
+        self.crop = Crop(crop_norm) if crop else None
+        self.num_actions = NUM_ACTIONS if prev_action else 0
+        crop_width = self.crop.features if self.crop else 0
+        joined = message_width + status_width // 4 + map_width + self.num_actions + crop_width
+        self.fc = mlp([joined] + [width] * fc_layers, nn.ReLU)
+
+    def embed(self, chars_NHW: Tensor, colors_NHW: Tensor) -> Tensor:
+        """Cells → [N, 32, H, W]; channels-last in memory, as the look-up leaves them."""
+        cells = [self.chars(chars_NHW.long()), self.colors(colors_NHW.long())]
+        return torch.cat(cells, dim=-1).permute(0, 3, 1, 2)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """T·B frames → [T, B, width]."""
+        steps, lanes = batch.steps, batch.lanes
+        chars_NHW, colors_NHW = batch.chars_TBHW.flatten(0, 1), batch.colors_TBHW.flatten(0, 1)
+        map_chars, map_colors = chars_NHW[:, 1 : 1 + MAP_ROWS], colors_NHW[:, 1 : 1 + MAP_ROWS]
+        parts = [
+            self.message(chars_NHW[:, 0]),
+            self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)),
+            self.map(self.embed(map_chars, map_colors)),
+        ]
+        if self.num_actions:
+            action_N = batch.prev_action_TB.flatten()
+            parts.append(F.one_hot(action_N, self.num_actions).to(parts[0].dtype))
+        if self.crop:
+            cursor_N2 = batch.cursor_TB2.flatten(0, 1)
+            parts.append(self.crop(self.embed(*self.crop.cells(map_chars, map_colors, cursor_N2))))
+        features = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
+        return features.view(steps, lanes, self.width)
+
+    def costs(self) -> list[LayerCost]:
+        """Forward cost per frame by layer."""
+        found = [*self.message.costs(), *self.status.costs(), *self.map.costs()]
+        if self.crop:
+            found += self.crop.costs()
+        return [*found, *mlp_costs("fc", self.fc)]

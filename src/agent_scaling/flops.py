@@ -1,0 +1,45 @@
+"""FLOPs of a policy per frame, computed from its shapes: never from kernels, dtypes or data."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from agent_scaling.costs import LayerCost
+from agent_scaling.errors import InputError
+from agent_scaling.policy import Policy
+
+Convention = Literal["model", "paper", "6nd"]
+
+TRAINING_PASSES = 3
+"""Training costs three forward passes: one forward, two backward (Kaplan et al. 2020, §2.1)."""
+
+
+def layer_flops(cost: LayerCost, convention: Convention) -> int:
+    """Forward FLOPs of one layer for one frame, as ``convention`` counts them."""
+    if convention == "paper":
+        return cost.flops + cost.dense_flops + cost.bias_flops
+    return cost.flops
+
+
+def flops_per_frame(
+    policy: Policy, convention: Convention = "model", training: bool = True
+) -> float:
+    """FLOPs that one frame costs.
+
+    Args:
+        policy: The policy.
+        convention: ``model``: matrix products and convolutions at their true sizes, look-ups free;
+            ``paper``: as the paper's release counts, with the message line as the dense layer that
+            it runs and 4·h per LSTM layer; ``6nd``: 6 per trainable parameter (2 forward).
+        training: Forward and backward (3 × forward), else forward alone.
+
+    Raises:
+        InputError: The convention is unknown.
+    """
+    if convention not in get_args(Convention):
+        known = ", ".join(get_args(Convention))
+        raise InputError(f"flops convention {convention!r} is unknown; use one of {known}")
+    passes = TRAINING_PASSES if training else 1
+    if convention == "6nd":
+        return float(2 * passes * policy.num_params)
+    return float(passes * sum(layer_flops(cost, convention) for cost in policy.costs()))

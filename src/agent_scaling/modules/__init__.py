@@ -1,0 +1,1 @@
+"""LightningModules: how a policy learns. One file per algorithm."""

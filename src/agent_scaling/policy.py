@@ -1,0 +1,70 @@
+"""A policy: encoder, core and heads; what it answers to a window, and to one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agent_scaling.actions import NUM_ACTIONS
+from agent_scaling.batch import Batch
+from agent_scaling.costs import LayerCost, linear_cost
+
+State = Any
+"""A core's state: a tuple of tensors whose second axis is the lane."""
+
+
+class Policy(nn.Module):
+    """Logits and a baseline for every frame of a window.
+
+    Args:
+        encoder: ``encoder(batch) → [T, B, encoder.width]``, with ``costs()``.
+        core: Given the encoder's width, makes ``core(features, batch, state) → (out, state)``,
+            with ``initial_state(lanes)``, ``width`` and ``costs()``.
+        num_actions: Width A of the policy's head.
+    """
+
+    encoder: Any
+    core: Any
+
+    def __init__(
+        self,
+        encoder: Any,
+        core: Callable[[int], Any],
+        num_actions: int = NUM_ACTIONS,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.core = core(encoder.width)
+        self.num_actions = num_actions
+        self.policy = nn.Linear(self.core.width, num_actions)
+        self.baseline = nn.Linear(self.core.width, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                # Embedded cells arrive channels-last; weights in the same order save the copies.
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def initial_state(self, lanes: int) -> State:
+        """The state of ``lanes`` lanes before their first frame."""
+        return self.core.initial_state(lanes)
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
+        """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
+        features_TBD = self.encoder(batch)
+        core_TBD, state = self.core(features_TBD, batch, state)
+        return self.policy(core_TBD), self.baseline(core_TBD).squeeze(-1), state
+
+    def costs(self) -> list[LayerCost]:
+        """Forward cost per frame by layer, in execution order."""
+        heads = [
+            linear_cost("policy", self.core.width, self.num_actions),
+            linear_cost("baseline", self.core.width, 1),
+        ]
+        return [*self.encoder.costs(), *self.core.costs(), *heads]
+
+    @property
+    def num_params(self) -> int:
+        """Trainable parameters N."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -1,0 +1,125 @@
+"""MLflow as the record: a logger that buffers, and what every run says of itself."""
+
+from __future__ import annotations
+
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from lightning import Trainer
+from lightning.pytorch.loggers import MLFlowLogger
+from lightning.pytorch.utilities import rank_zero_only
+from mlflow.entities import Metric, Param, RunTag
+
+POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
+PARAMS_PER_CALL = 100
+PARAM_LENGTH = 6000
+
+
+class Counted(Protocol):
+    """A module that knows how far it has been trained."""
+
+    frames: int
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs so far."""
+
+
+class BufferedMLFlowLogger(MLFlowLogger):
+    """MLFlowLogger whose metrics wait until a thousand have come, or ``flush`` is called.
+
+    A call to a sqlite store takes about 40 ms however few the points: buffered, training does not
+    wait for it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._points: list[Metric] = []
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep points for the next flush."""
+        now = int(time.time() * 1000)
+        self._points += [Metric(k, float(v), now, step or 0) for k, v in metrics.items()]
+        if len(self._points) >= POINTS_PER_CALL:
+            self.flush()
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Write what waits."""
+        while self._points:
+            head = self._points[:POINTS_PER_CALL]
+            self.experiment.log_batch(self.run_id, metrics=head)
+            del self._points[: len(head)]
+
+    @rank_zero_only
+    def log_facts(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        """Parameters and tags, flattened values as strings; too long values are cut."""
+        pairs = [Param(k, str(v)[:PARAM_LENGTH]) for k, v in params.items()]
+        for begin in range(0, len(pairs), PARAMS_PER_CALL):
+            chunk = pairs[begin : begin + PARAMS_PER_CALL]
+            self.experiment.log_batch(self.run_id, params=chunk)
+        self.experiment.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
+
+    @rank_zero_only
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file to the run's artifacts."""
+        self.experiment.log_artifact(self.run_id, str(path), folder)
+
+    @rank_zero_only
+    def set_status(self, status: str) -> None:
+        """``RUNNING`` again after a resume, ``KILLED`` when preempted."""
+        self.experiment.update_run(self.run_id, status=status)
+
+    @rank_zero_only
+    def finalize(self, status: str = "success") -> None:
+        """Flush, then close the run as ``status`` says."""
+        self.flush()
+        super().finalize(status)
+
+
+def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float]) -> None:
+    """Log at the module's frame, with the FLOPs beside, so that each curve has both axes."""
+    flops = module.flops
+    axes = {"flops": flops, "log10_flops": math.log10(flops)} if flops > 0 else {"flops": 0.0}
+    for logger in trainer.loggers:
+        logger.log_metrics({**metrics, **axes}, step=module.frames)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the numbers depend on, and the commit of the code."""
+    packages = ("agent-scaling", "torch", "lightning", "nle", "numpy", "mlflow")
+    found = {f"version.{name}": version(name) for name in packages}
+    found["version.python"] = platform.python_version()
+    found["git_commit"] = git_commit()
+    return found
+
+
+def git_commit() -> str:
+    """The checkout's commit, ``-dirty`` where it has changes; ``unknown`` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--dirty", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,150 @@
+"""The ``train`` verb: instantiate the parts, resume if asked, hand over to the Trainer."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning
+from hydra.utils import instantiate
+from lightning import LightningDataModule, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from agent_scaling.checkpoint import (
+    AtomicCheckpointIO,
+    check_weights,
+    read_checkpoint,
+    resume_path,
+)
+from agent_scaling.errors import InputError
+from agent_scaling.tracking import BufferedMLFlowLogger, environment, flatten
+
+PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
+
+
+def train(**config: Any) -> None:
+    """Train what the config describes into ``output``; exit with 143 when preempted.
+
+    Raises:
+        InputError: The output folder holds a run that was not asked to go on, is in use or not
+            writable, or the checkpoint does not fit the config.
+    """
+    cfg = OmegaConf.create(config)
+    quiet()
+    output = Path(cfg.output).resolve()
+    with locked(output):
+        folder = output / "checkpoints"
+        resume = find_resume(cfg, folder)
+        lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+        module, data = build(cfg)
+        logger = make_logger(cfg, output, module)
+        trainer: Trainer = instantiate(
+            cfg.trainer,
+            default_root_dir=str(output),
+            callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
+            logger=logger,
+            plugins=[AtomicCheckpointIO()],
+        )
+        if resume:
+            check_fits(module, resume)
+        (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        if any(getattr(callback, "preempted", False) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+            logger.set_status("KILLED")
+            Console().print(f"stopped by SIGTERM at a checkpoint; go on: ckpt_path=last ({output})")
+            sys.exit(PREEMPTED)
+
+
+def quiet() -> None:
+    """Leave out what Lightning and MLflow say that no user can act on."""
+    for name in ("lightning.pytorch", "mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+
+
+def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
+    """The module and its data."""
+    data: LightningDataModule = instantiate(cfg.data)
+    policy = instantiate(cfg.policy)
+    module: LightningModule = instantiate(
+        cfg.module, policy=policy, optimizer=instantiate(cfg.optimizer)
+    )
+    module.policy_config = OmegaConf.to_container(cfg.policy, resolve=True)  # type: ignore[assignment]
+    return module, data
+
+
+def make_logger(cfg: DictConfig, output: Path, module: LightningModule) -> BufferedMLFlowLogger:
+    """The logger, on the MLflow run that this output folder began, if it did."""
+    remembered = output / "mlflow_run_id"
+    run_id = remembered.read_text().strip() if remembered.exists() else None
+    logger: BufferedMLFlowLogger = instantiate(cfg.logger, run_id=run_id)
+    if logger.run_id is None:
+        return logger  # another rank speaks for the run
+    if run_id:
+        logger.set_status("RUNNING")
+        return logger
+    facts = flatten(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    facts["policy.num_params"] = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    logger.log_facts(facts, {**environment(), **OmegaConf.to_container(cfg.tags, resolve=True)})  # type: ignore[dict-item]
+    partial = remembered.with_suffix(".partial")
+    partial.write_text(logger.run_id)
+    partial.replace(remembered)
+    return logger
+
+
+def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
+    """What ``ckpt_path`` means: null for a new run, ``last``, or a file.
+
+    Raises:
+        InputError: A new run is asked for where one already is, or the file cannot be read.
+    """
+    if cfg.ckpt_path is None:
+        if any(folder.glob("*.ckpt")):
+            raise InputError(
+                f"{folder.parent} holds a run: continue it with ckpt_path=last, "
+                "or give another output="
+            )
+        return None
+    if cfg.ckpt_path != "last":
+        read_checkpoint(cfg.ckpt_path)
+        return Path(cfg.ckpt_path)
+    found = resume_path(folder)
+    if found is None:
+        Console().print(f"no checkpoint in {folder} yet: starting from the beginning")
+    elif found.name != "last.ckpt":
+        Console().print(f"last.ckpt cannot be read: going on from {found}")
+    return found
+
+
+def check_fits(module: LightningModule, path: Path) -> None:
+    """Raise :class:`InputError` where the checkpoint's policy has other shapes."""
+    prefix = "policy."
+    weights = read_checkpoint(path)["state_dict"]
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    check_weights(module.policy, own, path)  # type: ignore[arg-type]
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Hold the output folder: a second run on it is refused, and a dead one leaves no trace."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        lock = os.open(output / ".lock", os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); set output=") from error
+    try:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{output}: another run is writing there; set output=") from None
+    finally:
+        os.close(lock)
