@@ -104,6 +104,7 @@ def build_policy(config: dict[str, Any]) -> Policy:
     policy = instantiate(config)
     if not isinstance(policy, Policy):
         raise InputError(f"policy config makes a {type(policy).__name__}, not a Policy")
+    policy.config = config
     return policy
 
 

@@ -38,6 +38,8 @@ class Policy(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.core = core(encoder.width)
+        self.config: dict[str, Any] = {}
+        """How to build this policy again; travels in checkpoints."""
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
         self.baseline = nn.Linear(self.core.width, 1)

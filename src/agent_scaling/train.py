@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 from hydra.utils import instantiate
@@ -25,6 +25,7 @@ from agent_scaling.checkpoint import (
     resume_path,
 )
 from agent_scaling.errors import InputError
+from agent_scaling.policy import Policy
 from agent_scaling.tracking import BufferedMLFlowLogger, environment, flatten
 
 PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
@@ -73,12 +74,18 @@ def quiet() -> None:
 def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     """The module and its data."""
     data: LightningDataModule = instantiate(cfg.data)
-    policy = instantiate(cfg.policy)
+    policy: Policy = instantiate(cfg.policy)
+    # A policy that was loaded knows its own config; one that was built here is what it says.
+    policy.config = policy.config or plain(cfg.policy)
     module: LightningModule = instantiate(
         cfg.module, policy=policy, optimizer=instantiate(cfg.optimizer)
     )
-    module.policy_config = OmegaConf.to_container(cfg.policy, resolve=True)  # type: ignore[assignment]
     return module, data
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A config as plain values, with its references resolved."""
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
 
 
 def make_logger(cfg: DictConfig, output: Path, module: LightningModule) -> BufferedMLFlowLogger:
@@ -91,9 +98,9 @@ def make_logger(cfg: DictConfig, output: Path, module: LightningModule) -> Buffe
     if run_id:
         logger.set_status("RUNNING")
         return logger
-    facts = flatten(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    facts = flatten(plain(cfg))
     facts["policy.num_params"] = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    logger.log_facts(facts, {**environment(), **OmegaConf.to_container(cfg.tags, resolve=True)})  # type: ignore[dict-item]
+    logger.log_facts(facts, {**environment(), **plain(cfg.tags)})
     partial = remembered.with_suffix(".partial")
     partial.write_text(logger.run_id)
     partial.replace(remembered)

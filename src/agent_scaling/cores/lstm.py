@@ -20,7 +20,7 @@ class LSTMCore(nn.Module):
         layers: Stacked layers.
     """
 
-    def __init__(self, input_width: int, width: int = 512, layers: int = 2) -> None:
+    def __init__(self, input_width: int, width: int = 512, layers: int = 1) -> None:
         super().__init__()
         self.width, self.layers = width, layers
         self.lstm = nn.LSTM(input_width, width, num_layers=layers)

@@ -255,7 +255,7 @@ class NetHackEncoder(nn.Module):
         message_width: int = 64,
         status_width: int = 512,
         map_width: int = 512,
-        map_fc_layers: int = 2,
+        map_fc_layers: int = 1,
         fc_layers: int = 2,
         blocks: int = 3,
         residual_blocks: int = 2,

@@ -36,8 +36,6 @@ class BehaviouralCloning(LightningModule):
         super().__init__()
         self.policy = policy
         self.make_optimizer = optimizer
-        self.policy_config: dict[str, Any] = {}
-        """How to build the policy again; travels in checkpoints."""
         self.frames = 0
         """Frames trained on so far, all ranks."""
         self.flops_per_frame = flops_per_frame(policy)
@@ -88,7 +86,7 @@ class BehaviouralCloning(LightningModule):
         """Add the lanes' states of all ranks, the frames and the policy's config."""
         checkpoint["lane_state"] = self._gathered_lanes()
         checkpoint["frames"] = self.frames
-        checkpoint["policy_config"] = self.policy_config
+        checkpoint["policy_config"] = self.policy.config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the frames, and this rank's share of the lanes' states."""
