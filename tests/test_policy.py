@@ -64,3 +64,12 @@ def test_options_change_the_width_that_reaches_the_core() -> None:
         random_batch(2, 2), small_policy().initial_state(2)
     )
     assert logits.shape == (2, 2, 121)
+
+
+def test_memory_format_changes_no_output() -> None:
+    batch = random_batch(3, 2, seed=5)
+    answers = []
+    for channels_last in (True, False):
+        policy = small_policy(channels_last=channels_last).eval()
+        answers.append(policy(batch, policy.initial_state(2))[0])
+    assert_close(*answers, atol=1e-5, rtol=1e-5)

@@ -52,9 +52,6 @@ def test_evaluation_outputs(checkpoint: Path, io: dict[str, np.ndarray]) -> None
 
 def test_training_loss_and_gradients(checkpoint: Path, io: dict[str, np.ndarray]) -> None:
     policy = import_policy(checkpoint).train()
-    for module in policy.modules():  # in NCHW gradients agree to the last digits
-        if isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.contiguous_format)
     batch = batch_of(io)
     logits, _, _ = policy(batch, state_of(io))
     loss = F.cross_entropy(logits.flatten(0, 1), batch.action_TB.flatten())

@@ -43,10 +43,6 @@ class Policy(nn.Module):
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
         self.baseline = nn.Linear(self.core.width, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                # Embedded cells arrive channels-last; weights in the same order save the copies.
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def initial_state(self, lanes: int) -> State:
         """The state of ``lanes`` lanes before their first frame."""

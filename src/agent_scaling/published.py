@@ -155,6 +155,7 @@ def policy_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "channel_scale": weights["screen_encoder.conv_net.0.0.bias"].shape[0] / 16,
         "crop": crop,
         "crop_norm": "extract_crop_representation.1.running_mean" in weights,
+        "channels_last": False,  # parity down to the gradients
         "prev_action": joined > message_width + status_width + map_width + crop_width,
     }
     core = {

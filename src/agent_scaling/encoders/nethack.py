@@ -247,6 +247,9 @@ class NetHackEncoder(nn.Module):
         crop: Whether the window around the cursor is seen.
         crop_norm: BatchNorm in the crop's convolutions.
         prev_action: Whether the previous action is seen, as a one-hot vector.
+        channels_last: Run convolutions channels-last, about 1.25 times as fast on a CPU. Rounding
+            then differs from cell to cell, which breaks ties between equal cells in the pooling at
+            random: gradients agree with the release to 1e-6 without it, and to some 1e-3 with it.
     """
 
     def __init__(
@@ -264,6 +267,7 @@ class NetHackEncoder(nn.Module):
         crop: bool = True,
         crop_norm: bool = True,
         prev_action: bool = True,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         channels = [max(1, round(c * channel_scale)) for c in ([16] + [32] * (blocks - 1))]
@@ -278,11 +282,16 @@ class NetHackEncoder(nn.Module):
         crop_width = self.crop.features if self.crop else 0
         joined = message_width + status_width // 4 + map_width + self.num_actions + crop_width
         self.fc = mlp([joined] + [width] * fc_layers, nn.ReLU)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def embed(self, chars_NHW: Tensor, colors_NHW: Tensor) -> Tensor:
-        """Cells → [N, 32, H, W]; channels-last in memory, as the look-up leaves them."""
+        """Cells → [N, 32, H, W]; the look-up leaves them channels-last, so that costs no copy."""
         cells = [self.chars(chars_NHW.long()), self.colors(colors_NHW.long())]
-        return torch.cat(cells, dim=-1).permute(0, 3, 1, 2)
+        joined = torch.cat(cells, dim=-1).permute(0, 3, 1, 2)
+        return joined.contiguous(memory_format=self.memory_format)
 
     def forward(self, batch: Batch) -> Tensor:
         """T·B frames → [T, B, width]."""
