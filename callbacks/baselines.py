@@ -1,0 +1,48 @@
+"""Baselines: what unigram and bigram tables of the training games score on the held-out ones."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.baselines import fit_tables
+from agent_scaling.tracking import log_metrics
+
+
+class Baselines(Callback):
+    """Logs ``baseline/unigram_nats`` and ``baseline/bigram_nats`` once, before the first step.
+
+    Args:
+        max_frames: Training frames that the tables are fitted on, at most one epoch.
+    """
+
+    def __init__(self, max_frames: int = 5_000_000) -> None:
+        self.max_frames = max_frames
+        self.found: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was found: a resumed run does not count again."""
+        return {"found": self.found}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what was found."""
+        self.found = state_dict["found"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit on the training games, score on the held-out frames."""
+        module: Any = pl_module
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if self.found or data.val_games == 0:
+            return
+        frames = min(self.max_frames, data.train_frames)
+        steps = math.ceil(frames / data.frames_per_step)
+        tables = fit_tables(islice(iter(data.train_dataloader()), steps), module.policy.num_actions)
+        self.found = tables.nats(data.val_dataloader())
+        log_metrics(trainer, module, self.at_milestone())
+
+    def at_milestone(self) -> dict[str, float]:
+        """What the tables score, for the table of milestones."""
+        return {f"baseline/{name}": value for name, value in self.found.items()}
