@@ -1,0 +1,73 @@
+"""The scripted demonstrator against a uniformly random policy: same seeds, same step cap.
+
+python benchmarks/demonstrator.py [--games 20] [--max-steps 5000] [--seed 0]
+
+Score is the last in-game score of a game, which is also the sum of its rewards. The last line is
+one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.demonstrators.games import GameRecord
+from agent_scaling.demonstrators.games.nethack import play_unrecorded
+
+
+def scores(player: str, seeds: range, max_steps: int) -> list[GameRecord]:
+    """Records of one game per seed, played with all cores."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
+        return list(pool.map(partial(play_unrecorded, player, max_steps=max_steps), seeds))
+
+
+def standard_error(values: list[int]) -> float:
+    return statistics.stdev(values) / len(values) ** 0.5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--games", type=int, default=20)
+    parser.add_argument("--max-steps", type=int, default=5_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    seeds = range(args.seed, args.seed + args.games)
+    table = Table(title=f"{args.games} games of at most {args.max_steps:,} steps")
+    columns = ("player", "mean score", "s.e.", "median", "max", "mean depth", "steps/s/core")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "player" else "right")
+    means = {}
+    for player in ("random", "demonstrator"):
+        records = scores(player, seeds, args.max_steps)
+        values = [r.score for r in records]
+        means[player] = statistics.fmean(values)
+        speed = sum(r.env_steps for r in records) / sum(r.seconds for r in records)
+        table.add_row(
+            player,
+            f"{means[player]:,.1f}",
+            f"{standard_error(values):,.1f}",
+            f"{statistics.median(values):,.1f}",
+            f"{max(values):,}",
+            f"{statistics.fmean(r.max_depth for r in records):.1f}",
+            f"{speed:,.0f}",
+        )
+    Console().print(table)
+    result = {
+        "mean_score": means["demonstrator"],
+        "random_mean_score": means["random"],
+        "ratio": means["demonstrator"] / means["random"],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""One seeded game of NetHack under NetHackChallenge's settings, played and recorded by NLE."""
+
+from __future__ import annotations
+
+import bz2
+import os
+import random
+import re
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nle import nethack
+from nle.env.tasks import NetHackScore
+
+from agent_scaling.actions import NUM_ACTIONS
+from agent_scaling.demonstrators.games import GameRecord, GameSpec
+from agent_scaling.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
+from agent_scaling.errors import InputError
+
+IDLE_STEPS = 2_000
+"""Steps without a turn of game time after which a game is quit."""
+
+ROLES = ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "tou", "val", "wiz"]
+
+_HEADER = struct.Struct("<IIIB")  # seconds, microseconds, payload bytes, channel
+_KEY_CHANNEL = 1
+
+Policy = Callable[[Observation], int]
+
+
+class SeededNetHack(NetHackScore):  # type: ignore[misc]
+    """NetHackChallenge in all but one thing: it can be seeded, which Challenge forbids.
+
+    The game is quit properly, so that its xlogfile line is written, after ``max_episode_steps`` or
+    when no game time passes for :data:`IDLE_STEPS` steps.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            actions=nethack.ACTIONS,
+            allow_all_yn_questions=True,
+            allow_all_modes=True,
+            penalty_step=0.0,
+            render_mode=None,
+            **kwargs,
+        )
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Start a game; call ``seed`` before."""
+        self._turn, self._turn_step = -1, 0
+        return super().reset(**kwargs)
+
+    def _check_abort(self, observation: Any) -> bool:
+        # Called twice per step, so it compares step numbers instead of counting calls.
+        turn = int(observation[self._blstats_index][nethack.NLE_BL_TIME])
+        if turn != self._turn:
+            self._turn, self._turn_step = turn, self._steps
+        idle = self._steps - self._turn_step
+        return bool(self._steps >= self._max_episode_steps or idle >= IDLE_STEPS)
+
+
+def check_character(character: str) -> None:
+    """``@`` (random), or NLE's ``role[-race[-alignment[-gender]]]`` by three-letter names."""
+    if character != "@" and not re.fullmatch(
+        rf"({'|'.join(ROLES)})(-[a-z]{{3}}){{0,3}}", character
+    ):
+        raise InputError(
+            f"character={character}: use @ for a random one, or role-race-alignment-gender such as "
+            f"val-dwa-law-fem; roles: {' '.join(ROLES)}"
+        )
+
+
+def play(spec: GameSpec) -> GameRecord:
+    """Play one game with the scripted demonstrator and record it into ``spec.folder``."""
+    player = NetHackDemonstrator(spec.seed)
+    return play_with(player.act, spec, record=True)
+
+
+def random_policy(seed: int) -> Policy:
+    """Uniform over the 121 actions, whatever the screen shows."""
+    rng = random.Random(seed)
+    return lambda obs: rng.randrange(NUM_ACTIONS)
+
+
+def play_unrecorded(
+    player: str, seed: int, *, character: str = "@", max_steps: int = 5_000
+) -> GameRecord:
+    """Play one game with the ``demonstrator`` or the ``random`` policy and write nothing."""
+    policies: dict[str, Callable[[int], Policy]] = {
+        "demonstrator": lambda seed: NetHackDemonstrator(seed).act,
+        "random": random_policy,
+    }
+    spec = GameSpec(seed, character, max_steps, Path())
+    return play_with(policies[player](seed), spec, record=False)
+
+
+def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
+    """Play one game with any policy; the seeds make it repeatable.
+
+    NetHack reads the clock for a few things (moon phase, shopkeepers' names); the moon is fixed.
+    """
+    started = time.monotonic()
+    env = SeededNetHack(
+        character=spec.character,
+        max_episode_steps=spec.max_steps,
+        observation_keys=KEYS,
+        save_ttyrec_every=int(record),
+        savedir=str(spec.folder) if record else None,
+        fix_moon_phase=True,
+    )
+    try:
+        core, disp = 2 * spec.seed, 2 * spec.seed + 1
+        env.seed(core, disp, reseed=False)
+        totals = _episode(env, policy)
+    finally:
+        env.close()
+    end, frames = _read_back(spec.folder) if record else ("", 0)
+    return GameRecord(
+        seed=spec.seed,
+        core_seed=core,
+        disp_seed=disp,
+        character=spec.character,
+        max_steps=spec.max_steps,
+        pid=os.getpid(),
+        frames=frames,
+        end=end,
+        seconds=round(time.monotonic() - started, 2),
+        **totals,
+    )
+
+
+def _episode(env: SeededNetHack, policy: Policy) -> dict[str, int]:
+    obs, _ = env.reset()
+    done, steps, score, turns, depth = False, 0, 0, 0, 0
+    while not done:
+        # The status line is blank once the game is over: keep the last one that was alive.
+        stats = obs["blstats"]
+        score, turns = int(stats[nethack.NLE_BL_SCORE]), int(stats[nethack.NLE_BL_TIME])
+        depth = max(depth, int(stats[nethack.NLE_BL_DEPTH]))
+        obs, _, done, _, _ = env.step(policy(obs))
+        steps += 1
+    return {"env_steps": steps, "score": score, "turns": turns, "max_depth": depth}
+
+
+def _read_back(folder: Path) -> tuple[str, int]:
+    """(cause of death, frames) of the recorded game."""
+    (xlogfile,) = folder.glob("*.xlogfile")
+    fields = dict(part.split("=", 1) for part in xlogfile.read_text().strip().split("\t"))
+    (ttyrec,) = folder.glob("*.ttyrec3.bz2")
+    return fields["death"], count_frames(ttyrec)
+
+
+def count_frames(ttyrec: Path) -> int:
+    """Frames of a ttyrec3: its key records, each of which answers one screen."""
+    raw = bz2.decompress(ttyrec.read_bytes())
+    frames = offset = 0
+    while offset < len(raw):
+        _, _, length, channel = _HEADER.unpack_from(raw, offset)
+        frames += channel == _KEY_CHANNEL
+        offset += _HEADER.size + length
+    return frames

@@ -1,0 +1,185 @@
+"""What each of NetHack's glyphs means to a player: one table of bit flags, and the monsters' facts.
+
+Glyph numbers are those of NLE's ``glyphs`` observation (NetHack 3.6's display.h).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+from nle import nethack
+
+FLOOR = 1 << 0
+"""Terrain that can be walked on, stairs and doorways included."""
+BLANK = 1 << 1
+"""Nothing seen here: solid rock, or not explored."""
+WALL = 1 << 2
+OPEN_DOOR = 1 << 3
+CLOSED_DOOR = 1 << 4
+OBJECT = 1 << 5
+"""Anything lying on the floor that can be stepped on."""
+BOULDER = 1 << 6
+MONSTER = 1 << 7
+"""Monsters that are not pets, the invisible and the player's own glyph included."""
+SHUNNED = 1 << 8
+"""Monsters that are better left alone: touching them harms, or they keep the peace."""
+TRAP = 1 << 9
+HOLE = 1 << 10
+"""Traps that lead to another level."""
+STAIRS_DOWN = 1 << 11
+STAIRS_UP = 1 << 12
+GOLD = 1 << 13
+CORRIDOR = 1 << 14
+PICK = 1 << 15
+"""A tool that digs through the floor."""
+
+INVISIBLE = int(nethack.GLYPH_INVISIBLE)
+MONSTERS = int(nethack.GLYPH_PET_OFF)
+"""Number of monster species; glyphs below it are monsters."""
+
+# Indices into the map symbols (defsym.h).
+_WALLS, _DOORWAY = range(1, 12), 12
+_OPEN, _CLOSED = (13, 14), (15, 16)
+_SOLID, _FLOORS = (17, 18), (19, 20, 21, 22, *range(23, 32), 33, 35, 36)
+_CORRIDORS, _DOWN, _UP = (21, 22), (24, 26), (23, 25)
+_TRAPS, _HOLES = range(42, 65), (54, 55, 57)
+
+# Objects (objects.h).
+_GOLD, _PICKS, _BOULDER = 410, (234, 50), 447
+
+# Passive attacks that outweigh the experience, explosions, and those who are peaceful by office.
+_SHUNNED_NAMES = frozenset(
+    [
+        "floating eye",
+        "blue jelly",
+        "spotted jelly",
+        "ochre jelly",
+        "acid blob",
+        "gelatinous cube",
+        "brown mold",
+        "yellow mold",
+        "green mold",
+        "red mold",
+        "gas spore",
+        "cockatrice",
+        "chickatrice",
+        "freezing sphere",
+        "flaming sphere",
+        "shocking sphere",
+        "shopkeeper",
+        "guard",
+        "watchman",
+        "watch captain",
+        "aligned priest",
+        "high priest",
+        "Oracle",
+        "prisoner",
+    ]
+)
+# Flesh that poisons, stuns, petrifies, turns or shames the eater; the rest by its flags.
+_FOUL_NAMES = frozenset(
+    [
+        "cockatrice",
+        "chickatrice",
+        "Medusa",
+        "green slime",
+        "lizard",
+        "bat",
+        "giant bat",
+        "vampire bat",
+        "stalker",
+        "chameleon",
+        "doppelganger",
+        "small mimic",
+        "large mimic",
+        "giant mimic",
+        "little dog",
+        "dog",
+        "large dog",
+        "kitten",
+        "housecat",
+        "large cat",
+        "violet fungus",
+        "lichen",
+        "disenchanter",
+        "mind flayer",
+        "master mind flayer",
+    ]
+)
+_POISONOUS_OR_ACIDIC = 0x10000000 | 0x08000000
+_HUMAN_OR_WERE = 0x00000008 | 0x00000004
+
+
+def monster_name(glyph: int) -> str:
+    """Species of a monster's glyph, for instance ``giant ant``; empty for other glyphs."""
+    return str(nethack.permonst(glyph).mname) if 0 <= glyph < MONSTERS else ""
+
+
+@cache
+def monster_levels() -> npt.NDArray[np.int64]:
+    """Base level of each species [381], the measure of how dangerous it is."""
+    return np.array([nethack.permonst(i).mlevel for i in range(MONSTERS)])
+
+
+@cache
+def safe_corpses() -> frozenset[int]:
+    """Species whose fresh corpses anyone may eat; same-race cannibalism is left to the caller."""
+    return frozenset(i for i in range(MONSTERS) if _is_safe(i))
+
+
+def _is_safe(species: int) -> bool:
+    monster = nethack.permonst(species)
+    flags1, flags2 = int(monster.mflags1), int(monster.mflags2)
+    foul = flags1 & _POISONOUS_OR_ACIDIC or flags2 & _HUMAN_OR_WERE or not monster.cnutrit
+    return not foul and monster.mname not in _FOUL_NAMES
+
+
+@cache
+def flags() -> npt.NDArray[np.uint16]:
+    """Look-up table: glyph → its flags."""
+    table = np.zeros(nethack.MAX_GLYPH + 1, dtype=np.uint16)
+    table[nethack.NO_GLYPH] = BLANK
+    _flag_monsters(table)
+    _flag_objects(table)
+    _flag_terrain(table)
+    table.setflags(write=False)
+    return table
+
+
+def _flag_monsters(table: npt.NDArray[np.uint16]) -> None:
+    table[:MONSTERS] = MONSTER
+    table[INVISIBLE] = MONSTER
+    for species in range(MONSTERS):
+        if monster_name(species) in _SHUNNED_NAMES:
+            table[species] |= SHUNNED
+    # Pets swap places with the player, so their cell is as good as floor.
+    table[nethack.GLYPH_PET_OFF : nethack.GLYPH_INVIS_OFF] = FLOOR
+    table[nethack.GLYPH_DETECT_OFF : nethack.GLYPH_BODY_OFF] = MONSTER
+    table[nethack.GLYPH_RIDDEN_OFF : nethack.GLYPH_OBJ_OFF] = MONSTER
+
+
+def _flag_objects(table: npt.NDArray[np.uint16]) -> None:
+    table[nethack.GLYPH_BODY_OFF : nethack.GLYPH_RIDDEN_OFF] = OBJECT
+    table[nethack.GLYPH_STATUE_OFF : nethack.MAX_GLYPH] = OBJECT
+    table[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = OBJECT
+    table[nethack.GLYPH_OBJ_OFF + _GOLD] |= GOLD
+    table[nethack.GLYPH_OBJ_OFF + _BOULDER] = BOULDER
+    for pick in _PICKS:
+        table[nethack.GLYPH_OBJ_OFF + pick] |= PICK
+
+
+def _flag_terrain(table: npt.NDArray[np.uint16]) -> None:
+    cmap = table[nethack.GLYPH_CMAP_OFF : nethack.GLYPH_EXPLODE_OFF]
+    cmap[0] = BLANK
+    cmap[list(_WALLS)] = WALL
+    cmap[list(_SOLID)] = WALL
+    cmap[[_DOORWAY, *_FLOORS]] = FLOOR
+    cmap[list(_OPEN)] = OPEN_DOOR
+    cmap[list(_CLOSED)] = CLOSED_DOOR
+    cmap[list(_CORRIDORS)] |= CORRIDOR
+    cmap[list(_TRAPS)] = TRAP
+    cmap[list(_HOLES)] |= HOLE
+    cmap[list(_DOWN)] |= STAIRS_DOWN
+    cmap[list(_UP)] |= STAIRS_UP

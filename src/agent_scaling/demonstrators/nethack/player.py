@@ -1,0 +1,196 @@
+"""The player: reads each screen, answers prompts, and asks its behaviours in order what to do."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+
+from nle import nethack
+
+from agent_scaling.actions import key_to_action
+from agent_scaling.demonstrators.nethack import food
+from agent_scaling.demonstrators.nethack import glyphs as g
+from agent_scaling.demonstrators.nethack.behaviours import BEHAVIOURS
+from agent_scaling.demonstrators.nethack.choice import DIRECTIONS, Choice
+from agent_scaling.demonstrators.nethack.level import FORGET_TURNS, Level
+from agent_scaling.demonstrators.nethack.view import Observation, View
+from agent_scaling.demonstrators.pathfinding import STRIDE, Cells, around, path
+
+ESCAPE, ENTER = "\x1b", "\r"
+
+_SHOP_GREETING = re.compile(r"[Ww]elcome( again)? to .+'s? ")
+_IMPASSABLE = re.compile(
+    "You try to move the boulder|cannot move past it|carrying too much to get through|"
+    "squeeze|There isn't enough room|in the way|solid stone|It's a wall"
+)
+_TRAPPED = re.compile("You are (still|stuck|caught)|You cannot pull|You crawl|held|You disentangle")
+
+
+class NetHackDemonstrator:
+    """Plays NetHack with NetHackChallenge's keys; deterministic given its seed and the screens."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: a new game begins."""
+        self.rng = random.Random(self._seed)
+        self.levels: dict[tuple[int, int], Level] = {}
+        self.level = Level()
+        self.view: View
+        self.kin: tuple[str, ...] = ("human", "elf")
+        """Species whose corpses this character does not eat."""
+        self.prayed_at: int | None = None
+        self.corpses: dict[int, int] = {}
+        """Cells of this level where a safe corpse fell → the turn."""
+        self.chase = 0
+        """Decisions in a row that went after a creature without reaching it."""
+        self._choice = Choice("")
+        self._killed: int | None = None
+        self._queue = ""
+        self._prompts = 0
+        self._idle = 0
+        self._turn = -1
+        self._from = -1
+        self._failures: dict[int, int] = {}
+
+    def act(self, obs: Observation) -> int:
+        """The action (index into ``nle.nethack.ACTIONS``) that answers this observation."""
+        view = self.view = View(obs)
+        if view.asks_key or view.asks_text or view.asks_space:
+            key = self._answer(view)
+        else:
+            self._prompts = 0
+            key = self._next_key(view)
+        return int(key_to_action()[ord(key)])
+
+    def _answer(self, view: View) -> str:
+        self._read_message(view)
+        self._prompts += 1
+        if self._prompts > 12:  # never stuck: try whatever might close it
+            return (ESCAPE, ENTER, " ", "n", "q", "y")[self._prompts % 6]
+        for part, key in self._choice.answers.items():
+            if part in view.message or part in view.top_lines:
+                return key
+        if view.asks_space and "--More--" in view.obs["tty_chars"].tobytes().decode("latin-1"):
+            return ENTER
+        return ESCAPE
+
+    def _next_key(self, view: View) -> str:
+        if not self._queue:
+            self._observe(view)
+            self._choice = self._choose(view)
+            self._queue = self._choice.keys
+            self._from = self.level.here
+        key, self._queue = self._queue[0], self._queue[1:]
+        return key
+
+    def _choose(self, view: View) -> Choice:
+        if self._idle > 8:
+            return self._stumble()
+        for behaviour in BEHAVIOURS:
+            choice = behaviour(self, view, self.level)
+            if choice is not None:
+                return choice
+        return Choice("s")
+
+    def _stumble(self) -> Choice:
+        """No time has passed for many keys: do something else, by the seed's dice."""
+        if self._idle % 4 == 0:
+            return Choice(ESCAPE)
+        return Choice(self.rng.choice(["s", *DIRECTIONS.values()]))
+
+    def _observe(self, view: View) -> None:
+        self._idle = self._idle + 1 if view.turn == self._turn else 0
+        self._turn = view.turn
+        self._read_message(view)
+        before = self.level
+        self.level = self.levels.setdefault(view.place, Level())
+        blind = view.suffers(nethack.BL_MASK_BLIND)
+        self.level.update(view.obs["glyphs"], view.row, view.column, view.turn, blind)
+        if before is not self.level:
+            self.corpses.clear()
+            self._failures.clear()
+        else:
+            self._note_failure(view)
+        if self._killed is not None and food.is_meal(self.level.glyph_at(self._killed), self.kin):
+            self.corpses[self._killed] = view.turn
+        self._killed = None
+
+    def _note_failure(self, view: View) -> None:
+        """Give up on a cell that could not be entered several times."""
+        target = self._choice.target
+        if target is None or self.level.here != self._from or target == self.level.here:
+            return
+        if 1 << target & self.level.monsters or _TRAPPED.search(view.message):
+            return
+        self._failures[target] = self._failures.get(target, 0) + 1
+        if self._failures[target] >= 4:
+            self.level.blocked |= 1 << target
+            self._failures[target] = 0
+
+    def _read_message(self, view: View) -> None:
+        message, level, target = view.message, self.level, self._choice.target
+        if not message:
+            return
+        if "elcome to NetHack" in message:
+            self.kin += tuple(x for x in ("dwar", "gnom", "orc") if x in message)
+        if target is not None:
+            self._read_move(message, level, target, view.turn)
+        if _SHOP_GREETING.search(message) and "NetHack" not in message:
+            self._keep_out(level, view)
+        elif "Closed for inventory" in message:
+            level.blocked |= around(1 << level.here) & level.doors
+        if "too hard to dig" in message and "stairs" not in message:
+            level.no_digging = True
+
+    def _read_move(self, message: str, level: Level, target: int, turn: int) -> None:
+        if "Really attack" in message:
+            level.peaceful[level.glyph_at(target)] = turn + FORGET_TURNS
+        elif "door is locked" in message:
+            level.locked |= 1 << target
+        elif "diagonally into" in message:
+            level.doors |= 1 << target
+        elif "diagonally out" in message:
+            level.doors |= 1 << level.here
+        elif _IMPASSABLE.search(message):
+            level.blocked |= 1 << target
+        elif "You kill" in message or "You destroy" in message:
+            self._killed = target
+
+    def _keep_out(self, level: Level, view: View) -> None:
+        """Shops cost time and what is picked up there is not free: block the way in."""
+        from_cell = 1 << self._from
+        here = view.row * STRIDE + view.column
+        level.blocked |= around(1 << here) & ~(from_cell | 1 << here | level.walls)
+
+    def walk(self, goals: Cells, *, careful: bool = True, next_to: bool = False) -> Choice | None:
+        """One step of a shortest path to the nearest goal; None when there is no way.
+
+        ``careful`` keeps off traps and boulders. ``next_to`` is true for goals that are entered
+        only by kicking or hitting: the path then ends beside them.
+        """
+        level = self.level
+        walkable = level.walkable
+        if not careful:
+            walkable |= (level.traps | level.boulders) & ~level.blocked
+        if next_to:
+            walkable |= goals
+        route = path(level.here, goals & walkable, walkable, level.doors)
+        if route is None or len(route) < 2:
+            return None
+        return self.go(route[1])
+
+    def go(self, target: int) -> Choice:
+        """Move to, or hit, a neighbouring cell."""
+        key = DIRECTIONS[target - self.level.here]
+        if self.level.glyph_at(target) == g.INVISIBLE:
+            return Choice("F" + key, target=target)
+        return Choice(key, target=target)
+
+    def neighbours(self, cells: Cells) -> Iterable[int]:
+        """Cells of a set that touch the player, in the order of :data:`DIRECTIONS`."""
+        here = self.level.here
+        return [here + d for d in DIRECTIONS if here + d >= 0 and 1 << here + d & cells]

@@ -1,0 +1,153 @@
+"""Record demonstrations: N whole games in P processes, in NLD-AA's layout, restartable."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from agent_scaling.demonstrators.games import GameRecord, GameSpec, find_game
+from agent_scaling.demonstrators.pool import play_all
+from agent_scaling.demonstrators.summary import GameProgress, print_summary
+from agent_scaling.errors import InputError
+
+GAMES_FOLDER = "nle_data"
+"""One folder per game lies directly under it, as in NLD-AA."""
+
+MANIFEST = "games.jsonl"
+"""One line per finished game: a :class:`GameRecord`, sorted by seed."""
+
+_RECORD = "game.json"
+_PARTIAL = ".partial"
+_RETRIES = 3
+
+
+def demonstrate(
+    *,
+    game: str = "nethack",
+    games: int = 20,
+    processes: int | None = None,
+    seed: int = 0,
+    max_steps: int = 5_000,
+    character: str = "@",
+    output: str,
+) -> None:
+    """Play ``games`` whole games with the scripted player of ``game`` and record them.
+
+    Game i is played with seed ``seed + i``; its folder ``nle_data/<seed>`` appears when the game
+    is complete. Games that are already there are not played again, so a run that was killed goes
+    on, and a larger ``games`` adds to what is there. ``processes`` defaults to one per core.
+
+    Raises:
+        InputError: An unknown game or character, a count below 1, or an output that cannot be
+            written or that holds games with other settings.
+    """
+    player = find_game(game)
+    player.check_character(character)
+    _check_counts(games=games, max_steps=max_steps, processes=processes)
+    if seed < 0:
+        raise InputError(f"seed={seed}: must be 0 or more")
+    root = Path(output)
+    workers = min(games, processes or len(os.sched_getaffinity(0)))
+    with _own(root) as partial:
+        done = {r.seed: r for r in read_records(root)}
+        _check_settings(root, done, character, max_steps)
+        todo = [
+            GameSpec(s, character, max_steps, partial / f"{s:06d}")
+            for s in range(seed, seed + games)
+            if s not in done
+        ]
+        with GameProgress(total=games, done=games - len(todo)) as progress:
+            for folder, record in _play(game, todo, workers, partial):
+                _publish(folder, record, root)
+                done[record.seed] = record
+                progress.add(record)
+        _write_manifest(root, done)
+    print_summary([done[s] for s in range(seed, seed + games)], root, len(todo), progress.seconds)
+
+
+def read_records(root: Path) -> list[GameRecord]:
+    """Records of the finished games under an output folder, by seed."""
+    files = (root / GAMES_FOLDER).glob(f"*/{_RECORD}")
+    return sorted((GameRecord(**json.loads(f.read_text())) for f in files), key=lambda r: r.seed)
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value}: must be 1 or more")
+
+
+def _check_settings(
+    root: Path, done: dict[int, GameRecord], character: str, max_steps: int
+) -> None:
+    for record in done.values():
+        if (record.character, record.max_steps) != (character, max_steps):
+            raise InputError(
+                f"output={root}: holds games with character={record.character} "
+                f"max_steps={record.max_steps}; use these or another output"
+            )
+
+
+@contextlib.contextmanager
+def _own(root: Path) -> Iterator[Path]:
+    """Lock the output folder; yield a scratch folder inside it that is removed afterwards."""
+    try:
+        (root / GAMES_FOLDER).mkdir(parents=True, exist_ok=True)
+        handle = os.open(root, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"output={root}: cannot be written ({error.strerror})") from error
+    partial = root / _PARTIAL
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(partial, ignore_errors=True)  # what a killed run left behind
+        partial.mkdir()
+        yield partial
+    except BlockingIOError:
+        raise InputError(f"output={root}: another demonstrate is writing there") from None
+    except OSError as error:
+        raise InputError(f"output={root}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(handle)
+
+
+def _play(
+    game: str, todo: list[GameSpec], workers: int, scratch: Path
+) -> Iterator[tuple[Path, GameRecord]]:
+    """Play every game; if a process dies (NetHack is C), go on with what is left."""
+    left = {spec.seed: spec for spec in todo}
+    for retry in range(_RETRIES + 1):
+        try:
+            for record in play_all(game, list(left.values()), workers, scratch):
+                yield left.pop(record.seed).folder, record
+        except BrokenProcessPool:
+            if retry == _RETRIES:
+                raise
+            for spec in left.values():
+                shutil.rmtree(spec.folder, ignore_errors=True)
+            Console(stderr=True).print(f"a game's process died; {len(left)} games are left")
+
+
+def _publish(folder: Path, record: GameRecord, root: Path) -> None:
+    """Give a finished game its final name, all at once."""
+    (folder / _RECORD).write_text(json.dumps(asdict(record)) + "\n")
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    folder.replace(root / GAMES_FOLDER / folder.name)
+
+
+def _write_manifest(root: Path, done: dict[int, GameRecord]) -> None:
+    lines = [json.dumps(asdict(done[seed])) + "\n" for seed in sorted(done)]
+    beside = root / (MANIFEST + ".new")
+    beside.write_text("".join(lines))
+    beside.replace(root / MANIFEST)
