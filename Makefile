@@ -1,0 +1,47 @@
+# `make demo` runs the main job from nothing; `make test` passes the tests; `make` lists the rest.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/agent-scaling
+INSTALLED := $(VENV)/.installed
+DEMO := outputs/demo
+
+.PHONY: help demo test lint format ui benchmarks clean
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## the main job from nothing: play games, shard them, train, roll out
+	$(RUN) demonstrate games=20 output=$(DEMO)/games
+	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards
+	$(RUN) train experiment=demo data.shards=$(DEMO)/shards output=$(DEMO)/run ckpt_path=last
+	$(RUN) rollout ckpt=$(DEMO)/run/checkpoints/last.ckpt episodes=8 max_episode_steps=2000 replay=true output=$(DEMO)/rollout
+	@echo "Every number is in MLflow. To see them: make ui, then open http://127.0.0.1:5000"
+
+test: $(INSTALLED) ## the tests
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED) ## ruff's fixes and layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+ui: $(INSTALLED) ## the MLflow UI on this folder's store, http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+benchmarks: $(INSTALLED) ## every benchmark; each prints ratios against a peer
+	for f in benchmarks/[a-z]*.py; do $(BIN)/python $$f || exit 1; done
+
+clean: ## remove what the demo made
+	rm -rf $(DEMO)
