@@ -1,0 +1,137 @@
+"""Rollouts: the policy in training plays the game, every k frames and at each milestone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.envs.nethack import character_options
+from agent_scaling.episodes import summarise, write_table
+from agent_scaling.play import play
+from agent_scaling.sampling import Sampling
+from agent_scaling.tracking import log_metrics
+
+NAMES = {
+    "return": "return",
+    "steps": "length",
+    "turns": "turns",
+    "max_depth": "depth",
+    "level": "level",
+}
+"""Column of the table → its name among the metrics."""
+
+
+class Rollouts(Callback):
+    """Plays the same ``episodes`` seeds each time, with batched inference; logs ``rollout/…``.
+
+    Training is not disturbed: a copy of the policy plays, with noise of its own. Each table is kept
+    as ``<output>/rollouts/<frames>.parquet``. Under DDP each rank plays its share of the seeds.
+
+    Args:
+        episodes: Episodes each time.
+        every_frames: Frames of training between rollouts, all ranks; ``None``: never.
+        at_milestones: Whether to play at each milestone of the FLOP budget, and at its end.
+        max_episode_steps: Step cap of an episode.
+        workers: Game processes; ``None``: one per core.
+        lanes: Games at the same time; ``None``: two blocks.
+        seed: Seed of the first episode.
+        sampling: ``softmax``, ``argmax``, ``top_k`` or ``top_p``.
+        temperature: Divides the logits.
+        top_k: Actions that ``top_k`` keeps.
+        top_p: Probability mass that ``top_p`` keeps.
+        sampling_seed: Seed of the sampling noise.
+        character: ``role-race-gender-alignment``, parts of it, or ``@`` for a random one.
+    """
+
+    def __init__(
+        self,
+        episodes: int = 20,
+        every_frames: int | None = None,
+        at_milestones: bool = True,
+        max_episode_steps: int = 100_000,
+        workers: int | None = None,
+        lanes: int | None = None,
+        seed: int = 0,
+        sampling: str = "softmax",
+        temperature: float = 1.0,
+        top_k: int = 10,
+        top_p: float = 0.95,
+        sampling_seed: int = 0,
+        character: str = "@",
+    ) -> None:
+        character_options(character)
+        self.seeds = range(seed, seed + episodes)
+        self.every_frames, self.at_milestones = every_frames, at_milestones
+        self.options: dict[str, Any] = {
+            "sampling": Sampling(sampling, temperature, top_k, top_p),
+            "sampling_seed": sampling_seed,
+            "character": character,
+            "max_episode_steps": max_episode_steps,
+            "workers": workers,
+            "lanes": lanes,
+        }
+        self.last_summary: dict[str, Any] = {}
+        """What :func:`~agent_scaling.episodes.summarise` says of the latest rollout."""
+        self.last_table: pd.DataFrame | None = None
+        self._next: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Play at the multiples of ``every_frames`` that lie ahead."""
+        if self.every_frames:
+            frames: int = pl_module.frames  # type: ignore[assignment]
+            self._next = (frames // self.every_frames + 1) * self.every_frames
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Play where a multiple of ``every_frames`` was crossed."""
+        frames: int = pl_module.frames  # type: ignore[assignment]
+        if self.every_frames and self._next is not None and frames >= self._next:
+            self._next = (frames // self.every_frames + 1) * self.every_frames
+            self.play(trainer, pl_module)
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Play at a milestone of the FLOP budget."""
+        if self.at_milestones:
+            self.play(trainer, pl_module)
+
+    def play(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Play, keep the table, log the summary."""
+        module: Any = pl_module
+        mine = self.seeds[trainer.global_rank :: trainer.world_size]
+        table = play(module.policy, mine, device=pl_module.device, **self.options)
+        table = _gather(table, trainer.world_size)
+        self.last_table, self.last_summary = table, summarise(table)
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir) / "rollouts"
+            write_table(table, folder / f"{module.frames}.parquet")
+        log_metrics(trainer, module, metrics_of(self.last_summary))
+
+
+def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
+    """``rollout/return_mean``, ``rollout/return_mean/Val``, … from a summary."""
+    metrics: dict[str, float] = {"rollout/crashed": float(summary["crashed"])}
+    for column, name in NAMES.items():
+        if column in summary:
+            metrics[f"rollout/{name}_mean"] = summary[column]["mean"]
+    if "return" in summary:
+        metrics["rollout/return_median"] = summary["return"]["median"]
+        if summary["return"]["se"] is not None:
+            metrics["rollout/return_se"] = summary["return"]["se"]
+    for role, entry in summary["roles"].items():
+        metrics[f"rollout/return_mean/{role}"] = entry["return"]["mean"]
+    return metrics
+
+
+def _gather(table: pd.DataFrame, ranks: int) -> pd.DataFrame:
+    """The rows of all ranks, by seed."""
+    if ranks == 1:
+        return table
+    parts: list[Any] = [None] * ranks
+    torch.distributed.all_gather_object(parts, table.to_dict("records"))
+    rows = sorted((row for part in parts for row in part), key=lambda row: int(row["seed"]))
+    return pd.DataFrame(rows, columns=table.columns)

@@ -1,0 +1,176 @@
+"""A policy that plays many lanes: batched inference whose results do not depend on the batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._pytree import tree_map
+
+from agent_scaling.actions import NO_ACTION, NUM_ACTIONS, action_to_key, key_to_action
+from agent_scaling.batch import Batch
+from agent_scaling.sampling import Noise, Sampling
+
+TOP = 5  # actions kept in a trace
+
+
+def default_block(device: torch.device) -> int:
+    """Lanes per call of the policy."""
+    return 32 if device.type == "cpu" else 128
+
+
+def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
+    """A copy in evaluation mode, with each BatchNorm folded into the convolution before it."""
+    fused = copy.deepcopy(policy).to(device).eval()
+    for module in fused.modules():
+        if not isinstance(module, nn.Sequential):
+            continue
+        for index in range(len(module) - 1):
+            conv, norm = module[index], module[index + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                module[index] = fuse_conv_bn_eval(conv, norm)
+                module[index + 1] = nn.Identity()
+    return fused.requires_grad_(False)
+
+
+class RandomPolicy(nn.Module):
+    """Every action equally probable; stands where a policy does, as a baseline."""
+
+    def __init__(self, num_actions: int = NUM_ACTIONS) -> None:
+        super().__init__()
+        self.num_actions = num_actions
+
+    def initial_state(self, lanes: int) -> tuple[Tensor, ...]:
+        """Nothing to remember."""
+        return ()
+
+    def forward(
+        self, batch: Batch, state: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Zeros for logits and baseline."""
+        zeros_TB = torch.zeros(batch.steps, batch.lanes, device=batch.first_TB.device)
+        return zeros_TB.unsqueeze(-1).repeat(1, 1, self.num_actions), zeros_TB, state
+
+
+class Actor:
+    """Keeps each lane's state, previous action and step; answers frames with actions.
+
+    The policy always runs on exactly ``block`` lanes, padded with copies: on a given machine a
+    matrix product of one shape gives a row the same bits wherever it stands and whatever the other
+    rows are, while another number of rows does not. So an episode depends on ``block``, but not on
+    the number of lanes nor on which episodes are played beside it.
+
+    Args:
+        policy: ``policy(batch, state) → (logits, baseline, state)``; it is copied, not changed.
+        lanes: Lanes to keep.
+        sampling: How actions are drawn.
+        sampling_seed: Seed of the noise, ≥ 0.
+        block: Lanes per call; part of what determines an episode.
+        device: Where the policy runs.
+        trace: Keep each step's most probable actions (see :meth:`take_trace`).
+    """
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        lanes: int,
+        *,
+        sampling: Sampling,
+        sampling_seed: int = 0,
+        block: int | None = None,
+        device: torch.device | str = "cpu",
+        trace: bool = False,
+    ) -> None:
+        self.device = torch.device(device)
+        self.block = block or default_block(self.device)
+        self.policy = for_inference(policy, self.device)
+        self.sampling, self.noise = sampling, Noise(lanes, sampling_seed)
+        self.state: Any = self.policy.initial_state(lanes)  # type: ignore[operator]
+        self.step = np.zeros(lanes, np.int64)
+        self.episode = np.zeros(lanes, np.int64)
+        self.prev_action = np.zeros(lanes, np.int64)
+        self._traces: dict[int, list[npt.NDArray[np.float32]]] | None = {} if trace else None
+        # Recordings hold keys, and each of three keys has two actions: the policy has seen only
+        # the first as a previous action.
+        self._canonical = key_to_action()[action_to_key()]
+
+    def restart(self, lane: int, episode: int) -> None:
+        """The lane's next frame is the first of ``episode``."""
+        self.step[lane], self.prev_action[lane], self.episode[lane] = 0, 0, episode
+        if self._traces is not None:
+            self._traces[lane] = []
+
+    def act(
+        self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """Actions for the frames that ``lanes`` show, in their order."""
+        blocks = [lanes[i : i + self.block] for i in range(0, len(lanes), self.block)]
+        with torch.inference_mode():
+            actions = [self._act_block(observations, block) for block in blocks]
+        chosen: npt.NDArray[np.int64] = np.concatenate(actions)
+        self.prev_action[lanes] = self._canonical[chosen]
+        self.step[lanes] += 1
+        return chosen
+
+    def take_trace(self, lane: int) -> npt.NDArray[np.float32]:
+        """float32 [steps, 12] of the lane's episode: action, 5 actions, their probabilities, nats.
+
+        The probabilities are those that the action was drawn from; nats is their entropy.
+        """
+        assert self._traces is not None
+        rows = self._traces.pop(lane)
+        return np.stack(rows) if rows else np.empty((0, 2 + 2 * TOP), np.float32)
+
+    def _act_block(
+        self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        count = len(lanes)
+        padded = np.concatenate([lanes, np.full(self.block - count, lanes[0])])
+        uniform = self.noise.take(lanes, self.episode[lanes], self.step[lanes])
+        index, real = self._tensor(padded), self._tensor(lanes)
+        before = tree_map(lambda part: part.index_select(1, index), self.state)
+        logits_TBA, _, after = self.policy(self._batch(observations, padded), before)
+        for kept, new in zip(_leaves(self.state), _leaves(after), strict=True):
+            kept.index_copy_(1, real, new[:, :count])
+        probs_NA = self.sampling.probabilities(logits_TBA[0, :count])
+        action_N = self.sampling.draw(probs_NA, self._tensor(uniform))
+        if self._traces is not None:
+            self._trace(lanes, probs_NA, action_N)
+        chosen: npt.NDArray[np.int64] = action_N.cpu().numpy()
+        return chosen
+
+    def _batch(
+        self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
+    ) -> Batch:
+        first = self.step[lanes] == 0
+        return Batch(
+            chars_TBHW=self._tensor(observations["chars"][lanes][None]),
+            colors_TBHW=self._tensor(observations["colors"][lanes][None]),
+            cursor_TB2=self._tensor(observations["cursor"][lanes][None]),
+            prev_action_TB=self._tensor(self.prev_action[lanes][None]),
+            action_TB=torch.full((1, len(lanes)), NO_ACTION, device=self.device),
+            first_TB=self._tensor(first[None]),
+            openings=(0,) if first.any() else (),
+        )
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _trace(self, lanes: npt.NDArray[np.int64], probs_NA: Tensor, action_N: Tensor) -> None:
+        assert self._traces is not None
+        top = probs_NA.topk(TOP, dim=1)
+        nats_N1 = torch.special.entr(probs_NA).sum(dim=1, keepdim=True)
+        rows = torch.cat([action_N[:, None].double(), top.indices.double(), top.values, nats_N1], 1)
+        for lane, row in zip(lanes.tolist(), rows.float().cpu().numpy(), strict=True):
+            self._traces[lane].append(row)
+
+
+def _leaves(state: Any) -> list[Tensor]:
+    found: list[Tensor] = torch.utils._pytree.tree_leaves(state)
+    return found

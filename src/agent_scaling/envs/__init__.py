@@ -1,0 +1,1 @@
+"""Environments: a pool of worker processes, and one file per game family."""

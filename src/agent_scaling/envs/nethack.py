@@ -1,0 +1,284 @@
+"""NetHack as NetHackChallenge plays it, but seedable, and stepped without gymnasium's overhead."""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from nle import nethack
+
+from agent_scaling.actions import NUM_ACTIONS, action_to_key
+from agent_scaling.envs.game import Record, Views
+from agent_scaling.errors import InputError
+
+MAX_EPISODE_STEPS = 100_000
+IDLE_STEPS = 10_000
+SPACE, ESCAPE = 32, 27
+QUIT_KEYS = (0x80 | ord("q"), ord("y"))
+HUNGER = ("satiated", "not hungry", "hungry", "weak", "fainting", "fainted", "starved")
+BIRTHDAYS = (1_000_000_000, 1_700_000_000)
+GAME_OVER, IN_MOVELOOP = 0, 3  # positions in NLE's program_state
+IN_YN, IN_GETLIN, WAITS_FOR_SPACE = 1, 2, 3  # positions in NLE's internal
+
+
+CHARACTER = {
+    "role": [
+        "arc",
+        "bar",
+        "cav",
+        "hea",
+        "kni",
+        "mon",
+        "pri",
+        "rog",
+        "ran",
+        "sam",
+        "tou",
+        "val",
+        "wiz",
+    ],
+    "race": ["hum", "elf", "dwa", "gno", "orc"],
+    "gender": ["mal", "fem"],
+    "align": ["law", "neu", "cha"],
+}
+
+
+def character_options(character: str) -> list[str]:
+    """NetHack's options for ``val-dwa-fem-law``, parts of it, or ``@``: what is not said is random.
+
+    Raises:
+        InputError: A part is unknown, or said twice.
+    """
+    known = {part: kind for kind, parts in CHARACTER.items() for part in parts}
+    said = [part for part in character.lower().split("-") if part != "@"]
+    kinds = [known.get(part) for part in said]
+    if None in kinds or len(set(kinds)) < len(kinds):
+        raise InputError(
+            f"character={character!r} is not role-race-gender-alignment in NetHack's "
+            "abbreviations; write e.g. val-dwa-fem-law, val, or @ for a random one"
+        )
+    chosen = dict.fromkeys(CHARACTER, "random") | dict(zip(kinds, said, strict=True))
+    return [*nethack.NETHACKOPTIONS, *(f"{kind}:{part}" for kind, part in chosen.items())]
+
+
+def game_seeds(seed: int) -> tuple[int, int, int]:
+    """An episode's seed → NetHack's core seed, its display seed, and the player's birthday.
+
+    The birthday (Unix time) stands for the wall clock, from which NetHack takes shopkeepers' names
+    and the prices of gems.
+    """
+    core, display, birthday = np.random.SeedSequence(seed).generate_state(3, np.uint32).tolist()
+    first, last = BIRTHDAYS
+    return core, display, first + birthday % (last - first)
+
+
+class NetHack:
+    """One game of NetHack: all 121 keys, no menus skipped, the in-game score as return.
+
+    The rules are NetHackChallenge's: an episode ends with the game, after ``max_episode_steps``
+    steps, or when the game's clock has stood still for ``idle_steps`` steps. Everything that
+    NetHack would take from the wall clock (moon, night, birthday) is a function of the seed.
+
+    Args:
+        views: Arrays for ``observations``; NetHack writes into them directly.
+        character: see :func:`character_options`.
+        max_episode_steps: Step cap.
+        idle_steps: Steps without progress of the clock after which the game is aborted.
+        record_dir: Where each finished episode leaves a ttyrec3 and its xlogfile.
+    """
+
+    observations: ClassVar[dict[str, tuple[tuple[int, ...], str]]] = {
+        "chars": ((24, 80), "uint8"),
+        "colors": ((24, 80), "int8"),
+        "cursor": ((2,), "uint8"),
+        "blstats": (nethack.BLSTATS_SHAPE, "int64"),
+    }
+    num_actions: ClassVar[int] = NUM_ACTIONS
+
+    def __init__(
+        self,
+        views: Views,
+        *,
+        character: str = "@",
+        max_episode_steps: int = MAX_EPISODE_STEPS,
+        idle_steps: int = IDLE_STEPS,
+        record_dir: str | None = None,
+    ) -> None:
+        self.character = character
+        self._options = character_options(character)
+        self.max_episode_steps, self.idle_steps = max_episode_steps, idle_steps
+        self.record_dir = Path(record_dir) if record_dir else None
+        self._keys: list[int] = action_to_key().tolist()
+        self._blstats = views["blstats"]
+        self._program = np.zeros(nethack.PROGRAM_STATE_SHAPE, np.int32)
+        self._internal = np.zeros(nethack.INTERNAL_SHAPE, np.int32)
+        self._last = np.zeros_like(self._blstats)  # as last shown while the game was on
+        self._buffers = {
+            "tty_chars": views["chars"],
+            "tty_colors": views["colors"],
+            "tty_cursor": views["cursor"],
+            "blstats": self._blstats,
+            "program_state": self._program,
+            "internal": self._internal,
+        }
+        self._partial: Path | None = None
+        self._nethack: Any = None
+        if self.record_dir is None:
+            self._open()
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode of ``seed``."""
+        self.seed = seed
+        if self.record_dir is not None:
+            self._open_recorded(self.record_dir, seed)
+        core, display, birthday = game_seeds(seed)
+        self._nethack.set_initial_seeds(core, display, False, None)
+        self._raw.reset()
+        self._set_birthday(birthday)
+        for _ in range(1000):  # past the introduction
+            if self._program[IN_MOVELOOP]:
+                break
+            self._raw.step(SPACE)
+        self._steps = self._idle = self._deepest = 0
+        self._turns = -1
+        self._first_score = int(self._blstats[nethack.NLE_BL_SCORE])
+        np.copyto(self._last, self._blstats)
+
+    def step(self, action: int) -> Record | None:
+        """Press a key; the episode's record if that was its last step."""
+        self._raw.step(self._keys[action])
+        self._steps += 1
+        if self._program.item(GAME_OVER):
+            self._pass_known_screens(decline=False)
+        else:
+            np.copyto(self._last, self._blstats)
+        if self._raw.done():
+            return self._finish(None)
+        turns = self._blstats.item(nethack.NLE_BL_TIME)
+        if turns == self._turns:
+            self._idle += 1
+        else:
+            self._turns, self._idle = turns, 0
+            self._deepest = max(self._deepest, self._blstats.item(nethack.NLE_BL_DEPTH))
+        if self._steps >= self.max_episode_steps:
+            return self._finish("cap")
+        if self._idle >= self.idle_steps:
+            return self._finish("aborted")
+        return None
+
+    def close(self) -> None:
+        """End NetHack and remove its folder, and a recording that is not complete."""
+        if self._nethack is not None:
+            self._nethack.close()
+            self._nethack = None
+        if self._partial is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial = None
+
+    def _open(self, ttyrec: str | None = None, prefix: str = "") -> None:
+        self._nethack = nethack.Nethack(
+            observation_keys=(),
+            options=self._options,
+            playername="Agent",
+            ttyrec=ttyrec,
+            scoreprefix=prefix,
+            fix_moon_phase=True,
+        )
+        self._raw = self._nethack._pynethack
+        self._raw.set_buffers(**self._buffers)
+        self._xlogfile = Path(
+            f"{prefix}xlogfile" if prefix else self._nethack._vardir + "/xlogfile"
+        )
+
+    def _open_recorded(self, root: Path, seed: int) -> None:
+        """A NetHack of its own per recorded game: NLE closes a ttyrec only with the next reset."""
+        self.close()
+        for left in root.glob(f".partial-{seed}-*"):  # of a worker that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        self._partial = root / f".partial-{seed}-{os.getpid()}"
+        self._partial.mkdir(parents=True)
+        prefix = f"{self._partial}/nle.{os.getpid()}."
+        self._open(f"{prefix}0.ttyrec3.bz2", prefix)
+
+    def _set_birthday(self, birthday: int) -> None:
+        # Each NLE instance loads a private copy of the library; NLE refuses to reset while a
+        # handle to it is held, so it is taken and given back here.
+        library = ctypes.CDLL(self._nethack.dlpath, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        ctypes.c_long.in_dll(library, "ubirthday").value = birthday
+        _ctypes.dlclose(library._handle)
+
+    def _pass_known_screens(self, decline: bool) -> None:
+        """Press what NLE itself presses on the way out: spaces, escapes."""
+        while not self._raw.done():
+            if self._internal[WAITS_FOR_SPACE]:
+                self._raw.step(SPACE)
+            elif self._internal[IN_GETLIN]:
+                self._raw.step(ESCAPE)
+            else:
+                if self._internal[IN_YN] and decline:
+                    self._raw.step(ESCAPE)
+                break
+
+    def _finish(self, end: str | None) -> Record:
+        """Quit what still runs and collect the record; ``end`` says why the episode was cut."""
+        if not self._raw.done():
+            self._pass_known_screens(decline=True)
+            for key in QUIT_KEYS:
+                if not self._raw.done():
+                    self._raw.step(key)
+            self._pass_known_screens(decline=True)
+        how = self._raw.how_done().name.lower() if self._raw.done() else ""
+        if end is None:
+            end = how if how in ("quit", "escaped", "ascended", "panicked") else "death"
+        log = self._read_xlog()
+        if self._partial is not None:
+            self._keep_recording(self._partial)
+        return self._record(end, log)
+
+    def _record(self, end: str, log: dict[str, str]) -> Record:
+        last: list[int] = self._last.tolist()
+        hunger = last[nethack.NLE_BL_HUNGER]
+        core, display, _ = game_seeds(self.seed)
+        cut = end in ("cap", "aborted")  # the log would say that the player quit
+        cause = "" if cut else log.get("death", "")
+        return {
+            "return": last[nethack.NLE_BL_SCORE] - self._first_score,
+            "steps": self._steps,
+            "turns": last[nethack.NLE_BL_TIME],
+            "max_depth": int(log.get("maxlvl", self._deepest)),
+            "level": last[nethack.NLE_BL_XP],
+            "gold": last[nethack.NLE_BL_GOLD],
+            "max_hp": last[nethack.NLE_BL_HPMAX],
+            "hunger": HUNGER[hunger] if 0 <= hunger < len(HUNGER) else str(hunger),
+            "role": log.get("role", "unknown"),
+            "race": log.get("race", "unknown"),
+            "gender": log.get("gender0", "unknown"),
+            "alignment": log.get("align0", "unknown"),
+            "end": end,
+            "death": f"{cause}, while {log['while']}" if cause and "while" in log else cause,
+            "achievements": int(log.get("achieve", "0"), 16),
+            "core_seed": core,
+            "display_seed": display,
+        }
+
+    def _read_xlog(self) -> dict[str, str]:
+        """The fields of the game's line."""
+        lines = self._xlogfile.read_text(errors="replace").splitlines()
+        if self._partial is None:
+            os.truncate(self._xlogfile, 0)  # one game's line at a time
+        pairs = (field.partition("=") for field in (lines[-1] if lines else "").split("\t"))
+        return {key: value for key, _, value in pairs}
+
+    def _keep_recording(self, partial: Path) -> None:
+        """Close the ttyrec, then give the game its final name."""
+        self._nethack.close()
+        self._nethack, self._partial = None, None
+        target = partial.parent / "nle_data" / f"seed-{self.seed}"
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)

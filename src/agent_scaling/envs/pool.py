@@ -1,0 +1,193 @@
+"""The environment pool: games in worker processes, observations and actions in shared memory."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent_scaling.envs.game import Record, find_game
+from agent_scaling.envs.memory import (
+    PARKED,
+    RESET,
+    STEP,
+    control_fields,
+    create_memory,
+    deal_lanes,
+    lane_fields,
+    map_fields,
+    memory_size,
+)
+from agent_scaling.envs.processes import Nursery, Worker, WorkerLostError
+from agent_scaling.envs.worker import Assignment
+
+ATTEMPTS = 3
+"""An episode that has crashed or hung this many workers by itself is given up."""
+MAX_LOSSES = 1000
+"""Workers lost in a pool's life before it gives up: the machine kills them."""
+
+
+@dataclass
+class Report:
+    """What happened in a group's move."""
+
+    ended: list[tuple[int, Record]] = field(default_factory=list)
+    """(lane, record) of each episode that ended; its lane is parked."""
+    restarted: list[int] = field(default_factory=list)
+    """Lanes whose worker was lost: they begin their episode again from its seed."""
+
+
+class Pool:
+    """Lanes of games, one episode per lane at a time, moved in groups that take turns.
+
+    The caller assigns seeds to lanes, and then, group by group: :meth:`receive`, choose an action
+    for each of :meth:`ready`, :meth:`send`. While it thinks about one group, the workers move the
+    other. A worker that crashes, hangs or is killed is replaced, and its lanes begin their episodes
+    again. A context manager; processes and files are gone after it, also when this process is
+    killed.
+
+    Args:
+        game: Import path of a :class:`~agent_scaling.envs.game.Game`, ``module:Class``.
+        lanes: Games that are played at the same time.
+        workers: Processes.
+        groups: Groups that take turns.
+        options: Keyword arguments of the game, JSON values.
+        patience: Seconds after which a silent worker counts as hung.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        *,
+        lanes: int,
+        workers: int,
+        groups: int = 2,
+        options: dict[str, Any] | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        family = find_game(game)
+        self.lanes, self.workers, self.patience = lanes, workers, patience
+        self.lost = 0
+        """Workers lost so far."""
+        fields = control_fields(lanes, workers) | lane_fields(family.observations, lanes)
+        self._memory = create_memory(memory_size(fields))
+        arrays = map_fields(self._memory, fields)
+        self.observations = {name: arrays[name] for name in family.observations}
+        """Arrays [lanes, …]; a group's part is stable between its receive and its send."""
+        self.actions: npt.NDArray[np.int32] = arrays["action"]
+        """[lanes] int32: what each ready lane shall do next."""
+        self._command, self._seed, self._moving = (
+            arrays["command"], arrays["seed"], arrays["moving"]
+        )  # fmt: skip
+        dealt = deal_lanes(lanes, workers, groups)
+        self.groups = [range(g[0].start, g[-1].stop) for g in dealt]
+        """Lanes of each group."""
+        self._blame = [0] * lanes
+        self._sent = [[False] * workers for _ in range(groups)]
+        self._assignments = [
+            Assignment(
+                game, lanes, workers, w, [list(g[w]) for g in dealt], self._memory, -1, -1,
+                options or {},
+            )
+            for w in range(workers)
+        ]  # fmt: skip
+        self._nursery = Nursery()
+        self._workers: list[Worker] = []
+        self._finalizer = weakref.finalize(
+            self, _shut_down, self._workers, self._nursery, self._memory, os.getpid()
+        )
+        self._workers += [self._nursery.start(a) for a in self._assignments]
+        for worker in self._workers:
+            self._await_ready(worker)
+
+    def assign(self, lane: int, seed: int) -> None:
+        """Let ``lane`` begin the episode of ``seed`` when its group is next sent."""
+        self._seed[lane], self._command[lane], self._blame[lane] = seed, RESET, 0
+
+    def ready(self, group: int) -> npt.NDArray[np.int64]:
+        """Lanes of the group that show a frame and wait for an action."""
+        lanes = self.groups[group]
+        return np.flatnonzero(self._command[lanes.start : lanes.stop] == STEP) + lanes.start
+
+    def send(self, group: int) -> None:
+        """Let the group's games move: by :attr:`actions`, or to an assigned episode's beginning."""
+        for index, worker in enumerate(self._workers):
+            lanes = self._assignments[index].groups[group]
+            if lanes and self._command[lanes[0] : lanes[-1] + 1].any():
+                worker.order(group)
+                self._sent[group][index] = True
+
+    def receive(self, group: int) -> Report:
+        """Wait until the group has moved."""
+        report = Report()
+        for index in range(self.workers):
+            if not self._sent[group][index]:
+                continue
+            self._sent[group][index] = False
+            try:
+                ended = self._workers[index].read(self.patience) or []
+            except WorkerLostError as loss:
+                self._replace(index, loss, report)
+                continue
+            lanes = self._assignments[index].groups[group]
+            mine = self._command[lanes[0] : lanes[-1] + 1]
+            mine[mine == RESET] = STEP
+            for lane, record in ended:
+                self._command[lane] = PARKED
+                report.ended.append((lane, record))
+        return report
+
+    def pids(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.pid for worker in self._workers]
+
+    def close(self) -> None:
+        """End the workers and remove their files."""
+        self._finalizer()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _replace(self, index: int, loss: WorkerLostError, report: Report) -> None:
+        """A new worker for a lost one; its running lanes begin again, unless one is to blame."""
+        self.lost += 1
+        if self.lost > MAX_LOSSES:
+            raise RuntimeError(f"{self.lost} game workers were lost, the last because {loss}")
+        self._workers[index].close(kill=True)
+        culprit = int(self._moving[index])
+        if loss.guilty and culprit >= 0:
+            self._blame[culprit] += 1
+            if self._blame[culprit] >= ATTEMPTS:
+                self._command[culprit] = PARKED
+                report.ended.append((culprit, {"end": "crashed", "death": str(loss)}))
+        for group, lanes in enumerate(self._assignments[index].groups):
+            self._sent[group][index] = False
+            for lane in lanes:
+                if self._command[lane] != PARKED:
+                    self._command[lane] = RESET
+                    report.restarted.append(lane)
+        self._moving[index] = -1
+        self._workers[index] = self._nursery.start(replace(self._assignments[index]))
+        self._await_ready(self._workers[index])
+
+    def _await_ready(self, worker: Worker) -> None:
+        try:
+            worker.read(self.patience)
+        except WorkerLostError as loss:
+            raise RuntimeError(f"a game worker did not start: {loss}") from loss
+
+
+def _shut_down(workers: list[Worker], nursery: Nursery, memory: int, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a fork of the owner
+    for worker in workers:
+        worker.close()
+    nursery.close()
+    os.close(memory)

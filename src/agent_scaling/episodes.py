@@ -1,0 +1,87 @@
+"""Tables of episodes: what they say together, and how they are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from agent_scaling.errors import InputError
+
+MEASURES = ("return", "steps", "turns", "max_depth", "level", "gold")
+RESAMPLES = 2000
+
+
+def describe(values: npt.ArrayLike) -> dict[str, float | list[float] | None]:
+    """Mean, its standard error, median, and the mean's 90 % bootstrap interval.
+
+    The standard error and the interval of a single value are None.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    found: dict[str, float | list[float] | None] = {
+        "mean": float(array.mean()),
+        "se": None,
+        "median": float(np.median(array)),
+        "interval": None,
+    }
+    if len(array) > 1:
+        found["se"] = float(array.std(ddof=1) / len(array) ** 0.5)
+        # A generator of its own with a fixed seed: the same table gives the same interval.
+        resampled = np.random.default_rng(0).choice(array, (RESAMPLES, len(array)))
+        found["interval"] = np.quantile(resampled.mean(axis=1), [0.05, 0.95]).tolist()
+    return found
+
+
+def summarise(table: pd.DataFrame) -> dict[str, Any]:
+    """A table of episodes → plain values: each measure, how episodes ended, returns by role.
+
+    Episodes that crashed their workers again and again have no measures; they are counted.
+    """
+    whole = table[table["end"] != "crashed"]
+    summary: dict[str, Any] = {"episodes": len(table), "crashed": len(table) - len(whole)}
+    if len(whole):
+        summary |= {name: describe(whole[name]) for name in MEASURES}
+    summary["ends"] = {str(end): int(n) for end, n in table["end"].value_counts().items()}
+    summary["roles"] = {
+        str(role): {"episodes": len(rows), "return": describe(rows["return"])}
+        for role, rows in whole.groupby("role")
+    }
+    return summary
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Parquet, whole or not at all.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    _write(path, lambda partial: table.to_parquet(partial, index=False))
+
+
+def write_json(content: Any, path: Path) -> None:
+    """JSON, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    _write(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
+
+
+def write_text(content: str, path: Path) -> None:
+    """Text, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    _write(path, lambda partial: partial.write_text(content))
+
+
+def _write(path: Path, save: Any) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); change output=") from error
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""The ``rollout`` verb: play a checkpoint's policy and tabulate its episodes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import nn
+
+from agent_scaling.actor import RandomPolicy, default_block
+from agent_scaling.checkpoint import load_policy
+from agent_scaling.envs.nethack import character_options
+from agent_scaling.episodes import MEASURES, summarise, write_json, write_table
+from agent_scaling.errors import InputError
+from agent_scaling.play import MAX_EPISODE_STEPS, play
+from agent_scaling.sampling import Sampling
+
+__all__ = ["play", "rollout", "summarise"]
+
+
+def rollout(
+    *,
+    ckpt: str,
+    output: str,
+    episodes: int = 100,
+    seed: int = 0,
+    sampling: str = "softmax",
+    temperature: float = 1.0,
+    top_k: int = 10,
+    top_p: float = 0.95,
+    sampling_seed: int = 0,
+    character: str = "@",
+    max_episode_steps: int = MAX_EPISODE_STEPS,
+    workers: int | None = None,
+    lanes: int | None = None,
+    block: int | None = None,
+    device: str = "auto",
+    ttyrecs: bool = False,
+) -> None:
+    """Play the episodes ``seed`` … ``seed + episodes − 1`` and write what came of them.
+
+    Writes ``episodes.parquet`` (a row per episode) and ``summary.json``; prints the summary. The
+    table is the same for any number of workers and lanes.
+
+    Args:
+        ckpt: A checkpoint of ``train`` or ``import``; ``random`` for uniformly random keys.
+        output: Folder for the results.
+        episodes: Episodes to play.
+        seed: Seed of the first one.
+        sampling: ``softmax``, ``argmax``, ``top_k`` or ``top_p``.
+        temperature: Divides the logits.
+        top_k: Actions that ``top_k`` keeps.
+        top_p: Probability mass that ``top_p`` keeps.
+        sampling_seed: Seed of the sampling noise.
+        character: ``role-race-gender-alignment``, parts of it, or ``@``.
+        max_episode_steps: Step cap of an episode.
+        workers: Game processes; null: one per core.
+        lanes: Games at the same time; null: two blocks.
+        block: Lanes per call of the policy; null: 32 on a CPU, 128 on a GPU.
+        device: ``auto``, or what torch calls it.
+        ttyrecs: Record the games in ``output``, as ttyrec3 in NLD-AA's layout.
+
+    Raises:
+        InputError: A value is out of its range, or the checkpoint cannot be used.
+    """
+    drawing = Sampling(sampling, temperature, top_k, top_p)
+    check(episodes, seed, sampling_seed, max_episode_steps, workers, lanes, block)
+    character_options(character)
+    where = find_device(device)
+    policy: nn.Module = RandomPolicy() if ckpt == "random" else load_policy(ckpt)
+    folder = Path(output)
+    settings = {
+        "ckpt": ckpt, "seed": seed, "sampling": sampling, "temperature": temperature,
+        "top_k": top_k, "top_p": top_p, "sampling_seed": sampling_seed, "character": character,
+        "max_episode_steps": max_episode_steps, "block": block or default_block(where),
+        "device": str(where),
+    }  # fmt: skip
+    write_json(settings, folder / "settings.json")  # an output that cannot be written shows now
+    began = time.monotonic()
+    with EpisodeProgress(episodes) as progress:
+        table = play(
+            policy,
+            range(seed, seed + episodes),
+            sampling=drawing,
+            sampling_seed=sampling_seed,
+            character=character,
+            max_episode_steps=max_episode_steps,
+            workers=workers,
+            lanes=lanes,
+            block=block,
+            device=where,
+            record_dir=folder if ttyrecs else None,
+            progress=progress.update,
+        )
+    write_table(table, folder / "episodes.parquet")
+    summary = summarise(table)
+    write_json(summary, folder / "summary.json")
+    print_summary(summary, table, time.monotonic() - began, folder)
+
+
+def check(
+    episodes: int,
+    seed: int,
+    sampling_seed: int,
+    max_episode_steps: int,
+    *sizes: int | None,
+) -> None:
+    """Ranges of the verb's numbers; raises :class:`InputError`."""
+    if episodes < 1 or max_episode_steps < 1:
+        raise InputError("episodes= and max_episode_steps= must be at least 1")
+    if seed < 0 or sampling_seed < 0:
+        raise InputError("seed= and sampling_seed= must not be negative")
+    if any(size is not None and size < 1 for size in sizes):
+        raise InputError("workers=, lanes= and block= must be at least 1, or null")
+
+
+def find_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one; raises :class:`InputError` for an unusable name."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"device={name!r} cannot be used ({str(error).splitlines()[0]})") from None
+    return device
+
+
+class EpisodeProgress:
+    """A line that counts episodes and steps per second, on a terminal only."""
+
+    def __init__(self, episodes: int) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.completed}/{task.total} episodes · {task.fields[speed]} steps/s"),
+            TimeElapsedColumn(),
+            console=Console(file=sys.stderr),
+            transient=True,
+        )
+        self._task = self._bar.add_task("play", total=episodes, speed="–")
+        self._began = time.monotonic()
+
+    def update(self, done: int, steps: int) -> None:
+        """Show where the evaluation is."""
+        speed = f"{steps / (time.monotonic() - self._began):,.0f}"
+        self._bar.update(self._task, completed=done, speed=speed)
+
+    def __enter__(self) -> EpisodeProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def print_summary(
+    summary: dict[str, Any], table: pd.DataFrame, seconds: float, folder: Path
+) -> None:
+    """The measures, returns by role, how the episodes ended."""
+    console = Console()
+    shown = Table("", "mean", "± se", "90 % interval", "median", title="episodes")
+    for name in MEASURES:
+        if name in summary:
+            shown.add_row(name, *_cells(summary[name]))
+    shown.add_section()
+    for role, entry in summary["roles"].items():
+        shown.add_row(f"return, {role} ×{entry['episodes']}", *_cells(entry["return"]))
+    console.print(shown)
+    ends = ", ".join(f"{end} {count}" for end, count in summary["ends"].items())
+    steps = int(table["steps"].sum())
+    console.print(
+        f"{summary['episodes']} episodes ({ends}), {steps:,} steps in {seconds:.0f} s "
+        f"({steps / seconds:,.0f}/s)",
+        highlight=False,
+    )
+    console.print(f"table: {folder / 'episodes.parquet'}", soft_wrap=True, highlight=False)
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    interval = "–" if entry["interval"] is None else "{:,.1f} … {:,.1f}".format(*entry["interval"])
+    error = "–" if entry["se"] is None else f"{entry['se']:,.1f}"
+    return [f"{entry['mean']:,.1f}", error, interval, f"{entry['median']:,.1f}"]
