@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
@@ -26,7 +27,7 @@ MANIFEST = "games.jsonl"
 """One line per finished game: a :class:`GameRecord`, sorted by seed."""
 
 _RECORD = "game.json"
-_PARTIAL = ".partial"
+_PARTIAL = ".partial-"
 _RETRIES = 3
 
 
@@ -105,18 +106,17 @@ def _own(root: Path) -> Iterator[Path]:
         handle = os.open(root, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"output={root}: cannot be written ({error.strerror})") from error
-    partial = root / _PARTIAL
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(partial, ignore_errors=True)  # what a killed run left behind
-        partial.mkdir()
-        yield partial
+        for leftover in root.glob(_PARTIAL + "*"):  # of a run that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=root) as partial:
+            yield Path(partial)
     except BlockingIOError:
         raise InputError(f"output={root}: another demonstrate is writing there") from None
     except OSError as error:
         raise InputError(f"output={root}: cannot be written ({error.strerror})") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
         os.close(handle)
 
 

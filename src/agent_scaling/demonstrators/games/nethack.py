@@ -15,7 +15,7 @@ from typing import Any
 from nle import nethack
 from nle.env.tasks import NetHackScore
 
-from agent_scaling.actions import NUM_ACTIONS
+from agent_scaling.actions import NUM_ACTIONS, key_to_action
 from agent_scaling.demonstrators.games import GameRecord, GameSpec
 from agent_scaling.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
 from agent_scaling.errors import InputError
@@ -85,16 +85,28 @@ def random_policy(seed: int) -> Policy:
     return lambda obs: rng.randrange(NUM_ACTIONS)
 
 
+def random_walker(seed: int) -> Policy:
+    """Uniform over the 16 moves and ``>``; closes every prompt, where uniform keys hang."""
+    rng = random.Random(seed)
+    moves = [*range(16), int(key_to_action()[ord(">")])]
+    close = int(key_to_action()[ord("\x1b")])
+    return lambda obs: close if obs["misc"].any() else rng.choice(moves)
+
+
+PLAYERS: dict[str, Callable[[int], Policy]] = {
+    "demonstrator": lambda seed: NetHackDemonstrator(seed).act,
+    "random": random_policy,
+    "random walker": random_walker,
+}
+"""Name → seed → policy."""
+
+
 def play_unrecorded(
     player: str, seed: int, *, character: str = "@", max_steps: int = 5_000
 ) -> GameRecord:
-    """Play one game with the ``demonstrator`` or the ``random`` policy and write nothing."""
-    policies: dict[str, Callable[[int], Policy]] = {
-        "demonstrator": lambda seed: NetHackDemonstrator(seed).act,
-        "random": random_policy,
-    }
+    """Play one game with one of :data:`PLAYERS` and write nothing."""
     spec = GameSpec(seed, character, max_steps, Path())
-    return play_with(policies[player](seed), spec, record=False)
+    return play_with(PLAYERS[player](seed), spec, record=False)
 
 
 def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
