@@ -1,0 +1,146 @@
+"""Shards as a LightningDataModule whose position is (seed, step)."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import lightning
+
+from agent_scaling.errors import InputError
+from agent_scaling.shards.lanes import EvalLanes, TrainLanes, rank_lanes
+from agent_scaling.shards.loader import WindowLoader
+from agent_scaling.shards.reader import ShardReader, WindowReader
+
+
+class ShardsDataModule(lightning.LightningDataModule):
+    """Endless training windows and a fixed pass over held-out games.
+
+    Batches are windows of consecutive frames: the core's state is carried from one to the next.
+    """
+
+    def __init__(
+        self,
+        shards: str,
+        lanes: int = 32,
+        unroll_length: int = 80,
+        seed: int = 0,
+        workers: int = 1,
+        val_lanes: int = 32,
+        val_frames: int | None = None,
+        scores: bool = False,
+        games: bool = False,
+        pin_memory: bool = False,
+    ) -> None:
+        """Raises :class:`InputError` for shards that are missing or broken.
+
+        Args:
+            shards: Directory that ``agent-scaling shard`` wrote.
+            lanes: Games that are followed at the same time, all ranks together.
+            unroll_length: Frames of each lane in a batch.
+            seed: Of the order of games.
+            workers: Background threads per rank (0: none). Does not change the data.
+            val_lanes: Lanes of the validation pass, all ranks together.
+            val_frames: Held-out frames to validate on, evenly spaced; None: all.
+            scores: Also give ``score_TB``.
+            games: Also give ``game_TB``.
+            pin_memory: Copy batches to page-locked memory.
+        """
+        super().__init__()
+        if unroll_length < 1:
+            raise InputError(f"unroll_length={unroll_length}: must be at least 1")
+        if workers < 0:
+            raise InputError(f"workers={workers}: must be at least 0")
+        self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
+        self.workers, self.pin_memory = workers, pin_memory
+        self.extras = {"scores": scores, "games": games}
+        self.start_step = 0
+        self.train_reader = ShardReader(shards, "train")
+        self.val_reader = ShardReader(shards, "val")
+        games_ = self.train_reader.games
+        if not games_:
+            raise InputError(f"shards={shards}: no training games in it")
+        self.order = TrainLanes([g.id for g in games_], [g.frames for g in games_], lanes, seed)
+        held_out = [game.frames for game in self.val_reader.games]
+        self.val_order = EvalLanes(held_out, val_lanes, val_frames)
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of one batch, all ranks together."""
+        return self.lanes * self.unroll_length
+
+    @property
+    def train_frames(self) -> int:
+        """Frames of one epoch."""
+        return self.order.total
+
+    @property
+    def train_games(self) -> int:
+        """Games of one epoch."""
+        return len(self.train_reader.games)
+
+    @property
+    def val_games(self) -> int:
+        """Games that are held out."""
+        return len(self.val_reader.games)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the shards: equal fingerprints, equal data."""
+        return self.train_reader.manifest.fingerprint
+
+    def _rank(self) -> tuple[int, int]:
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def train_dataloader(self) -> WindowLoader:
+        """This rank's lanes from ``start_step`` on, without end."""
+        lanes = rank_lanes(self.lanes, *self._rank())
+        windows = WindowReader(
+            self.train_reader, self.order, lanes, self.unroll_length, **self.extras
+        )
+        return WindowLoader(
+            windows, start_step=self.start_step, workers=self.workers, pin_memory=self.pin_memory
+        )
+
+    def val_dataloader(self) -> WindowLoader:
+        """This rank's lanes of the pass over held-out games: the same frames each time."""
+        lanes = rank_lanes(self.val_order.lanes, *self._rank())
+        # The standard error is over games, so that evaluation needs to know them.
+        extras = {**self.extras, "games": True}
+        windows = WindowReader(
+            self.val_reader, self.val_order, lanes, self.unroll_length, **extras
+        )
+        return WindowLoader(
+            windows,
+            end_step=self.val_order.steps(self.unroll_length),
+            workers=self.workers,
+            pin_memory=self.pin_memory,
+        )
+
+    def _position(self) -> dict[str, Any]:
+        return {
+            "seed": self.seed,
+            "lanes": self.lanes,
+            "unroll_length": self.unroll_length,
+            "fingerprint": self.fingerprint,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The data position: what the order is a function of, and the windows consumed."""
+        step = self.start_step
+        if self.trainer is not None:
+            # `completed` lags one behind inside the callbacks that save; `processed` does not.
+            # Lightning restores the counter on resume, so that it counts from the run's start.
+            step = cast(Any, self.trainer.fit_loop.epoch_loop.batch_progress.total).processed
+        return {"step": step, **self._position()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint stands; raises :class:`InputError` for other data."""
+        for name, value in self._position().items():
+            if state_dict[name] != value:
+                raise InputError(
+                    f"data.{name}={value}: the checkpoint was trained with {state_dict[name]}; "
+                    "resume with that, or start a new run"
+                )
+        self.start_step = state_dict["step"]

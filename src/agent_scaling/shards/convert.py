@@ -1,0 +1,274 @@
+"""The verb ``shard``: a directory of recorded games → shards, in parallel and restartable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.errors import InputError
+from agent_scaling.shards.encode import EncodedGame, UnknownKeys
+from agent_scaling.shards.files import PARTIAL, whole_file
+from agent_scaling.shards.manifest import (
+    MANIFEST,
+    VERSION,
+    Manifest,
+    ShardEntry,
+    ShardIndex,
+    Totals,
+    content_hash,
+    load_index,
+    load_manifest,
+)
+from agent_scaling.shards.plan import SPLITS, Plan, Shard, make_plan
+from agent_scaling.shards.pool import Conversion, Job
+from agent_scaling.shards.writer import write_shard
+from agent_scaling.sources.base import Skipped, Source
+from agent_scaling.sources.ttyrec import TtyrecSource
+
+
+def shard(
+    *,
+    input: str,
+    output: str,
+    source: Source | None = None,
+    processes: int | None = None,
+    chunk_frames: int = 2048,
+    shard_megabytes: float = 64,
+    level: int = 9,
+    val_fraction: float = 0.1,
+    split_salt: str = "",
+    filters: Mapping[str, Any] | None = None,
+    unknown_keys: UnknownKeys = "skip",
+) -> Manifest:
+    """Convert the games under ``input`` to shards under ``output``.
+
+    Args:
+        input: Directory of recorded games.
+        output: Directory of the shards; a conversion that was killed goes on where it was.
+        source: Kind of recording; NLD-AA's layout by default.
+        processes: Worker processes; None: one per available core. Does not change a byte.
+        chunk_frames: Frames per chunk, the unit of reading.
+        shard_megabytes: Recordings (10^6 bytes) per shard.
+        level: zstd's compression level.
+        val_fraction: Share of games to hold out, by the hash of their identity.
+        split_salt: Another text gives another split and order.
+        filters: Conditions on the games' metadata; see :func:`agent_scaling.shards.plan.passes`.
+        unknown_keys: What to do with a game that holds a key outside the action set: leave it out
+            ("skip") or give those frames no target ("mask").
+
+    Returns:
+        The manifest, as written last to ``manifest.json``.
+    """
+    _check(chunk_frames, shard_megabytes, level, val_fraction, unknown_keys, processes)
+    root, directory, source = Path(input), Path(output), source or TtyrecSource()
+    begin = time.monotonic()
+    console = Console(stderr=True, soft_wrap=True)
+    settings = {
+        "format": VERSION,
+        "source": source.name,
+        "chunk_frames": chunk_frames,
+        "level": level,
+        "val_fraction": val_fraction,
+        "split_salt": split_salt,
+        "filters": {k: v for k, v in (filters or {}).items() if v is not None},
+        "unknown_keys": unknown_keys,
+    }
+    plan = _plan(root, source, settings, int(shard_megabytes * 1e6))
+    for lost in plan.skipped:
+        _say_skipped(console, lost)
+    with _locked(directory):
+        done = _finished(directory, plan)
+        job = Job(source, root, chunk_frames, level, unknown_keys)
+        todo = [shard for shard in plan.shards if shard.name not in done]
+        indexes = done | _convert(directory, plan, todo, job, processes, console)
+        manifest = _write_manifest(directory, plan, indexes, settings)
+    _print_summary(console, manifest, directory, time.monotonic() - begin)
+    return manifest
+
+
+def _check(
+    chunk_frames: int,
+    shard_megabytes: float,
+    level: int,
+    val_fraction: float,
+    unknown_keys: str,
+    processes: int | None,
+) -> None:
+    if not 1 <= chunk_frames <= 1 << 16:
+        raise InputError(f"chunk_frames={chunk_frames}: must be 1 to 65536")
+    if shard_megabytes <= 0:
+        raise InputError(f"shard_megabytes={shard_megabytes}: must be positive")
+    if not 1 <= level <= 22:
+        raise InputError(f"level={level}: zstd has levels 1 to 22")
+    if not 0 <= val_fraction < 1:
+        raise InputError(f"val_fraction={val_fraction}: must be at least 0 and below 1")
+    if unknown_keys not in ("skip", "mask"):
+        raise InputError(f"unknown_keys={unknown_keys}: must be skip or mask")
+    if processes is not None and processes < 1:
+        raise InputError(f"processes={processes}: must be at least 1")
+
+
+def _plan(root: Path, source: Source, settings: Mapping[str, Any], shard_bytes: int) -> Plan:
+    if not root.is_dir():
+        raise InputError(f"input={root}: no such directory")
+    found = source.discover(root)
+    if not found.games:
+        more = f" ({len(found.skipped)} files skipped: {found.skipped[0]})" if found.skipped else ""
+        raise InputError(f"input={root}: no games of source {source.name} in it{more}")
+    plan = make_plan(
+        found.games,
+        found.skipped,
+        filters=settings["filters"],
+        val_fraction=settings["val_fraction"],
+        salt=settings["split_salt"],
+        shard_bytes=shard_bytes,
+        settings=settings,
+    )
+    if not plan.shards:
+        raise InputError(
+            f"filters={dict(settings['filters'])}: none of {plan.filtered} games passes"
+        )
+    return plan
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Create the output directory and keep other conversions out of it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"output={directory}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(f"output={directory}: another conversion is writing there") from None
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
+    """Shards that an earlier run of this conversion finished; removes what it left half done."""
+    other = f"output={directory}: holds shards of other games or settings: choose another directory"
+    if (directory / MANIFEST).exists() and load_manifest(directory).plan != plan.fingerprint:
+        raise InputError(other)
+    done = {}
+    for path in sorted(directory.glob("*-[0-9][0-9][0-9][0-9][0-9].json")):
+        index, _ = load_index(path)
+        if index.plan != plan.fingerprint:
+            raise InputError(other)
+        tar = path.with_suffix(".tar")
+        if not index.tar_bytes or (tar.exists() and tar.stat().st_size == index.tar_bytes):
+            done[path.stem] = index
+    for part in directory.glob(f".*{PARTIAL}"):
+        part.unlink()
+    return done
+
+
+def _convert(
+    directory: Path,
+    plan: Plan,
+    todo: list[Shard],
+    job: Job,
+    processes: int | None,
+    console: Console,
+) -> dict[str, ShardIndex]:
+    """Write the shards that are still to do, in order; games are converted in parallel."""
+    indexes: dict[str, ShardIndex] = {}
+    if not todo:
+        return indexes
+    with Conversion(job, [game for s in todo for game in s.games], processes, console) as games:
+        for s in todo:
+            indexes[s.name] = write_shard(
+                directory,
+                s.name,
+                _told(itertools.islice(games, len(s.games)), console),
+                plan=plan.fingerprint,
+                chunk_frames=job.chunk_frames,
+            )
+    return indexes
+
+
+def _told(
+    games: Iterable[EncodedGame | Skipped], console: Console
+) -> Iterator[EncodedGame | Skipped]:
+    for game in games:
+        if isinstance(game, Skipped):
+            _say_skipped(console, game)
+        yield game
+
+
+def _say_skipped(console: Console, lost: Skipped) -> None:
+    console.print(f"skipped {lost.file}: {lost.reason}", markup=False, highlight=False)
+
+
+def _write_manifest(
+    directory: Path, plan: Plan, indexes: Mapping[str, ShardIndex], settings: Mapping[str, Any]
+) -> Manifest:
+    splits: dict[str, tuple[ShardEntry, ...]] = {}
+    totals: dict[str, Totals] = {}
+    for split in SPLITS:
+        entries = [
+            ShardEntry(
+                name=shard.name,
+                bytes=index.tar_bytes,
+                index_hash=content_hash(index.to_json()),
+                games=len(index.games),
+                frames=sum(game.frames for game in index.games),
+                actions=sum(game.actions for game in index.games),
+            )
+            for shard in plan.splits[split]
+            if (index := indexes[shard.name]).games
+        ]
+        splits[split] = tuple(entries)
+        totals[split] = Totals(
+            *(sum(getattr(e, f.name) for e in entries) for f in dataclasses.fields(Totals))
+        )
+    if not sum(total.games for total in totals.values()):
+        raise InputError(
+            f"output={directory}: none of the games could be used; see the lines above"
+        )
+    lost = [{"file": s.file, "reason": s.reason} for s in plan.skipped]
+    lost += [dict(s) for shard in plan.shards for s in indexes[shard.name].skipped]
+    content = "".join(entry.index_hash for split in SPLITS for entry in splits[split])
+    manifest = Manifest(
+        fingerprint=content_hash(content.encode()),
+        plan=plan.fingerprint,
+        chunk_frames=settings["chunk_frames"],
+        settings=settings,
+        splits=splits,
+        totals=totals,
+        skipped=tuple(lost),
+        filtered=plan.filtered,
+    )
+    with whole_file(directory / MANIFEST) as file:
+        file.write(manifest.to_json())
+    return manifest
+
+
+def _print_summary(console: Console, manifest: Manifest, directory: Path, seconds: float) -> None:
+    table = Table(title=f"Shards in {directory}", title_justify="left")
+    for name in ("split", "games", "frames", "actions", "shards", "MB", "bytes/frame"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for split, total in manifest.totals.items():
+        per_frame = f"{total.bytes / total.frames:.1f}" if total.frames else "-"
+        shards = str(len(manifest.splits[split]))
+        numbers = (f"{total.games:,}", f"{total.frames:,}", f"{total.actions:,}", shards)
+        table.add_row(split, *numbers, f"{total.bytes / 1e6:.1f}", per_frame)
+    console.print(table)
+    console.print(
+        f"{len(manifest.skipped)} skipped, {manifest.filtered} filtered out, {seconds:.1f} s",
+        highlight=False,
+    )

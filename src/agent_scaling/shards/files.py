@@ -1,0 +1,51 @@
+"""Files that appear whole or not at all, and what to say when the disk does not take them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from agent_scaling.errors import InputError
+
+PARTIAL = ".partial"
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
+FULL[errno.EFBIG] = "the file would exceed the size limit"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Write beside ``path``, sync, then rename: a reader never sees half a file.
+
+    A full disk or a missing permission becomes an :class:`InputError`; the part is removed.
+    """
+    part = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        if error.errno in FULL:
+            raise InputError(
+                f"{path}: {FULL[error.errno]}; finished files are kept: "
+                "make room and run the same command again"
+            ) from None
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,30 @@
+"""NetHack's xlogfile: one line of ``key=value`` fields per finished game."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent_scaling.sources.base import Metadata
+
+
+def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
+    """All fields of a line; whole decimal numbers become int (hexadecimal ones stay strings).
+
+    ``death`` gets ``while`` joined on, as in ``nle.dataset``: "killed by a newt while praying".
+    """
+    fields: dict[str, str | int] = {}
+    for word in line.strip().split(separator):
+        name, found, value = word.partition("=")
+        if found:
+            digits = value[1:] if value.startswith("-") else value
+            fields[name] = int(value) if digits.isascii() and digits.isdigit() else value
+    if "while" in fields:
+        fields["death"] = f"{fields.get('death', '')} while {fields['while']}"
+    return fields
+
+
+def by_ttyrec(path: Path) -> dict[str, Metadata]:
+    """Lines of an xlogfile by the ttyrec that each names; lines that name none are left out."""
+    lines = path.read_bytes().decode("latin-1").splitlines()
+    games = (parse_line(line) for line in lines)
+    return {str(game["ttyrecname"]): game for game in games if "ttyrecname" in game}
