@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_path_is_legal_and_shortest(seed):
     assert places[0] == start
     assert goals[places[-1]]
     assert len(route) - 1 == reachable.min()
-    for (r0, c0), (r1, c1) in zip(places, places[1:], strict=False):
+    for (r0, c0), (r1, c1) in pairwise(places):
         assert max(abs(r0 - r1), abs(c0 - c1)) == 1
         assert walkable[r1, c1]
         if r0 != r1 and c0 != c1:

@@ -165,6 +165,7 @@ def search(player: NetHackDemonstrator, view: View, level: Level) -> Choice | No
     if spot != 1 << level.here and (choice := player.walk(spot)):
         return choice
     level.mark_search()
+    level.blocked = 0  # what was in the way may have moved
     return Choice("8s")
 
 

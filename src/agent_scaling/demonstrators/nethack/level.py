@@ -56,7 +56,9 @@ class Level:
     stairs_up: Cells = 0
     locked: Cells = 0
     blocked: Cells = 0
-    """Cells that could not be entered, although they look as if they could."""
+    """Cells that could not be entered, although they look as if they could; worth another try."""
+    forbidden: Cells = 0
+    """Cells that are kept out of for good: shops."""
     seen: Cells = 0
     """Cells that have been next to the player: a blank one among them is rock."""
     steps: int = 0
@@ -86,7 +88,7 @@ class Level:
         kept = self.creatures(*self.peaceful) if self.peaceful else 0
         self.monsters &= ~kept
         self.shunned |= kept
-        self.walkable &= ~self.shunned
+        self.walkable &= ~(self.shunned | self.locked | self.blocked | self.forbidden)
         self.walkable |= me
 
     def _read(self, flags: npt.NDArray[np.uint16], me: Cells) -> None:
@@ -108,7 +110,6 @@ class Level:
         self.stairs_down = self.stairs_down & ~known | where(g.STAIRS_DOWN)
         self.stairs_up = self.stairs_up & ~known | where(g.STAIRS_UP)
         self.walkable = floor | objects | open_doors | closed | creatures
-        self.walkable &= ~(self.locked | self.blocked | self.shunned)
 
     def creatures(self, *kinds: int) -> Cells:
         """Cells that show one of these glyphs, the player's own excepted."""
@@ -133,7 +134,7 @@ class Level:
         promise = self._promise() * 0.6**self.searched
         for distance, layer in enumerate(layers(self.here, self.walkable, self.doors)):
             mask = to_mask(layer)
-            value[mask] = promise[mask] - 0.02 * distance
+            value[mask] = promise[mask] / (15 + distance)
         row, column = divmod(int(value.argmax()), COLUMNS)
         return 1 << cell(row, column)
 

@@ -22,7 +22,7 @@ ESCAPE, ENTER = "\x1b", "\r"
 _SHOP_GREETING = re.compile(r"[Ww]elcome( again)? to .+'s? ")
 _IMPASSABLE = re.compile(
     "You try to move the boulder|cannot move past it|carrying too much to get through|"
-    "squeeze|There isn't enough room|in the way|solid stone|It's a wall"
+    "squeeze|There isn't enough room|solid stone|It's a wall"
 )
 _TRAPPED = re.compile("You are (still|stuck|caught)|You cannot pull|You crawl|held|You disentangle")
 
@@ -142,7 +142,7 @@ class NetHackDemonstrator:
         if _SHOP_GREETING.search(message) and "NetHack" not in message:
             self._keep_out(level, view)
         elif "Closed for inventory" in message:
-            level.blocked |= around(1 << level.here) & level.doors
+            level.forbidden |= around(1 << level.here) & level.doors
         if "too hard to dig" in message and "stairs" not in message:
             level.no_digging = True
 
@@ -164,7 +164,7 @@ class NetHackDemonstrator:
         """Shops cost time and what is picked up there is not free: block the way in."""
         from_cell = 1 << self._from
         here = view.row * STRIDE + view.column
-        level.blocked |= around(1 << here) & ~(from_cell | 1 << here | level.walls)
+        level.forbidden |= around(1 << here) & ~(from_cell | 1 << here | level.walls)
 
     def walk(self, goals: Cells, *, careful: bool = True, next_to: bool = False) -> Choice | None:
         """One step of a shortest path to the nearest goal; None when there is no way.
