@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import logging
 import os
@@ -40,6 +41,7 @@ def train(**config: Any) -> None:
     """
     cfg = OmegaConf.create(config)
     quiet()
+    keep_memory()
     output = Path(cfg.output).resolve()
     with locked(output):
         folder = output / "checkpoints"
@@ -69,6 +71,19 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+
+
+def keep_memory() -> None:
+    """Let glibc keep what it was given: a step's activations come and go each time.
+
+    By default blocks above 32 MB go back to the kernel when freed, and the next step takes them as
+    new zeroed pages: up to 40 % of the CPU time of a small policy.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_max = -1, -4
+        mallopt(m_trim_threshold, -1)
+        mallopt(m_mmap_max, 0)
 
 
 def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
