@@ -84,6 +84,12 @@ class ShardsDataModule(lightning.LightningDataModule):
         return len(self.val_reader.games)
 
     @property
+    def recorded_scores(self) -> list[float]:
+        """Final scores of the recorded games, where their xlogfile tells (``points``)."""
+        games = (*self.train_reader.games, *self.val_reader.games)
+        return [float(g.metadata["points"]) for g in games if "points" in g.metadata]
+
+    @property
     def fingerprint(self) -> str:
         """Of the shards: equal fingerprints, equal data."""
         return self.train_reader.manifest.fingerprint

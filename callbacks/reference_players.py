@@ -1,0 +1,64 @@
+"""Reference players: returns to hold the policy's beside, measured under the same protocol."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.demonstrators.compare import play_reference
+from agent_scaling.tracking import log_metrics
+from callbacks.rollouts import Rollouts
+
+
+class ReferencePlayers(Callback):
+    """Logs ``reference/<player>_return_mean`` and ``…_se`` once, before the first step.
+
+    ``reference/recorded_return_mean`` is the mean score that the recorded games themselves reached
+    (their xlogfile's points), which had no step cap.
+
+    They play the seeds of the :class:`~callbacks.rollouts.Rollouts` beside, under its step cap; a
+    run without rollouts has nothing to compare.
+
+    Args:
+        players: Scripted players, e.g. ``random`` and ``demonstrator``.
+    """
+
+    def __init__(self, players: Sequence[str]) -> None:
+        self.players = list(players)
+        self.found: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was found: a resumed run does not play again."""
+        return {"found": self.found}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what was found."""
+        self.found = state_dict["found"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Play and log; on the first rank alone."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        rollouts = next((c for c in callbacks if isinstance(c, Rollouts)), None)
+        if self.found or rollouts is None or not trainer.is_global_zero:
+            return
+        cap, character = (rollouts.options[k] for k in ("max_episode_steps", "character"))
+        for player in self.players:
+            games = play_reference(player, rollouts.seeds, max_steps=cap, character=character)
+            self._add(player, [game.score for game in games])
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._add("recorded", data.recorded_scores)
+        module: Any = pl_module
+        log_metrics(trainer, module, self.at_milestone())
+
+    def _add(self, player: str, scores: Sequence[float]) -> None:
+        if scores:
+            self.found[f"{player}_return_mean"] = statistics.fmean(scores)
+        if len(scores) > 1:
+            self.found[f"{player}_return_se"] = statistics.stdev(scores) / len(scores) ** 0.5
+
+    def at_milestone(self) -> dict[str, float]:
+        """The reference returns, for the table of milestones."""
+        return {f"reference/{name}": value for name, value in self.found.items()}
