@@ -5,6 +5,7 @@ A behaviour looks at the player, the view and the level, and returns a choice of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from agent_scaling.demonstrators.nethack import food
 from agent_scaling.demonstrators.nethack import glyphs as g
 from agent_scaling.demonstrators.nethack.choice import DIRECTIONS, Choice
 from agent_scaling.demonstrators.nethack.level import Level
-from agent_scaling.demonstrators.nethack.view import HUNGRY, WEAK, View
+from agent_scaling.demonstrators.nethack.ranged import cast, throw, throw_at, zap
+from agent_scaling.demonstrators.nethack.view import HUNGRY, SATIATED, WEAK, View
 from agent_scaling.demonstrators.pathfinding import around, path, straight_around
 
 if TYPE_CHECKING:
@@ -24,19 +26,30 @@ Behaviour = Callable[["NetHackDemonstrator", View, Level], Choice | None]
 
 PRAYER_TURNS = 1000
 """Turns between prayers that a god tolerates."""
-FIRST_PRAYER_TURN = 150
-EXPLORE_STEPS = 400
+DESPERATE_TURNS = 300
+"""Turns after which another prayer is likelier to help than to anger: better than dying."""
+FIRST_PRAYER_TURN = 105
+EXPLORE_STEPS = 150
 """Decisions after which a level's stairs are taken even if it is not all explored."""
-REST_BELOW, DESCEND_ABOVE = 0.5, 0.6
+PATIENT_STEPS = 150
+MARGIN = 0
+DIG_HP = 0
+REST_BELOW, DESCEND_ABOVE = 0.7, 0.75
 """Health below which the player rests, and above which it goes deeper."""
-TOOL_CLASS = 6
+_DIGGER = re.compile("pick-axe|mattock|broad pick")
 
 
 def pray(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
     """Pray at low HP or when weak from hunger, if the last prayer is long enough ago."""
+    if not (view.in_trouble or view.hunger >= WEAK):
+        return None
     last = player.prayed_at
-    too_early = view.turn < FIRST_PRAYER_TURN if last is None else view.turn < last + PRAYER_TURNS
-    if too_early or not (view.in_trouble or view.hunger >= WEAK):
+    if last is None:
+        too_early = view.turn < FIRST_PRAYER_TURN
+    else:
+        dying = view.in_trouble and around(1 << level.here) & level.monsters
+        too_early = view.turn < last + (DESPERATE_TURNS if dying else PRAYER_TURNS)
+    if too_early:
         return None
     player.prayed_at = view.turn
     return Choice("\xf0", {"want to pray": "y"})
@@ -76,8 +89,8 @@ def wait_out(player: NetHackDemonstrator, view: View, level: Level) -> Choice | 
 
 
 def eat(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
-    """When hungry: a fresh safe corpse underfoot or near, else food from the inventory."""
-    if view.hunger < HUNGRY:
+    """A fresh safe corpse unless satiated; when hungry, food from the inventory."""
+    if view.hunger == SATIATED or view.turn < 200:
         return None
     meals = food.fresh_corpses(player, view)
     if meals & 1 << level.here:
@@ -85,8 +98,7 @@ def eat(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
         return Choice("e", {"eat it?": "y", "eat one?": "y"})
     if meals and (choice := player.walk(meals)):
         return choice
-    letter = food.best_ration(view)
-    if letter is None:
+    if view.hunger < HUNGRY or (letter := food.best_ration(view)) is None:
         return None
     return Choice("e", {"eat it?": "n", "eat one?": "n", "want to eat": letter})
 
@@ -115,9 +127,9 @@ def chase(player: NetHackDemonstrator, view: View, level: Level) -> Choice | Non
 
 def dig_down(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
     """With a pick-axe, dig through the floor: the fastest way to the depths."""
-    if level.no_digging or view.health < REST_BELOW:
+    if level.no_digging or view.health < REST_BELOW or view.hp_max < DIG_HP:
         return None
-    tool = next((i.letter for i in view.inventory() if "pick-axe" in i.text), None)
+    tool = next((i.letter for i in view.inventory if _DIGGER.search(i.text)), None)
     if tool is None:
         return None
     me = 1 << level.here
@@ -130,7 +142,8 @@ def descend(player: NetHackDemonstrator, view: View, level: Level) -> Choice | N
     """Take the stairs or a hole once the level has given what it has to give."""
     if view.health < DESCEND_ABOVE:
         return None
-    if level.steps < EXPLORE_STEPS and player.walk(level.frontier | level.gold):
+    weak = view.experience_level < view.depth + MARGIN
+    if level.steps < (PATIENT_STEPS if weak else EXPLORE_STEPS) and player.walk(level.frontier | level.wanted):
         return None
     if 1 << level.here & level.stairs_down:
         return Choice(">")
@@ -141,13 +154,23 @@ def descend(player: NetHackDemonstrator, view: View, level: Level) -> Choice | N
     return None
 
 
+def pick_up(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
+    """Take what was worth walking to; gold is picked up by itself."""
+    found, level.underfoot = level.underfoot, g.NOTHING
+    if found == g.GOLD or not g.flags()[found] & g.WANTED:
+        return None
+    return Choice(",", {"Pick up what": ",\r"})
+
+
 def explore(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
     """Walk to the nearest gold or unexplored edge."""
-    return player.walk(level.frontier | level.gold)
+    return player.walk(level.frontier | level.wanted)
 
 
 def kick_door(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
-    """Kick a locked door in, standing straight before it."""
+    """Kick a locked door in, standing straight before it; not where a watch looks on."""
+    if level.watched:
+        return None
     for target in player.neighbours(level.locked & straight_around(1 << level.here)):
         key = DIRECTIONS[target - level.here]
         return Choice("\x04", {"direction": key}, target=None)
@@ -156,7 +179,19 @@ def kick_door(player: NetHackDemonstrator, view: View, level: Level) -> Choice |
 
 def take_risks(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
     """Push boulders and cross traps to reach what is left to explore, or the way down."""
-    return player.walk(level.frontier | level.stairs_down | level.boulders, careful=False)
+    return player.walk(level.risky_frontier | level.stairs_down, careful=False)
+
+
+def clear_way(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
+    """Kill what sits in the way: from a distance if possible, else by hand if that is bearable."""
+    if not level.passive:
+        return None
+    if choice := throw_at(player, view, level, level.passive):
+        return choice
+    weak = level.passive & ~level.deadly
+    if view.hp < 25 or not weak:
+        return None
+    return player.walk(weak, next_to=True)
 
 
 def search(player: NetHackDemonstrator, view: View, level: Level) -> Choice | None:
@@ -172,16 +207,21 @@ def search(player: NetHackDemonstrator, view: View, level: Level) -> Choice | No
 BEHAVIOURS: tuple[Behaviour, ...] = (
     pray,
     flee,
+    zap,
+    cast,
+    throw,
     fight,
     wait_out,
     eat,
     rest,
+    pick_up,
     chase,
     dig_down,
     descend,
     explore,
     kick_door,
     take_risks,
+    clear_way,
     search,
 )
 """In order of priority: the first that has something to do acts."""

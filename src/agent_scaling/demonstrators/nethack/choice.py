@@ -17,8 +17,8 @@ DIRECTIONS = {
 class Choice:
     """What a behaviour wants to press.
 
-    ``keys`` are pressed one after the other; ``answers`` maps a part of a prompt to the key that
-    answers it, should that prompt appear. Unforeseen prompts are escaped from.
+    ``keys`` are pressed one after the other; ``answers`` maps a part of a prompt to the keys that
+    answer it, should that prompt appear. Unforeseen prompts are escaped from.
     """
 
     keys: str

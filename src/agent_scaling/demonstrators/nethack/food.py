@@ -50,7 +50,7 @@ _RATIONS = [
 def best_ration(view: View) -> str | None:
     """Inventory letter of the most filling safe food, or None."""
     letters: dict[int, str] = {}
-    for item in view.inventory():
+    for item in view.inventory:
         if item.oclass != FOOD_CLASS or "corpse" in item.text:
             continue
         rank = next((i for i, name in enumerate(_RATIONS) if name in item.text), None)
@@ -66,10 +66,13 @@ def fresh_corpses(player: NetHackDemonstrator, view: View) -> Cells:
     return sum(1 << c for c in fresh)
 
 
-def is_meal(glyph: int, kin: tuple[str, ...]) -> bool:
-    """Whether a glyph shows a corpse that may be eaten; ``kin`` are parts of names that may not."""
+def is_meal(glyph: int, kin: tuple[str, ...], message: str) -> bool:
+    """Whether a glyph shows the safe corpse of what ``message`` says was killed.
+
+    ``kin`` are parts of the names of species that this character does not eat.
+    """
     species = glyph - int(nethack.GLYPH_BODY_OFF)
     if species not in g.safe_corpses():
         return False
     name = g.monster_name(species)
-    return not any(part in name for part in kin)
+    return name in message and not any(part in name for part in kin)

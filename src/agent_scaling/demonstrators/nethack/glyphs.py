@@ -30,11 +30,17 @@ HOLE = 1 << 10
 """Traps that lead to another level."""
 STAIRS_DOWN = 1 << 11
 STAIRS_UP = 1 << 12
-GOLD = 1 << 13
+WANTED = 1 << 13
+"""Gold, food that keeps, digging tools and missiles."""
 CORRIDOR = 1 << 14
-PICK = 1 << 15
-"""A tool that digs through the floor."""
+PASSIVE = 1 << 15
+"""Of the shunned, those that harm only who touches them."""
+WATCH = 1 << 17
+DEADLY = 1 << 16
+"""Of the passive, those that are never touched."""
 
+GOLD = int(nethack.GLYPH_OBJ_OFF) + 410
+NOTHING = int(nethack.NO_GLYPH)
 INVISIBLE = int(nethack.GLYPH_INVISIBLE)
 MONSTERS = int(nethack.GLYPH_PET_OFF)
 """Number of monster species; glyphs below it are monsters."""
@@ -47,27 +53,58 @@ _CORRIDORS, _DOWN, _UP = (21, 22), (24, 26), (23, 25)
 _TRAPS, _HOLES = range(42, 65), (54, 55, 57)
 
 # Objects (objects.h).
-_GOLD, _PICKS, _BOULDER = 410, (234, 50), 447
+_BOULDER = 447
+_WANTED_NAMES = frozenset(
+    [
+        "gold piece",
+        "pick-axe",
+        "dwarvish mattock",
+        "dagger",
+        "elven dagger",
+        "orcish dagger",
+        "silver dagger",
+        "dart",
+        "shuriken",
+        "food ration",
+        "cram ration",
+        "lembas wafer",
+        "K-ration",
+        "C-ration",
+        "pancake",
+        "tripe ration",
+        "cream pie",
+        "candy bar",
+        "fortune cookie",
+        "melon",
+        "banana",
+        "orange",
+        "pear",
+        "apple",
+        "carrot",
+    ]
+)
 
-# Passive attacks that outweigh the experience, explosions, and those who are peaceful by office.
-_SHUNNED_NAMES = frozenset(
+# Passive attacks that outweigh the experience, and explosions; then those whose touch is the end.
+_PASSIVE_NAMES = frozenset(
+    ["acid blob", "ochre jelly", "spotted jelly", "yellow mold", "green mold", "red mold"]
+)
+_DEADLY_NAMES = frozenset(
     [
         "floating eye",
         "blue jelly",
-        "spotted jelly",
-        "ochre jelly",
-        "acid blob",
         "gelatinous cube",
         "brown mold",
-        "yellow mold",
-        "green mold",
-        "red mold",
         "gas spore",
         "cockatrice",
         "chickatrice",
         "freezing sphere",
         "flaming sphere",
         "shocking sphere",
+    ]
+)
+# Peaceful by office.
+_OFFICIALS = frozenset(
+    [
         "shopkeeper",
         "guard",
         "watchman",
@@ -133,13 +170,14 @@ def _is_safe(species: int) -> bool:
     monster = nethack.permonst(species)
     flags1, flags2 = int(monster.mflags1), int(monster.mflags2)
     foul = flags1 & _POISONOUS_OR_ACIDIC or flags2 & _HUMAN_OR_WERE or not monster.cnutrit
-    return not foul and monster.mname not in _FOUL_NAMES
+    rotten = any(part in monster.mname for part in ("zombie", "mummy", "ghoul", "vampire", "lich"))
+    return not foul and not rotten and monster.mname not in _FOUL_NAMES
 
 
 @cache
-def flags() -> npt.NDArray[np.uint16]:
+def flags() -> npt.NDArray[np.uint32]:
     """Look-up table: glyph → its flags."""
-    table = np.zeros(nethack.MAX_GLYPH + 1, dtype=np.uint16)
+    table = np.zeros(nethack.MAX_GLYPH + 1, dtype=np.uint32)
     table[nethack.NO_GLYPH] = BLANK
     _flag_monsters(table)
     _flag_objects(table)
@@ -148,11 +186,18 @@ def flags() -> npt.NDArray[np.uint16]:
     return table
 
 
-def _flag_monsters(table: npt.NDArray[np.uint16]) -> None:
+def _flag_monsters(table: npt.NDArray[np.uint32]) -> None:
     table[:MONSTERS] = MONSTER
     table[INVISIBLE] = MONSTER
     for species in range(MONSTERS):
-        if monster_name(species) in _SHUNNED_NAMES:
+        name = monster_name(species)
+        if name in _PASSIVE_NAMES | _DEADLY_NAMES:
+            table[species] |= SHUNNED | PASSIVE
+        if name in _DEADLY_NAMES:
+            table[species] |= DEADLY
+        if name.startswith("watch"):
+            table[species] |= WATCH
+        if name in _OFFICIALS:
             table[species] |= SHUNNED
     # Pets swap places with the player, so their cell is as good as floor.
     table[nethack.GLYPH_PET_OFF : nethack.GLYPH_INVIS_OFF] = FLOOR
@@ -160,17 +205,17 @@ def _flag_monsters(table: npt.NDArray[np.uint16]) -> None:
     table[nethack.GLYPH_RIDDEN_OFF : nethack.GLYPH_OBJ_OFF] = MONSTER
 
 
-def _flag_objects(table: npt.NDArray[np.uint16]) -> None:
+def _flag_objects(table: npt.NDArray[np.uint32]) -> None:
     table[nethack.GLYPH_BODY_OFF : nethack.GLYPH_RIDDEN_OFF] = OBJECT
     table[nethack.GLYPH_STATUE_OFF : nethack.MAX_GLYPH] = OBJECT
     table[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = OBJECT
-    table[nethack.GLYPH_OBJ_OFF + _GOLD] |= GOLD
     table[nethack.GLYPH_OBJ_OFF + _BOULDER] = BOULDER
-    for pick in _PICKS:
-        table[nethack.GLYPH_OBJ_OFF + pick] |= PICK
+    for kind in range(nethack.GLYPH_CMAP_OFF - nethack.GLYPH_OBJ_OFF):
+        if nethack.OBJ_NAME(nethack.objclass(kind)) in _WANTED_NAMES:
+            table[nethack.GLYPH_OBJ_OFF + kind] |= WANTED
 
 
-def _flag_terrain(table: npt.NDArray[np.uint16]) -> None:
+def _flag_terrain(table: npt.NDArray[np.uint32]) -> None:
     cmap = table[nethack.GLYPH_CMAP_OFF : nethack.GLYPH_EXPLODE_OFF]
     cmap[0] = BLANK
     cmap[list(_WALLS)] = WALL

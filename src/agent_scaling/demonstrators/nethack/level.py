@@ -33,7 +33,7 @@ class Level:
     """
 
     glyphs: npt.NDArray[np.int16] = field(
-        default_factory=lambda: np.full((ROWS, COLUMNS), -1, dtype=np.int16)
+        default_factory=lambda: np.full((ROWS, COLUMNS), g.NOTHING, dtype=np.int16)
     )
     here: int = 0
     """The player's cell."""
@@ -46,11 +46,12 @@ class Level:
     monsters: Cells = 0
     """Creatures that may be attacked."""
     shunned: Cells = 0
+    passive: Cells = 0
+    """Of the shunned, those that only harm who touches them; the deadly among them always do."""
+    deadly: Cells = 0
     boulders: Cells = 0
     traps: Cells = 0
     holes: Cells = 0
-    gold: Cells = 0
-    picks: Cells = 0
     corridors: Cells = 0
     stairs_down: Cells = 0
     stairs_up: Cells = 0
@@ -59,8 +60,16 @@ class Level:
     """Cells that could not be entered, although they look as if they could; worth another try."""
     forbidden: Cells = 0
     """Cells that are kept out of for good: shops."""
+    avoided: Cells = 0
+    """Where shunned creatures were last seen; out of sight they leave the screen."""
+    items: Cells = 0
+    """Things worth having: gold, food, digging tools, missiles."""
+    visited: Cells = 0
+    """Cells stood on: what still lies there was not to be had."""
     seen: Cells = 0
     """Cells that have been next to the player: a blank one among them is rock."""
+    underfoot: int = g.NOTHING
+    """Glyph that the player's cell showed before the player stepped on it."""
     steps: int = 0
     """Decisions taken on this level."""
     searched: npt.NDArray[np.int64] = field(
@@ -69,6 +78,8 @@ class Level:
     """Times that each cell was within reach of a search."""
     peaceful: dict[int, int] = field(default_factory=dict)
     """Glyph of a creature that turned out to be peaceful → turn until which to believe it."""
+    watched: bool = False
+    """A town with a watch, which does not like doors to be kicked."""
     no_digging: bool = False
     """The floor here cannot be dug through."""
 
@@ -76,7 +87,8 @@ class Level:
         self, glyphs: npt.NDArray[np.int16], row: int, column: int, turn: int, blind: bool
     ) -> None:
         """Read a screen: glyphs [21, 79] and the player's place."""
-        self.here = cell(row, column)
+        if self.here != cell(row, column):
+            self.here, self.underfoot = cell(row, column), int(self.glyphs[row, column])
         self.steps += 1
         me = 1 << self.here
         if not blind:
@@ -88,10 +100,12 @@ class Level:
         kept = self.creatures(*self.peaceful) if self.peaceful else 0
         self.monsters &= ~kept
         self.shunned |= kept
-        self.walkable &= ~(self.shunned | self.locked | self.blocked | self.forbidden)
+        self.avoided = self.avoided & ~around(me) | self.shunned
+        self.visited |= me
+        self.walkable &= ~(self.avoided | self.locked | self.blocked | self.forbidden)
         self.walkable |= me
 
-    def _read(self, flags: npt.NDArray[np.uint16], me: Cells) -> None:
+    def _read(self, flags: npt.NDArray[np.uint32], me: Cells) -> None:
         def where(flag: int) -> Cells:
             return to_cells((flags & flag) != 0)
 
@@ -100,9 +114,11 @@ class Level:
         self.blank, self.walls, self.corridors = where(g.BLANK), where(g.WALL), where(g.CORRIDOR)
         self.boulders, self.traps = where(g.BOULDER), where(g.TRAP) & ~me
         self.holes = where(g.HOLE) & ~me
-        self.gold, self.picks = where(g.GOLD), where(g.PICK)
+        self.items = where(g.WANTED)
         creatures = where(g.MONSTER) & ~me
         self.shunned = where(g.SHUNNED) & ~me
+        self.watched |= bool(where(g.WATCH))
+        self.passive, self.deadly = where(g.PASSIVE) & ~me, where(g.DEADLY) & ~me
         self.monsters = creatures & ~self.shunned
         known = floor | self.walls | self.traps
         self.doors = self.doors & ~known | open_doors | closed
@@ -120,9 +136,28 @@ class Level:
         return int(self.glyphs[divmod(index, STRIDE)])
 
     @property
+    def wanted(self) -> Cells:
+        """Things worth having that have not been stood on."""
+        return self.items & ~self.visited
+
+    @property
+    def risky(self) -> Cells:
+        """Walkable cells, and those that are so at a risk: traps, and boulders that may move."""
+        return self.walkable | (self.traps | self.boulders) & ~(self.blocked | self.forbidden)
+
+    @property
     def frontier(self) -> Cells:
         """Walkable cells next to something that has never been looked at from beside."""
-        return self.walkable & around(self.blank & ~self.seen) & ~(1 << self.here)
+        return self.walkable & self._unknown
+
+    @property
+    def risky_frontier(self) -> Cells:
+        """The frontier among the cells that are walkable at a risk."""
+        return self.risky & self._unknown
+
+    @property
+    def _unknown(self) -> Cells:
+        return around(self.blank & ~self.seen) & ~(1 << self.here)
 
     def search_spots(self) -> Cells:
         """The best reachable cell from which to search for hidden passages, as a set of one.

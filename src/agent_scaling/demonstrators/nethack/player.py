@@ -42,15 +42,17 @@ class NetHackDemonstrator:
         self.view: View
         self.kin: tuple[str, ...] = ("human", "elf")
         """Species whose corpses this character does not eat."""
+        self.role = ""
         self.prayed_at: int | None = None
         self.corpses: dict[int, int] = {}
         """Cells of this level where a safe corpse fell → the turn."""
         self.chase = 0
         """Decisions in a row that went after a creature without reaching it."""
         self._choice = Choice("")
-        self._killed: int | None = None
+        self._killed: tuple[int, str] | None = None
         self._queue = ""
         self._prompts = 0
+        self._answers = ""
         self._idle = 0
         self._turn = -1
         self._from = -1
@@ -62,7 +64,7 @@ class NetHackDemonstrator:
         if view.asks_key or view.asks_text or view.asks_space:
             key = self._answer(view)
         else:
-            self._prompts = 0
+            self._prompts, self._answers = 0, ""
             key = self._next_key(view)
         return int(key_to_action()[ord(key)])
 
@@ -71,9 +73,13 @@ class NetHackDemonstrator:
         self._prompts += 1
         if self._prompts > 12:  # never stuck: try whatever might close it
             return (ESCAPE, ENTER, " ", "n", "q", "y")[self._prompts % 6]
-        for part, key in self._choice.answers.items():
+        if self._answers:
+            key, self._answers = self._answers[0], self._answers[1:]
+            return key
+        for part, keys in self._choice.answers.items():
             if part in view.message or part in view.top_lines:
-                return key
+                self._answers = keys[1:]
+                return keys[0]
         if view.asks_space and "--More--" in view.obs["tty_chars"].tobytes().decode("latin-1"):
             return ENTER
         return ESCAPE
@@ -111,13 +117,23 @@ class NetHackDemonstrator:
         blind = view.suffers(nethack.BL_MASK_BLIND)
         self.level.update(view.obs["glyphs"], view.row, view.column, view.turn, blind)
         if before is not self.level:
-            self.corpses.clear()
-            self._failures.clear()
+            self._arrive(view)
         else:
             self._note_failure(view)
-        if self._killed is not None and food.is_meal(self.level.glyph_at(self._killed), self.kin):
-            self.corpses[self._killed] = view.turn
+        if self._killed is not None:
+            place, message = self._killed
+            if food.is_meal(self.level.glyph_at(place), self.kin, message):
+                self.corpses[place] = view.turn
         self._killed = None
+
+    def _arrive(self, view: View) -> None:
+        """On a new level; the player hides the stairs it stands on, so note them."""
+        self.corpses.clear()
+        self._failures.clear()
+        if view.turn <= 1 or self._choice.keys == ">":
+            self.level.stairs_up |= 1 << self.level.here
+        elif self._choice.keys == "<":
+            self.level.stairs_down |= 1 << self.level.here
 
     def _note_failure(self, view: View) -> None:
         """Give up on a cell that could not be entered several times."""
@@ -137,13 +153,16 @@ class NetHackDemonstrator:
             return
         if "elcome to NetHack" in message:
             self.kin += tuple(x for x in ("dwar", "gnom", "orc") if x in message)
+            self.role = message.split(".")[0].split()[-1]
         if target is not None:
             self._read_move(message, level, target, view.turn)
         if _SHOP_GREETING.search(message) and "NetHack" not in message:
             self._keep_out(level, view)
         elif "Closed for inventory" in message:
             level.forbidden |= around(1 << level.here) & level.doors
-        if "too hard to dig" in message and "stairs" not in message:
+        if "stairs are too hard to dig" in message:
+            level.stairs_up |= 1 << level.here
+        elif "too hard to dig" in message:
             level.no_digging = True
 
     def _read_move(self, message: str, level: Level, target: int, turn: int) -> None:
@@ -158,7 +177,7 @@ class NetHackDemonstrator:
         elif _IMPASSABLE.search(message):
             level.blocked |= 1 << target
         elif "You kill" in message or "You destroy" in message:
-            self._killed = target
+            self._killed = target, message
 
     def _keep_out(self, level: Level, view: View) -> None:
         """Shops cost time and what is picked up there is not free: block the way in."""
@@ -173,9 +192,7 @@ class NetHackDemonstrator:
         only by kicking or hitting: the path then ends beside them.
         """
         level = self.level
-        walkable = level.walkable
-        if not careful:
-            walkable |= (level.traps | level.boulders) & ~level.blocked
+        walkable = level.walkable if careful else level.risky
         if next_to:
             walkable |= goals
         route = path(level.here, goals & walkable, walkable, level.doors)

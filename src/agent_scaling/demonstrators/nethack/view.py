@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,8 +25,8 @@ KEYS = (
 )
 """Observation keys that the player reads; all of them are among NetHackChallenge's."""
 
-HUNGRY, WEAK = 2, 3
-"""Values of the hunger status (0 is satiated, 1 not hungry)."""
+SATIATED, HUNGRY, WEAK = 0, 2, 3
+"""Values of the hunger status (1 is not hungry)."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class View:
 
     @property
     def in_trouble(self) -> bool:
-        """HP so low that a god would help: below a seventh of the maximum, or below 6."""
-        return bool(self.hp < 6 or self.hp * 7 < self.hp_max)
+        """HP so low that a god would help: at most a seventh of the maximum, or below 6."""
+        return bool(self.hp < 6 or self.hp * 7 <= self.hp_max)
 
     @property
     def health(self) -> float:
@@ -79,10 +79,16 @@ class View:
         """Whether one of NLE's condition bits (``nethack.BL_MASK_…``) is set."""
         return any(self.condition & mask for mask in masks)
 
-    def inventory(self) -> Iterator[Item]:
+    @cached_property
+    def inventory(self) -> list[Item]:
         """Items carried, in the order of the inventory."""
-        letters = self.obs["inv_letters"]
-        for index in range(int(np.count_nonzero(letters))):
-            text = self.obs["inv_strs"][index].tobytes().split(b"\0", 1)[0].decode("latin-1")
-            oclass = int(self.obs["inv_oclasses"][index])
-            yield Item(chr(int(letters[index])), oclass, text)
+        letters, texts = self.obs["inv_letters"], self.obs["inv_strs"]
+        count = int(np.count_nonzero(letters))
+        return [
+            Item(
+                chr(int(letters[i])),
+                int(self.obs["inv_oclasses"][i]),
+                texts[i].tobytes().split(b"\0", 1)[0].decode("latin-1"),
+            )
+            for i in range(count)
+        ]
