@@ -16,6 +16,7 @@ from typing import Any, cast
 import lightning
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -59,11 +60,21 @@ def train(**config: Any) -> None:
         if resume:
             check_fits(module, resume)
         (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        if any(getattr(callback, "preempted", False) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        if fit(trainer, module, data, resume):
             logger.set_status("KILLED")
-            Console().print(f"stopped by SIGTERM at a checkpoint; go on: ckpt_path=last ({output})")
+            Console().print(f"stopped by SIGTERM; to go on: ckpt_path=last output={output}")
             sys.exit(PREEMPTED)
+
+
+def fit(
+    trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None
+) -> bool:
+    """Train; whether a SIGTERM ended it."""
+    try:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    except SIGTERMException:  # before the first step, Lightning's own handler is in force
+        return True
+    return any(getattr(callback, "preempted", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def quiet() -> None:

@@ -1,0 +1,101 @@
+"""A run that was killed ends with the weights of one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agent_scaling.checkpoint import read_checkpoint
+from tests.runs import child
+
+STEPS = 120
+SETTINGS = [
+    f"trainer.max_steps={STEPS}",
+    "flops_budget=1e18",  # out of reach
+    "callbacks.checkpoints.every_frames=320",  # 5 steps of 4 lanes × 16 frames
+]
+COMPARED = ("state_dict", "optimizer_states", "lane_state", "frames", "rng", "ShardsDataModule")
+
+
+def run_to_end(shards: Path, output: Path, *more: str) -> dict[str, Any]:
+    process = child(shards, output, *more)
+    process.join(120)
+    assert process.exitcode == 0
+    return read_checkpoint(output / "checkpoints" / "last.ckpt")
+
+
+def assert_same(ours: Any, theirs: Any, where: str = "checkpoint") -> None:
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, theirs), where
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs), where
+        for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_same(a, b, f"{where}[{index}]")
+    else:
+        assert ours == theirs, where
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The last checkpoint of a run that nobody killed."""
+    return run_to_end(tiny_shards, tmp_path_factory.mktemp("undisturbed") / "run", *SETTINGS)
+
+
+def wait_for_saves(process: BaseProcess, last: Path, saves: int) -> None:
+    """Return when ``last`` was written ``saves`` more times, or the process is over."""
+    deadline = time.monotonic() + 60
+    seen = last.stat().st_mtime_ns if last.exists() else 0
+    while saves > 0 and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+        now = last.stat().st_mtime_ns if last.exists() else 0
+        saves -= now != seen
+        seen = now
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_killed_at_five_random_moments_and_resumed(
+    tiny_shards: Path, undisturbed: Any, tmp_path: Path, workers: int
+) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    draw = random.Random(seed)
+    print(f"kill points drawn with seed {seed}")
+    output = tmp_path / "run"
+    settings = [*SETTINGS, "ckpt_path=last"]
+    for kill in range(5):
+        # The number of workers may change from one resume to the next.
+        count = workers if kill % 2 == 0 else (workers + 2) % 4
+        process = child(tiny_shards, output, *settings, f"data.workers={count}")
+        wait_for_saves(process, output / "checkpoints" / "last.ckpt", draw.randint(1, 3))
+        time.sleep(draw.uniform(0, 0.2))
+        assert process.is_alive()
+        process.kill()
+        process.join()
+    last = run_to_end(tiny_shards, output, *settings, f"data.workers={workers}")
+    assert last["frames"] == STEPS * 4 * 16
+    for part in COMPARED:
+        assert_same(last[part], undisturbed[part], part)
+
+
+def test_sigterm_saves_and_exits_143(tiny_shards: Path, undisturbed: Any, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    process = child(tiny_shards, output, *SETTINGS)
+    wait_for_saves(process, output / "checkpoints" / "last.ckpt", 2)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    interrupted = read_checkpoint(output / "checkpoints" / "last.ckpt")
+    assert 0 < interrupted["frames"] < undisturbed["frames"]
+    last = run_to_end(tiny_shards, output, *SETTINGS, "ckpt_path=last")
+    for part in COMPARED:
+        assert_same(last[part], undisturbed[part], part)
