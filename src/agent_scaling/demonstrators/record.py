@@ -68,11 +68,15 @@ def demonstrate(
         ]
         with GameProgress(total=games, done=games - len(todo)) as progress:
             for folder, record in _play(game, todo, workers, partial):
+                if not record.end:
+                    progress.say(f"seed {record.seed}: the game broke off; it is left out")
+                    continue
                 _publish(folder, record, root)
                 done[record.seed] = record
                 progress.add(record)
         _write_manifest(root, done)
-    print_summary([done[s] for s in range(seed, seed + games)], root, len(todo), progress.seconds)
+    records = [done[s] for s in range(seed, seed + games) if s in done]
+    print_summary(records, root, len(todo), progress.seconds)
 
 
 def read_records(root: Path) -> list[GameRecord]:

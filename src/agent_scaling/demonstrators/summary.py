@@ -50,6 +50,10 @@ class GameProgress:
         """Wall-clock seconds since the bar was made."""
         return time.monotonic() - self._started
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, markup=False)
+
     def add(self, record: GameRecord) -> None:
         """Count a finished game."""
         self._steps += record.env_steps

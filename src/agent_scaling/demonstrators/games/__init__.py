@@ -47,7 +47,8 @@ class GameRecord:
     turns: int
     max_depth: int
     end: str
-    """The xlogfile's cause of death; ``quit`` at the step cap."""
+    """The game's own word for its end; ``quit`` at the step cap. Empty if the game broke off
+    without writing its log, which makes the recording unusable."""
     seconds: float
 
 

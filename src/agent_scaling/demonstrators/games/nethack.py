@@ -27,6 +27,7 @@ ROLES = ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "
 
 _HEADER = struct.Struct("<IIIB")  # seconds, microseconds, payload bytes, channel
 _KEY_CHANNEL = 1
+_ESCAPE = "\x1b"
 
 Policy = Callable[[Observation], int]
 
@@ -61,6 +62,12 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
         idle = self._steps - self._turn_step
         return bool(self._steps >= self._max_episode_steps or idle >= IDLE_STEPS)
 
+    def _quit_game(self, observation: Any, done: bool) -> None:
+        if not done:
+            # A half-typed command (F and no direction yet) would swallow the quit command.
+            observation, done = self.nethack.step(ord(_ESCAPE))
+        super()._quit_game(observation, done)
+
 
 def check_character(character: str) -> None:
     """``@`` (random), or NLE's ``role[-race[-alignment[-gender]]]`` by three-letter names."""
@@ -89,7 +96,7 @@ def random_walker(seed: int) -> Policy:
     """Uniform over the 16 moves and ``>``; closes every prompt, where uniform keys hang."""
     rng = random.Random(seed)
     moves = [*range(16), int(key_to_action()[ord(">")])]
-    close = int(key_to_action()[ord("\x1b")])
+    close = int(key_to_action()[ord(_ESCAPE)])
     return lambda obs: close if obs["misc"].any() else rng.choice(moves)
 
 
@@ -160,9 +167,10 @@ def _episode(env: SeededNetHack, policy: Policy) -> dict[str, int]:
 def _read_back(folder: Path) -> tuple[str, int]:
     """(cause of death, frames) of the recorded game."""
     (xlogfile,) = folder.glob("*.xlogfile")
-    fields = dict(part.split("=", 1) for part in xlogfile.read_text().strip().split("\t"))
     (ttyrec,) = folder.glob("*.ttyrec3.bz2")
-    return fields["death"], count_frames(ttyrec)
+    fields = [part.split("=", 1) for part in xlogfile.read_text(errors="replace").split("\t")]
+    ends = [field[1].strip() for field in fields if field[0] == "death"]
+    return (ends[0] if ends else ""), count_frames(ttyrec)
 
 
 def count_frames(ttyrec: Path) -> int:

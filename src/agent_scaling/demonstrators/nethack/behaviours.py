@@ -29,11 +29,11 @@ PRAYER_TURNS = 1000
 DESPERATE_TURNS = 300
 """Turns after which another prayer is likelier to help than to anger: better than dying."""
 FIRST_PRAYER_TURN = 105
-EXPLORE_STEPS = 150
-"""Decisions after which a level's stairs are taken even if it is not all explored."""
-PATIENT_STEPS = 150
-MARGIN = 0
-DIG_HP = 0
+EXPLORE_STEPS, PATIENT_STEPS = 150, 1_000
+"""Decisions after which a level's stairs are taken even if it is not all explored; the second
+while the experience level is below the depth."""
+DIG_HP = 35
+"""Maximum HP from which digging straight down is survivable for some levels."""
 REST_BELOW, DESCEND_ABOVE = 0.7, 0.75
 """Health below which the player rests, and above which it goes deeper."""
 _DIGGER = re.compile("pick-axe|mattock|broad pick")
@@ -142,8 +142,10 @@ def descend(player: NetHackDemonstrator, view: View, level: Level) -> Choice | N
     """Take the stairs or a hole once the level has given what it has to give."""
     if view.health < DESCEND_ABOVE:
         return None
-    weak = view.experience_level < view.depth + MARGIN
-    if level.steps < (PATIENT_STEPS if weak else EXPLORE_STEPS) and player.walk(level.frontier | level.wanted):
+    weak = view.experience_level < view.depth
+    if level.steps < (PATIENT_STEPS if weak else EXPLORE_STEPS) and player.walk(
+        level.frontier | level.wanted
+    ):
         return None
     if 1 << level.here & level.stairs_down:
         return Choice(">")
