@@ -14,6 +14,7 @@ from agent_scaling.episodes import summarise, write_table
 from agent_scaling.play import play
 from agent_scaling.sampling import Sampling
 from agent_scaling.tracking import log_metrics
+from callbacks.held_out import crossed
 
 NAMES = {
     "return": "return",
@@ -37,7 +38,7 @@ class Rollouts(Callback):
         at_milestones: Whether to play at each milestone of the FLOP budget, and at its end.
         max_episode_steps: Step cap of an episode.
         workers: Game processes; ``None``: one per core.
-        lanes: Games at the same time; ``None``: two blocks.
+        lanes: Games at the same time; ``None``: a block per core.
         seed: Seed of the first episode.
         sampling: ``softmax``, ``argmax``, ``top_k`` or ``top_p``.
         temperature: Divides the logits.
@@ -77,21 +78,13 @@ class Rollouts(Callback):
         self.last_summary: dict[str, Any] = {}
         """What :func:`~agent_scaling.episodes.summarise` says of the latest rollout."""
         self.last_table: pd.DataFrame | None = None
-        self._next: int | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Play at the multiples of ``every_frames`` that lie ahead."""
-        if self.every_frames:
-            frames: int = pl_module.frames  # type: ignore[assignment]
-            self._next = (frames // self.every_frames + 1) * self.every_frames
+        self._played_at = -1
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Play where a multiple of ``every_frames`` was crossed."""
-        frames: int = pl_module.frames  # type: ignore[assignment]
-        if self.every_frames and self._next is not None and frames >= self._next:
-            self._next = (frames // self.every_frames + 1) * self.every_frames
+        if self.every_frames and crossed(trainer, pl_module, batch, self.every_frames):
             self.play(trainer, pl_module)
 
     def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
@@ -99,16 +92,27 @@ class Rollouts(Callback):
         if self.at_milestones:
             self.play(trainer, pl_module)
 
+    def at_milestone(self) -> dict[str, float]:
+        """The latest rollout's metrics, for the table of milestones."""
+        return metrics_of(self.last_summary) if self.at_milestones and self.last_summary else {}
+
     def play(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Play, keep the table, log the summary."""
+        """Play, keep the table, log the summary; once for the same weights."""
         module: Any = pl_module
+        if self._played_at == module.frames:
+            return
+        self._played_at = module.frames
         mine = self.seeds[trainer.global_rank :: trainer.world_size]
         table = play(module.policy, mine, device=pl_module.device, **self.options)
         table = _gather(table, trainer.world_size)
         self.last_table, self.last_summary = table, summarise(table)
         if trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir) / "rollouts"
-            write_table(table, folder / f"{module.frames}.parquet")
+            path = Path(trainer.default_root_dir) / "rollouts" / f"{module.frames}.parquet"
+            write_table(table, path)
+            for logger in trainer.loggers:
+                log_file = getattr(logger, "log_file", None)
+                if log_file is not None:
+                    log_file(path, "rollouts")
         log_metrics(trainer, module, metrics_of(self.last_summary))
 
 

@@ -15,14 +15,17 @@ from torch.utils._pytree import tree_map
 
 from agent_scaling.actions import NO_ACTION, NUM_ACTIONS, action_to_key, key_to_action
 from agent_scaling.batch import Batch
-from agent_scaling.sampling import Noise, Sampling
+from agent_scaling.sampling import Floats, Noise, Sampling
 
 TOP = 5  # actions kept in a trace
+TRACE = np.dtype([("action", "u1"), ("top", "u1", TOP), ("probability", "f2", TOP), ("nats", "f2")])
+"""A step of a trace: the action taken, the most probable ones with the probabilities that it was
+drawn from, and the entropy of that distribution."""
 
 
 def default_block(device: torch.device) -> int:
     """Lanes per call of the policy."""
-    return 32 if device.type == "cpu" else 128
+    return 16 if device.type == "cpu" else 128
 
 
 def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
@@ -54,8 +57,9 @@ class RandomPolicy(nn.Module):
         self, batch: Batch, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Zeros for logits and baseline."""
-        zeros_TB = torch.zeros(batch.steps, batch.lanes, device=batch.first_TB.device)
-        return zeros_TB.unsqueeze(-1).repeat(1, 1, self.num_actions), zeros_TB, state
+        shape, device = (batch.steps, batch.lanes), batch.first_TB.device
+        logits_TBA = torch.zeros(*shape, self.num_actions, device=device)
+        return logits_TBA, torch.zeros(shape, device=device), state
 
 
 class Actor:
@@ -95,7 +99,7 @@ class Actor:
         self.step = np.zeros(lanes, np.int64)
         self.episode = np.zeros(lanes, np.int64)
         self.prev_action = np.zeros(lanes, np.int64)
-        self._traces: dict[int, list[npt.NDArray[np.float32]]] | None = {} if trace else None
+        self._traces: dict[int, list[npt.NDArray[Any]]] | None = {} if trace else None
         # Recordings hold keys, and each of three keys has two actions: the policy has seen only
         # the first as a previous action.
         self._canonical = key_to_action()[action_to_key()]
@@ -118,14 +122,12 @@ class Actor:
         self.step[lanes] += 1
         return chosen
 
-    def take_trace(self, lane: int) -> npt.NDArray[np.float32]:
-        """float32 [steps, 12] of the lane's episode: action, 5 actions, their probabilities, nats.
-
-        The probabilities are those that the action was drawn from; nats is their entropy.
-        """
-        assert self._traces is not None
+    def take_trace(self, lane: int) -> npt.NDArray[Any] | None:
+        """[steps] of :data:`TRACE`: what the policy thought in the lane's episode."""
+        if self._traces is None:
+            return None
         rows = self._traces.pop(lane)
-        return np.stack(rows) if rows else np.empty((0, 2 + 2 * TOP), np.float32)
+        return np.concatenate(rows) if rows else np.empty(0, TRACE)
 
     def _act_block(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
@@ -138,12 +140,11 @@ class Actor:
         logits_TBA, _, after = self.policy(self._batch(observations, padded), before)
         for kept, new in zip(_leaves(self.state), _leaves(after), strict=True):
             kept.index_copy_(1, real, new[:, :count])
-        probs_NA = self.sampling.probabilities(logits_TBA[0, :count])
-        action_N = self.sampling.draw(probs_NA, self._tensor(uniform))
+        probs_NA = self.sampling.probabilities(logits_TBA[0, :count].float().cpu().numpy())
+        action_N = self.sampling.draw(probs_NA, uniform)
         if self._traces is not None:
             self._trace(lanes, probs_NA, action_N)
-        chosen: npt.NDArray[np.int64] = action_N.cpu().numpy()
-        return chosen
+        return action_N
 
     def _batch(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
@@ -162,13 +163,18 @@ class Actor:
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _trace(self, lanes: npt.NDArray[np.int64], probs_NA: Tensor, action_N: Tensor) -> None:
+    def _trace(
+        self, lanes: npt.NDArray[np.int64], probs_NA: Floats, action_N: npt.NDArray[np.int64]
+    ) -> None:
         assert self._traces is not None
-        top = probs_NA.topk(TOP, dim=1)
-        nats_N1 = torch.special.entr(probs_NA).sum(dim=1, keepdim=True)
-        rows = torch.cat([action_N[:, None].double(), top.indices.double(), top.values, nats_N1], 1)
-        for lane, row in zip(lanes.tolist(), rows.float().cpu().numpy(), strict=True):
-            self._traces[lane].append(row)
+        rows = np.empty(len(lanes), TRACE)
+        rows["action"] = action_N
+        rows["top"] = np.argsort(-probs_NA, axis=1, kind="stable")[:, :TOP]
+        rows["probability"] = np.take_along_axis(probs_NA, rows["top"].astype(np.int64), axis=1)
+        logs_NA = np.log(probs_NA, out=np.zeros_like(probs_NA), where=probs_NA > 0)
+        rows["nats"] = -(probs_NA * logs_NA).sum(axis=1)
+        for index, lane in enumerate(lanes.tolist()):
+            self._traces[lane].append(rows[index : index + 1])
 
 
 def _leaves(state: Any) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -84,4 +85,5 @@ def _write(path: Path, save: Any) -> None:
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); change output=") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ COLUMNS = [
 ]  # fmt: skip
 """Columns of an episode's row; ``docs/rollouts.md`` explains them."""
 
-Traces = dict[int, npt.NDArray[np.float32]]
+Traces = dict[int, npt.NDArray[Any]]
 """Episode seed → what the policy thought at each step (:meth:`Actor.take_trace`)."""
 
 
@@ -59,7 +61,7 @@ def play(
         character: NetHack's ``role-race-gender-alignment``; ``@`` is random.
         max_episode_steps: Step cap of an episode.
         workers: Game processes; by default one per core, and no more than the lanes need.
-        lanes: Games at the same time; by default two blocks.
+        lanes: Games at the same time; by default a block per core, on a GPU two blocks.
         block: Lanes per call of the policy (see :class:`Actor`); by default the device's.
         device: Where the policy runs.
         record_dir: Record every episode as ttyrec3 there, in NLD-AA's layout.
@@ -73,33 +75,46 @@ def play(
         raise InputError("episode seeds must be distinct and not negative")
     device = torch.device(device)
     block = block or default_block(device)
-    lanes = max(1, min(lanes or 2 * block, len(seeds)))
-    actor = Actor(
-        policy,
-        lanes,
-        sampling=sampling or Sampling(),
-        sampling_seed=sampling_seed,
-        block=block,
-        device=device,
-        trace=traces is not None,
-    )
+    lanes = max(1, min(lanes or block * default_players(device), len(seeds)))
+    players = min(default_players(device), math.ceil(lanes / block))
+    share = math.ceil((workers or default_workers(lanes)) / players)
     options: dict[str, Any] = {"character": character, "max_episode_steps": max_episode_steps}
     if record_dir is not None:
         options["record_dir"] = str(Path(record_dir).resolve())
-    with Pool(
-        NETHACK,
-        lanes=lanes,
-        workers=workers or default_workers(lanes),
-        # Turns cost a padded call each: worth it once both groups fill a block.
-        groups=2 if lanes >= 2 * block else 1,
-        options=options,
-    ) as pool:
-        records = _Evaluation(pool, actor, list(seeds), traces, progress).run()
-    if record_dir is not None:
-        for left in Path(record_dir).glob(".partial-*"):  # of workers that were killed
-            shutil.rmtree(left, ignore_errors=True)
-    rows = [{"seed": seed, **records[seed]} for seed in seeds]
+    work = _Work(seeds, traces, progress)
+
+    def player(lanes_here: int) -> None:
+        if device.type == "cpu":
+            # Of this thread alone. Layers of 16 rows are too small to share among threads, and on
+            # a busy machine the threads of one layer wait for each other.
+            torch.set_num_threads(1)
+        actor = Actor(
+            policy,
+            lanes_here,
+            sampling=sampling or Sampling(),
+            sampling_seed=sampling_seed,
+            block=block,
+            device=device,
+            trace=traces is not None,
+        )
+        with Pool(NETHACK, lanes=lanes_here, workers=share, groups=1, options=options) as pool:
+            _Player(pool, actor, work).run()
+
+    threads = torch.get_num_threads()
+    try:
+        run_all(player, [len(part) for part in np.array_split(range(lanes), players)], work.stop)
+    finally:
+        torch.set_num_threads(threads)  # for threads that are yet to come
+        if record_dir is not None:
+            for left in Path(record_dir).glob(".partial-*"):  # of workers that were killed
+                shutil.rmtree(left, ignore_errors=True)
+    rows = [{"seed": seed, **work.records[seed]} for seed in seeds]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def default_players(device: torch.device) -> int:
+    """Threads that each play lanes of their own: one per core; two to keep a GPU busy."""
+    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 2
 
 
 def default_workers(lanes: int) -> int:
@@ -107,68 +122,77 @@ def default_workers(lanes: int) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), math.ceil(lanes / GAMES_PER_WORKER)))
 
 
-class _Evaluation:
-    """The work list: which lane plays which seed, and what came of it."""
+def run_all(function: Callable[[int], None], values: list[int], stop: threading.Event) -> None:
+    """Call it in a thread per value; at the first exception the others are told to stop."""
+    with ThreadPoolExecutor(len(values)) as executor:
+        try:
+            for future in as_completed([executor.submit(function, value) for value in values]):
+                future.result()
+        except BaseException:
+            stop.set()
+            raise
+
+
+class _Work:
+    """The work list that the players share, and what has come of it."""
 
     def __init__(
         self,
-        pool: Pool,
-        actor: Actor,
-        seeds: list[int],
+        seeds: Sequence[int],
         traces: Traces | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.pool, self.actor, self.traces, self.progress = pool, actor, traces, progress
-        self.total = len(seeds)
-        self.waiting = iter(seeds)
+        self.stop = threading.Event()
+        self.records: dict[int, dict[str, Any]] = {}
+        self._waiting, self._traces, self._progress = iter(seeds), traces, progress
+        self._steps = 0
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        """The next seed, if there is one."""
+        with self._lock:
+            return next(self._waiting, None)
+
+    def give(self, seed: int, record: dict[str, Any], trace: npt.NDArray[Any] | None) -> None:
+        """An episode is finished."""
+        with self._lock:
+            self.records[seed] = record
+            self._steps += record.get("steps", 0)
+            if self._traces is not None and trace is not None:
+                self._traces[seed] = trace
+            if self._progress:
+                self._progress(len(self.records), self._steps)
+
+
+class _Player:
+    """Lanes that play from the work list until it is empty."""
+
+    def __init__(self, pool: Pool, actor: Actor, work: _Work) -> None:
+        self.pool, self.actor, self.work = pool, actor, work
         self.playing: dict[int, int] = {}
         """Lane → seed."""
-        self.records: dict[int, dict[str, Any]] = {}
-        self.steps = 0
 
-    def run(self) -> dict[int, dict[str, Any]]:
-        """Records by seed, all of them."""
+    def run(self) -> None:
+        """Play until nothing is left, or until told to stop."""
         for lane in range(self.pool.lanes):
             self._begin(lane)
-        for group in range(len(self.pool.groups)):
-            self.pool.send(group)
-        while self.playing:
-            for groups in self._turns():
-                self._move(groups)
-        return self.records
-
-    def _turns(self) -> Iterator[list[int]]:
-        """Groups take turns; the last few lanes of all groups share one call of the policy."""
-        groups = list(range(len(self.pool.groups)))
-        if len(self.playing) <= self.actor.block:
-            yield groups
-        else:
-            yield from ([group] for group in groups)
-
-    def _move(self, groups: list[int]) -> None:
-        for group in groups:
-            self._settle(self.pool.receive(group))
-        ready = np.concatenate([self.pool.ready(group) for group in groups])
-        if len(ready):
-            self.pool.actions[ready] = self.actor.act(self.pool.observations, ready)
-            self.steps += len(ready)
-        for group in groups:
-            self.pool.send(group)
+        while self.playing and not self.work.stop.is_set():
+            self.pool.send(0)
+            self._settle(self.pool.receive(0))
+            ready = self.pool.ready(0)
+            if len(ready):
+                self.pool.actions[ready] = self.actor.act(self.pool.observations, ready)
 
     def _settle(self, report: Report) -> None:
         for lane in report.restarted:
             self.actor.restart(lane, self.playing[lane])
         for lane, record in report.ended:
-            seed = self.playing.pop(lane)
-            self.records[seed] = record
-            if self.traces is not None:
-                self.traces[seed] = self.actor.take_trace(lane)
+            trace = self.actor.take_trace(lane)
+            self.work.give(self.playing.pop(lane), record, trace)
             self._begin(lane)
-        if report.ended and self.progress:
-            self.progress(len(self.records), self.steps)
 
     def _begin(self, lane: int) -> None:
-        seed = next(self.waiting, None)
+        seed = self.work.take()
         if seed is not None:
             self.playing[lane] = seed
             self.pool.assign(lane, seed)

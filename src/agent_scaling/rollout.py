@@ -19,7 +19,8 @@ from agent_scaling.checkpoint import load_policy
 from agent_scaling.envs.nethack import character_options
 from agent_scaling.episodes import MEASURES, summarise, write_json, write_table
 from agent_scaling.errors import InputError
-from agent_scaling.play import MAX_EPISODE_STEPS, play
+from agent_scaling.play import MAX_EPISODE_STEPS, Traces, play
+from agent_scaling.replay import check_kinds, write_replays
 from agent_scaling.sampling import Sampling
 
 __all__ = ["play", "rollout", "summarise"]
@@ -43,6 +44,7 @@ def rollout(
     block: int | None = None,
     device: str = "auto",
     ttyrecs: bool = False,
+    replay: bool | str = False,
 ) -> None:
     """Play the episodes ``seed`` … ``seed + episodes − 1`` and write what came of them.
 
@@ -62,10 +64,12 @@ def rollout(
         character: ``role-race-gender-alignment``, parts of it, or ``@``.
         max_episode_steps: Step cap of an episode.
         workers: Game processes; null: one per core.
-        lanes: Games at the same time; null: two blocks.
-        block: Lanes per call of the policy; null: 32 on a CPU, 128 on a GPU.
+        lanes: Games at the same time; null: a block per core, on a GPU two blocks.
+        block: Lanes per call of the policy; null: 16 on a CPU, 128 on a GPU.
         device: ``auto``, or what torch calls it.
         ttyrecs: Record the games in ``output``, as ttyrec3 in NLD-AA's layout.
+        replay: Write HTML replays of the ``best``, the ``median`` or the ``worst`` episode; true
+            for all three.
 
     Raises:
         InputError: A value is out of its range, or the checkpoint cannot be used.
@@ -73,6 +77,7 @@ def rollout(
     drawing = Sampling(sampling, temperature, top_k, top_p)
     check(episodes, seed, sampling_seed, max_episode_steps, workers, lanes, block)
     character_options(character)
+    check_kinds(replay)
     where = find_device(device)
     policy: nn.Module = RandomPolicy() if ckpt == "random" else load_policy(ckpt)
     folder = Path(output)
@@ -84,6 +89,7 @@ def rollout(
     }  # fmt: skip
     write_json(settings, folder / "settings.json")  # an output that cannot be written shows now
     began = time.monotonic()
+    traces: Traces | None = {} if replay else None
     with EpisodeProgress(episodes) as progress:
         table = play(
             policy,
@@ -97,12 +103,18 @@ def rollout(
             block=block,
             device=where,
             record_dir=folder if ttyrecs else None,
+            traces=traces,
             progress=progress.update,
         )
+    seconds = time.monotonic() - began
     write_table(table, folder / "episodes.parquet")
     summary = summarise(table)
     write_json(summary, folder / "summary.json")
-    print_summary(summary, table, time.monotonic() - began, folder)
+    print_summary(summary, table, seconds, folder)
+    if traces is not None:
+        game = {"character": character, "max_episode_steps": max_episode_steps}
+        for path in write_replays(table, traces, folder, replay, **game):
+            Console().print(f"replay: {path}", soft_wrap=True, highlight=False)
 
 
 def check(

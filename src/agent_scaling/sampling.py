@@ -1,4 +1,7 @@
-"""From logits to actions; the noise belongs to the episode and the step, not to the batch."""
+"""From logits to actions; the noise belongs to the episode and the step, not to the batch.
+
+In numpy: for a few thousand numbers, waking torch's threads costs more than the work.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from agent_scaling.errors import InputError
 
+Floats = npt.NDArray[np.floating]
 METHODS = ("softmax", "argmax", "top_k", "top_p")
 STEPS_AT_ONCE = 256  # uniforms drawn per lane and refill: a generator costs 10 µs to make
 
@@ -42,31 +44,40 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p={self.top_p} must be above 0 and at most 1")
 
-    def probabilities(self, logits_NA: Tensor) -> Tensor:
+    def probabilities(self, logits_NA: Floats) -> Floats:
         """Float64 [N, A]: the distribution that an action is drawn from."""
-        scaled = logits_NA.double() / self.temperature
+        probs_NA: Floats
+        scaled = logits_NA.astype(np.float64) / self.temperature
         if self.method == "argmax":
-            best_N1 = scaled.argmax(dim=1, keepdim=True)
-            return torch.zeros_like(scaled).scatter_(1, best_N1, 1.0)
-        probs_NA = scaled.softmax(dim=1)
+            best_N1 = scaled.argmax(axis=1)[:, None]
+            probs_NA = np.zeros_like(scaled)
+            np.put_along_axis(probs_NA, best_N1, 1.0, axis=1)
+            return probs_NA
+        probs_NA = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        probs_NA /= probs_NA.sum(axis=1, keepdims=True)
         if self.method == "softmax":
             return probs_NA
         # Stable: of two equally probable actions the first is kept.
-        sorted_NA, order_NA = probs_NA.sort(dim=1, descending=True, stable=True)
+        order_NA = np.argsort(-probs_NA, axis=1, kind="stable")
+        sorted_NA = np.take_along_axis(probs_NA, order_NA, axis=1)
         if self.method == "top_k":
             sorted_NA[:, self.top_k :] = 0
         else:
-            before_NA = sorted_NA.cumsum(dim=1) - sorted_NA
+            before_NA = sorted_NA.cumsum(axis=1) - sorted_NA
             sorted_NA[before_NA >= self.top_p] = 0
-        kept_NA = torch.zeros_like(probs_NA).scatter_(1, order_NA, sorted_NA)
-        return kept_NA / kept_NA.sum(dim=1, keepdim=True)
+        np.put_along_axis(probs_NA, order_NA, sorted_NA, axis=1)
+        probs_NA /= probs_NA.sum(axis=1, keepdims=True)
+        return probs_NA
 
-    def draw(self, probs_NA: Tensor, uniform_N: Tensor) -> Tensor:
+    def draw(self, probs_NA: Floats, uniform_N: Floats) -> npt.NDArray[np.int64]:
         """int64 [N]: the action whose part of the cumulative distribution holds the uniform."""
-        cdf_NA = probs_NA.cumsum(dim=1)
-        target_N1 = uniform_N.unsqueeze(1) * cdf_NA[:, -1:]
-        # Actions of probability 0 have empty parts, so none of them can hold the target.
-        return (cdf_NA <= target_N1).sum(dim=1).clamp(max=probs_NA.shape[1] - 1)
+        cdf_NA = probs_NA.cumsum(axis=1)
+        target_N1 = uniform_N[:, None] * cdf_NA[:, -1:]
+        # Actions of probability 0 have empty parts, so none of them can hold the target. Rounding
+        # can carry it to the very end, which belongs to the last action that has a part.
+        above_NA = (cdf_NA > target_N1) | (cdf_NA == cdf_NA[:, -1:])
+        chosen: npt.NDArray[np.int64] = above_NA.argmax(axis=1)
+        return chosen
 
 
 def uniforms(

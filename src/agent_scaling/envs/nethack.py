@@ -138,7 +138,10 @@ class NetHack:
             self._open_recorded(self.record_dir, seed)
         core, display, birthday = game_seeds(seed)
         self._nethack.set_initial_seeds(core, display, False, None)
-        self._raw.reset()
+        if self._ttyrec is None:
+            self._raw.reset()
+        else:
+            self._raw.reset(self._ttyrec)  # named again, so that the xlogfile names it too
         self._set_birthday(birthday)
         for _ in range(1000):  # past the introduction
             if self._program[IN_MOVELOOP]:
@@ -191,6 +194,7 @@ class NetHack:
         )
         self._raw = self._nethack._pynethack
         self._raw.set_buffers(**self._buffers)
+        self._ttyrec = ttyrec
         self._xlogfile = Path(
             f"{prefix}xlogfile" if prefix else self._nethack._vardir + "/xlogfile"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -100,9 +100,13 @@ class Pool:
         self._finalizer = weakref.finalize(
             self, _shut_down, self._workers, self._nursery, self._memory, os.getpid()
         )
-        self._workers += [self._nursery.start(a) for a in self._assignments]
-        for worker in self._workers:
-            self._await_ready(worker)
+        try:
+            self._workers += [self._nursery.start(a) for a in self._assignments]
+            for index in range(workers):
+                self._await_ready(index)
+        except BaseException:
+            self.close()
+            raise
 
     def assign(self, lane: int, seed: int) -> None:
         """Let ``lane`` begin the episode of ``seed`` when its group is next sent."""
@@ -174,14 +178,21 @@ class Pool:
                     self._command[lane] = RESET
                     report.restarted.append(lane)
         self._moving[index] = -1
-        self._workers[index] = self._nursery.start(replace(self._assignments[index]))
-        self._await_ready(self._workers[index])
+        self._workers[index] = self._nursery.start(self._assignments[index])
+        self._await_ready(index)
 
-    def _await_ready(self, worker: Worker) -> None:
-        try:
-            worker.read(self.patience)
-        except WorkerLostError as loss:
-            raise RuntimeError(f"a game worker did not start: {loss}") from loss
+    def _await_ready(self, index: int) -> None:
+        """Wait for a worker's first report; one that is lost before it is started again."""
+        for _ in range(ATTEMPTS):
+            try:
+                self._workers[index].read(self.patience)
+                return
+            except WorkerLostError as loss:
+                reason = str(loss)
+                self.lost += 1
+                self._workers[index].close(kill=True)
+                self._workers[index] = self._nursery.start(self._assignments[index])
+        raise RuntimeError(f"a game worker does not start: {reason}")
 
 
 def _shut_down(workers: list[Worker], nursery: Nursery, memory: int, owner: int) -> None:

@@ -91,6 +91,7 @@ class Worker:
         )
         os.close(orders)
         os.close(reports)
+        self._closed = False
         self._poll = select.poll()
         self._poll.register(self._reports, select.POLLIN)
 
@@ -121,7 +122,10 @@ class Worker:
         return message
 
     def close(self, kill: bool = False) -> None:
-        """End the process: by asking, then by force."""
+        """End the process: by asking, then by force. Again is harmless."""
+        if self._closed:
+            return
+        self._closed = True
         if kill:
             self._process.kill()
         else:

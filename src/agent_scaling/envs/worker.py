@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import traceback
 from dataclasses import asdict, dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 from agent_scaling.envs.game import Record, Views, find_game
 from agent_scaling.envs.memory import (
@@ -42,16 +43,15 @@ class Assignment:
         return json.dumps(asdict(self))
 
 
-def send(reports: BinaryIO, message: Any = None) -> None:
+def send(reports: int, message: Any = None) -> None:
     """Length (4 bytes) and JSON; nothing to say is four zeros."""
     payload = b"" if message is None else json.dumps(message).encode()
-    reports.write(len(payload).to_bytes(4, "little") + payload)
-    reports.flush()
+    data = len(payload).to_bytes(4, "little") + payload
+    while data:
+        data = data[os.write(reports, data) :]
 
 
-def serve(
-    assignment: Assignment, control: Views, games: list[list[Any]], reports: BinaryIO
-) -> None:
+def serve(assignment: Assignment, control: Views, games: list[list[Any]]) -> None:
     """Move a group of games at each byte on the orders' pipe; return when the pool is gone."""
     moving = control["moving"]
     while (order := os.read(assignment.orders, 1)) and order[0] != LEAVE:
@@ -72,29 +72,30 @@ def serve(
                 elif command == RESET:
                     game.reset(int(control["seed"][lane]))
         moving[assignment.worker] = -1
-        send(reports, ended or None)
+        send(assignment.reports, ended or None)
 
 
 def main() -> None:
     """Entry point: the assignment is the only argument."""
     assignment = Assignment(**json.loads(sys.argv[1]))
-    with os.fdopen(assignment.reports, "wb") as reports:
-        try:
-            family = find_game(assignment.game)
-            fields = control_fields(assignment.lanes, assignment.workers)
-            fields |= lane_fields(family.observations, assignment.lanes)
-            arrays = map_fields(assignment.memory, fields)
-            shown = {name: arrays[name] for name in family.observations}
-            games = [
-                [family(lane_views(shown, lane), **assignment.options) for lane in lanes]
-                for lanes in assignment.groups
-            ]
-            send(reports)  # ready
-            serve(assignment, arrays, games, reports)
-        except BrokenPipeError:
-            return
-        except Exception:
-            send(reports, {"error": traceback.format_exc()})
-            sys.exit(1)
+    games: list[list[Any]] = []
+    try:
+        family = find_game(assignment.game)
+        fields = control_fields(assignment.lanes, assignment.workers)
+        fields |= lane_fields(family.observations, assignment.lanes)
+        arrays = map_fields(assignment.memory, fields)
+        shown = {name: arrays[name] for name in family.observations}
+        games.extend(
+            [family(lane_views(shown, lane), **assignment.options) for lane in lanes]
+            for lanes in assignment.groups
+        )
+        send(assignment.reports)  # ready
+        serve(assignment, arrays, games)
+    except BrokenPipeError:
+        pass  # the pool is gone
+    except Exception:
+        with contextlib.suppress(BrokenPipeError):
+            send(assignment.reports, {"error": traceback.format_exc()})
+    finally:
         for game in (game for group in games for game in group):
             game.close()
