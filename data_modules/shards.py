@@ -9,7 +9,7 @@ import lightning
 from agent_scaling.errors import InputError
 from agent_scaling.shards.lanes import EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.shards.loader import WindowLoader
-from agent_scaling.shards.reader import ShardReader, WindowReader
+from agent_scaling.shards.reader import ShardReader
 
 
 class ShardsDataModule(lightning.LightningDataModule):
@@ -51,8 +51,12 @@ class ShardsDataModule(lightning.LightningDataModule):
         if workers < 0:
             raise InputError(f"workers={workers}: must be at least 0")
         self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
-        self.workers, self.pin_memory = workers, pin_memory
-        self.extras = {"scores": scores, "games": games}
+        self.options: dict[str, Any] = {
+            "workers": workers,
+            "scores": scores,
+            "games": games,
+            "pin_memory": pin_memory,
+        }
         self.start_step = 0
         self.train_reader = ShardReader(shards, "train")
         self.val_reader = ShardReader(shards, "val")
@@ -102,26 +106,26 @@ class ShardsDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> WindowLoader:
         """This rank's lanes from ``start_step`` on, without end."""
         lanes = rank_lanes(self.lanes, *self._rank())
-        windows = WindowReader(
-            self.train_reader, self.order, lanes, self.unroll_length, **self.extras
-        )
         return WindowLoader(
-            windows, start_step=self.start_step, workers=self.workers, pin_memory=self.pin_memory
+            self.train_reader,
+            self.order,
+            lanes,
+            self.unroll_length,
+            start_step=self.start_step,
+            **self.options,
         )
 
     def val_dataloader(self) -> WindowLoader:
         """This rank's lanes of the pass over held-out games: the same frames each time."""
         lanes = rank_lanes(self.val_order.lanes, *self._rank())
         # The standard error is over games, so that evaluation needs to know them.
-        extras = {**self.extras, "games": True}
-        windows = WindowReader(
-            self.val_reader, self.val_order, lanes, self.unroll_length, **extras
-        )
         return WindowLoader(
-            windows,
+            self.val_reader,
+            self.val_order,
+            lanes,
+            self.unroll_length,
             end_step=self.val_order.steps(self.unroll_length),
-            workers=self.workers,
-            pin_memory=self.pin_memory,
+            **{**self.options, "games": True},
         )
 
     def _position(self) -> dict[str, Any]:

@@ -75,36 +75,47 @@ def encode(frames: Frames, zstd: zstandard.ZstdCompressor) -> bytes:
     return zstd.compress(b"".join([screen.data, *small, bytes([frames.previous_key])]))
 
 
-def decompress(data: bytes, frames: int, zstd: zstandard.ZstdDecompressor) -> bytes:
-    """The raw planes of a chunk of ``frames`` frames; the size is checked before it is allocated.
+def decompress(
+    data: bytes,
+    frames: int,
+    zstd: zstandard.ZstdDecompressor,
+    into: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """The raw planes [frames * BYTES_PER_FRAME + 1] of a chunk, in the first bytes of ``into``.
 
-    Raises :class:`CorruptChunk`.
+    The declared size is checked before anything is allocated or written. Raises
+    :class:`CorruptChunk`.
     """
     expected = frames * BYTES_PER_FRAME + 1
     try:
         if not 0 < frames <= MAX_CHUNK_FRAMES or zstandard.frame_content_size(data) != expected:
             raise CorruptChunk(f"does not hold {frames} frames")
-        raw = zstd.decompress(data)
+        raw = np.empty(expected, np.uint8) if into is None else into[:expected]
+        done = 0
+        with zstd.stream_reader(data) as stream:
+            while done < expected:
+                count = stream.readinto(raw[done:])
+                if not count:
+                    raise CorruptChunk(f"ends after {done} of {expected} bytes")
+                done += count
     except zstandard.ZstdError as error:
         raise CorruptChunk(str(error)) from None
     return raw
 
 
-def decode(data: bytes, frames: int, zstd: zstandard.ZstdDecompressor | None = None) -> Frames:
-    """Views [frames, ...] of a chunk's planes; raises :class:`CorruptChunk`."""
-    raw = decompress(data, frames, zstd or zstandard.ZstdDecompressor())
-    return view(raw, frames)
+def decode(data: bytes, frames: int) -> Frames:
+    """A chunk's planes; raises :class:`CorruptChunk`."""
+    return view(decompress(data, frames, zstandard.ZstdDecompressor()), frames)
 
 
-def view(raw: bytes, frames: int) -> Frames:
-    """Read-only arrays over the raw planes of ``frames`` frames."""
+def view(raw: npt.NDArray[np.uint8], frames: int) -> Frames:
+    """Arrays over the raw planes of ``frames`` frames."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     offset = 0
     for name, dtype, shape in PLANES:
-        count = frames * int(np.prod(shape, dtype=np.int64))
-        plane = np.frombuffer(raw, dtype, count=count, offset=offset)
-        arrays[name] = plane.reshape(frames, *shape)
-        offset += plane.nbytes
+        size = frames * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        arrays[name] = raw[offset : offset + size].view(dtype).reshape(frames, *shape)
+        offset += size
     screen = arrays.pop("screen")
     chars, colors = screen[:, 0], screen[:, 1].view(np.int8)
-    return Frames(chars=chars, colors=colors, **arrays, previous_key=raw[offset])
+    return Frames(chars=chars, colors=colors, **arrays, previous_key=int(raw[offset]))

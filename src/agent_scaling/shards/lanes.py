@@ -27,14 +27,13 @@ PADDING = -1
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """``length`` consecutive frames in one lane of a window, from step ``step`` on."""
+    """``length`` consecutive frames of a game at consecutive positions of a lane."""
 
-    step: int
     length: int
     game: int
     """Index of the game in the split; :data:`PADDING` for padding."""
     frame: int
-    """Frame of the game shown at ``step``."""
+    """The first one."""
     first: bool
     """The core starts anew here: a game opens, or the lane does in the middle of one."""
 
@@ -47,18 +46,15 @@ class Stream:
     starts: npt.NDArray[np.int64]
     """[games + 1]; the last is the stream's length."""
 
-    def spans(self, position: int, length: int, step: int, first: bool) -> list[Span]:
-        """Spans of the stream's frames [position, position + length); ``first``: a lane starts."""
-        found: list[Span] = []
+    def span(self, position: int, length: int, opens: bool) -> Span:
+        """The stream's frames from ``position`` to the game's end, ``length`` at most.
+
+        ``opens``: a lane starts here.
+        """
         index = int(np.searchsorted(self.starts, position, side="right")) - 1
-        while length:
-            frame = position - int(self.starts[index])
-            run = min(length, int(self.starts[index + 1]) - position)
-            if run:
-                found.append(Span(step, run, int(self.order[index]), frame, first or frame == 0))
-                first = False
-            position, step, length, index = position + run, step + run, length - run, index + 1
-        return found
+        frame = position - int(self.starts[index])
+        run = min(length, int(self.starts[index + 1]) - position)
+        return Span(run, int(self.order[index]), frame, opens or frame == 0)
 
 
 def make_stream(order: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> Stream:
@@ -93,22 +89,15 @@ class TrainLanes:
         order = np.argsort(mix(self._hashes ^ key), kind="stable").astype(np.int64)
         return make_stream(order, self.frames)
 
-    def spans(self, lane: int, step: int, length: int) -> list[Span]:
-        """What the lane shows at positions [step·length, (step+1)·length)."""
-        found: list[Span] = []
+    def span(self, lane: int, position: int, length: int) -> Span:
+        """What the lane shows from ``position`` on, until something else comes or ``length``."""
         begin = lane * self.total // self.lanes
         frames = (lane + 1) * self.total // self.lanes - begin
-        t = 0
-        while t < length:
-            epoch, offset = divmod(step * length + t, self.positions)
-            if offset < frames:
-                run = min(length - t, frames - offset)
-                found += self.stream(epoch).spans(begin + offset, run, t, offset == 0)
-            else:
-                run = min(length - t, self.positions - offset)
-                found.append(Span(t, run, PADDING, 0, False))
-            t += run
-        return found
+        epoch, offset = divmod(position, self.positions)
+        if offset < frames:
+            limit = min(length, frames - offset)
+            return self.stream(epoch).span(begin + offset, limit, offset == 0)
+        return Span(min(length, self.positions - offset), PADDING, 0, False)
 
 
 class EvalLanes:
@@ -138,13 +127,12 @@ class EvalLanes:
         longest = max(self.segment(lane)[1] for lane in range(self.lanes))
         return -(-longest // length)
 
-    def spans(self, lane: int, step: int, length: int) -> list[Span]:
-        """What the lane shows at positions [step·length, (step+1)·length); padding at the end."""
+    def span(self, lane: int, position: int, length: int) -> Span:
+        """What the lane shows from ``position`` on; padding after its end."""
         begin, frames = self.segment(lane)
-        offset = min(step * length, frames)
-        run = min(length, frames - offset)
-        found = self.stream.spans(begin + offset, run, 0, offset == 0) if run else []
-        return found if run == length else [*found, Span(run, length - run, PADDING, 0, False)]
+        if position < frames:
+            return self.stream.span(begin + position, min(length, frames - position), not position)
+        return Span(length, PADDING, 0, False)
 
 
 def rank_lanes(lanes: int, rank: int, ranks: int) -> range:

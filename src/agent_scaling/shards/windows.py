@@ -1,0 +1,176 @@
+"""Time-major windows of T steps and B lanes, cut out of chunks."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from agent_scaling.actions import NO_ACTION
+from agent_scaling.batch import COLUMNS, ROWS, Batch
+from agent_scaling.shards.lanes import PADDING, Span
+from agent_scaling.shards.reader import ABSENT, SMALL, Chunk, Decoder, ShardReader
+
+BLANK = np.array([((0, 0), ABSENT, 0, 0)], SMALL).view(np.uint64)[0]
+"""A padding frame's record."""
+
+
+class Order(Protocol):
+    """A data order: training or evaluation lanes."""
+
+    def span(self, lane: int, position: int, length: int) -> Span:
+        """What a lane shows from ``position`` on, ``length`` frames at most."""
+        ...
+
+
+class Buffers:
+    """The memory of one window."""
+
+    def __init__(self, steps: int, lanes: int) -> None:
+        self.chars = np.empty((steps, lanes, ROWS, COLUMNS), np.uint8)
+        self.colors = np.empty((steps, lanes, ROWS, COLUMNS), np.int8)
+        self.small = np.empty((steps, lanes), np.uint64)
+        self.first = np.empty((steps, lanes), np.bool_)
+        self.game = np.empty((steps, lanes), np.int64)
+
+
+class BufferPool:
+    """Hands out memory again once no tensor refers to it.
+
+    Fresh memory costs a page fault per 4 kB, more than the copy of the frames into it.
+    """
+
+    def __init__(self, steps: int, lanes: int) -> None:
+        self.steps, self.lanes = steps, lanes
+        self._all: list[Buffers] = []
+        self._busy: set[int] = set()
+        self._lock = threading.Lock()
+
+    def take(self) -> Buffers:
+        """Buffers that nobody else sees, until they are handed over."""
+        with self._lock:
+            for buffers in self._all:
+                # Referred to by the Buffers and by this call alone: the tensors are gone.
+                if id(buffers) not in self._busy and (
+                    sys.getrefcount(buffers.chars) <= 2 and sys.getrefcount(buffers.colors) <= 2
+                ):
+                    break
+            else:
+                buffers = Buffers(self.steps, self.lanes)
+                self._all.append(buffers)
+            self._busy.add(id(buffers))
+            return buffers
+
+    def hand_over(self, buffers: Buffers) -> None:
+        """From now on the tensors over them alone say whether they are in use."""
+        with self._lock:
+            self._busy.discard(id(buffers))
+
+    def clear(self) -> None:
+        """Forget all memory; what tensors hold stays theirs."""
+        with self._lock:
+            self._all.clear()
+            self._busy.clear()
+
+
+class WindowStream:
+    """Consecutive windows of some lanes, filled a whole chunk at a time.
+
+    A chunk is decoded once and copied at once, while it is in the processor's cache, to all the
+    windows that show it: to the one that is asked for and to later ones. So each lane is up to a
+    chunk ahead, and about ``chunk_frames / T`` windows are in memory.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        order: Order,
+        lanes: range,
+        pool: BufferPool,
+        start_step: int,
+        end_step: int | None,
+    ) -> None:
+        """``end_step``: None for an endless stream."""
+        self.reader, self.order, self.lanes, self.pool = reader, order, lanes, pool
+        self.steps = pool.steps
+        self.end = None if end_step is None else end_step * self.steps
+        self._filled = [start_step * self.steps] * len(lanes)
+        """Per lane: the position up to which its windows are written."""
+        self._windows: dict[int, Buffers] = {}
+        self._lock = threading.Lock()
+
+    def fill(self, step: int, column: int, decoder: Decoder) -> None:
+        """Write lane ``lanes[column]``'s part of all windows up to ``step``, at least.
+
+        Threads may fill different columns at the same time.
+        """
+        while (position := self._filled[column]) < (step + 1) * self.steps:
+            limit = self.reader.chunk_frames
+            if self.end is not None:
+                limit = min(limit, self.end - position)
+            span = self.order.span(self.lanes[column], position, limit)
+            chunk, begin, count = None, 0, span.length
+            if span.game != PADDING:
+                number, begin = divmod(span.frame, self.reader.chunk_frames)
+                chunk = self.reader.chunk(span.game, number, decoder)
+                count = min(count, len(chunk.small) - begin)
+            self._write(column, position, count, span, chunk, begin)
+            self._filled[column] = position + count
+
+    def _write(
+        self, column: int, position: int, count: int, span: Span, chunk: Chunk | None, begin: int
+    ) -> None:
+        """Write ``count`` frames of a chunk from ``begin`` on (None: padding) at a position."""
+        first = span.first
+        while count:
+            step, t = divmod(position, self.steps)
+            window = self._window(step)
+            run = min(count, self.steps - t)
+            rows, frames = slice(t, t + run), slice(begin, begin + run)
+            window.chars[rows, column] = 0 if chunk is None else chunk.chars[frames]
+            window.colors[rows, column] = 0 if chunk is None else chunk.colors[frames]
+            window.small[rows, column] = BLANK if chunk is None else chunk.small[frames]
+            window.game[rows, column] = span.game
+            window.first[rows, column] = False
+            window.first[t, column] = first
+            first = False
+            position, begin, count = position + run, begin + run, count - run
+
+    def _window(self, step: int) -> Buffers:
+        with self._lock:
+            if step not in self._windows:
+                self._windows[step] = self.pool.take()
+            return self._windows[step]
+
+    def batch(self, step: int, scores: bool, games: bool) -> Batch:
+        """The Batch of a window that all lanes have filled; its memory is the Batch's now."""
+        with self._lock:
+            window = self._windows.pop(step)
+        small = window.small.view(SMALL)
+        action = small["action"].astype(np.int64)
+        action[action == ABSENT] = NO_ACTION
+        score, game = np.ascontiguousarray(small["score"]), window.game.copy()
+        first = window.first.copy()
+        batch = Batch(
+            chars_TBHW=torch.from_numpy(window.chars),
+            colors_TBHW=torch.from_numpy(window.colors),
+            cursor_TB2=torch.from_numpy(np.ascontiguousarray(small["cursor"])),
+            prev_action_TB=torch.from_numpy(small["previous"].astype(np.int64)),
+            action_TB=torch.from_numpy(action),
+            first_TB=torch.from_numpy(first),
+            score_TB=torch.from_numpy(score) if scores else None,
+            game_TB=torch.from_numpy(game) if games else None,
+            openings=tuple(np.flatnonzero(first.any(axis=1)).tolist()),
+        )
+        self.pool.hand_over(window)
+        return batch
+
+    def close(self) -> None:
+        """Give back the windows that nobody asked for."""
+        with self._lock:
+            for window in self._windows.values():
+                self.pool.hand_over(window)
+            self._windows.clear()
