@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -41,6 +42,7 @@ def _play(game: str, spec: GameSpec) -> GameRecord:
 
 
 def _start_worker(parent: int, scratch: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool in good order
     tempfile.tempdir = scratch
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
 

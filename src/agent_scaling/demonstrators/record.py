@@ -24,7 +24,7 @@ GAMES_FOLDER = "nle_data"
 """One folder per game lies directly under it, as in NLD-AA."""
 
 MANIFEST = "games.jsonl"
-"""One line per finished game: a :class:`GameRecord`, sorted by seed."""
+"""One line per finished game: its folder and its :class:`GameRecord`, sorted by seed."""
 
 _RECORD = "game.json"
 _PARTIAL = ".partial-"
@@ -61,11 +61,8 @@ def demonstrate(
     with _own(root) as partial:
         done = {r.seed: r for r in read_records(root)}
         _check_settings(root, done, character, max_steps)
-        todo = [
-            GameSpec(s, character, max_steps, partial / f"{s:06d}")
-            for s in range(seed, seed + games)
-            if s not in done
-        ]
+        seeds = [s for s in range(seed, seed + games) if s not in done]
+        todo = [GameSpec(s, character, max_steps, partial / f"{s:06d}") for s in seeds]
         with GameProgress(total=games, done=games - len(todo)) as progress:
             for folder, record in _play(game, todo, workers, partial):
                 if not record.end:
@@ -151,7 +148,10 @@ def _publish(folder: Path, record: GameRecord, root: Path) -> None:
 
 
 def _write_manifest(root: Path, done: dict[int, GameRecord]) -> None:
-    lines = [json.dumps(asdict(done[seed])) + "\n" for seed in sorted(done)]
+    lines = [
+        json.dumps({"folder": f"{GAMES_FOLDER}/{seed:06d}", **asdict(done[seed])}) + "\n"
+        for seed in sorted(done)
+    ]
     beside = root / (MANIFEST + ".new")
     beside.write_text("".join(lines))
     beside.replace(root / MANIFEST)

@@ -165,12 +165,15 @@ def _episode(env: SeededNetHack, policy: Policy) -> dict[str, int]:
 
 
 def _read_back(folder: Path) -> tuple[str, int]:
-    """(cause of death, frames) of the recorded game."""
+    """(cause of death, frames) of the recorded game; an empty cause if the files are not whole."""
     (xlogfile,) = folder.glob("*.xlogfile")
     (ttyrec,) = folder.glob("*.ttyrec3.bz2")
     fields = [part.split("=", 1) for part in xlogfile.read_text(errors="replace").split("\t")]
     ends = [field[1].strip() for field in fields if field[0] == "death"]
-    return (ends[0] if ends else ""), count_frames(ttyrec)
+    try:
+        return (ends[0] if ends else ""), count_frames(ttyrec)
+    except (EOFError, OSError, ValueError, struct.error):
+        return "", 0
 
 
 def count_frames(ttyrec: Path) -> int:

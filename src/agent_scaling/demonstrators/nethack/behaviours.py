@@ -29,6 +29,7 @@ PRAYER_TURNS = 1000
 DESPERATE_TURNS = 300
 """Turns after which another prayer is likelier to help than to anger: better than dying."""
 FIRST_PRAYER_TURN = 105
+"""A game starts with a prayer timeout of 300, and 200 are forgiven to the dying."""
 EXPLORE_STEPS, PATIENT_STEPS = 150, 1_000
 """Decisions after which a level's stairs are taken even if it is not all explored; the second
 while the experience level is below the depth."""

@@ -16,32 +16,44 @@ FLOOR = 1 << 0
 BLANK = 1 << 1
 """Nothing seen here: solid rock, or not explored."""
 WALL = 1 << 2
+"""Walls, and what else never opens: iron bars, trees."""
 OPEN_DOOR = 1 << 3
+"""Doors that can be walked through, but not diagonally."""
 CLOSED_DOOR = 1 << 4
+"""Doors that open when walked into, unless they are locked."""
 OBJECT = 1 << 5
 """Anything lying on the floor that can be stepped on."""
 BOULDER = 1 << 6
+"""Boulders, which move when pushed, if there is room behind."""
 MONSTER = 1 << 7
 """Monsters that are not pets, the invisible and the player's own glyph included."""
 SHUNNED = 1 << 8
 """Monsters that are better left alone: touching them harms, or they keep the peace."""
 TRAP = 1 << 9
+"""Traps that have been found."""
 HOLE = 1 << 10
 """Traps that lead to another level."""
 STAIRS_DOWN = 1 << 11
+"""Stairs and ladders down."""
 STAIRS_UP = 1 << 12
+"""Stairs and ladders up."""
 WANTED = 1 << 13
 """Gold, food that keeps, digging tools and missiles."""
 CORRIDOR = 1 << 14
+"""Corridor squares."""
 PASSIVE = 1 << 15
 """Of the shunned, those that harm only who touches them."""
-WATCH = 1 << 17
 DEADLY = 1 << 16
 """Of the passive, those that are never touched."""
+WATCH = 1 << 17
+"""A town's watchmen."""
 
 GOLD = int(nethack.GLYPH_OBJ_OFF) + 410
+"""Glyph of gold pieces."""
 NOTHING = int(nethack.NO_GLYPH)
+"""Glyph of nothing at all, not even rock."""
 INVISIBLE = int(nethack.GLYPH_INVISIBLE)
+"""Glyph where an unseen monster is remembered."""
 MONSTERS = int(nethack.GLYPH_PET_OFF)
 """Number of monster species; glyphs below it are monsters."""
 
