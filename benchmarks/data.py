@@ -2,13 +2,13 @@
 
     python benchmarks/data.py
 
-Reads the reference games ($AGENT_SCALING_REFERENCE, default ../shared). Rates are frames per
-CPU-second of the whole process tree (all threads, and worker processes where there are any); the
-contestants run in turn, several times, and a ratio is that of their summed frames and seconds.
-The last line is one JSON object:
-  bytes_vs_bz2       shards' bytes (tars and indexes) over the bz2 recordings' bytes
+On the reference games ($AGENT_SCALING_REFERENCE, default ../shared), 3 minutes. Rates are frames per
+CPU-second of the whole process tree (threads and worker processes, their start included); the
+contestants take turns, and a rate is that of their summed frames and seconds. The last line is one
+JSON object:
+  bytes_vs_bz2       shards' bytes (tars, indexes, manifest) over the bz2 recordings' bytes
   stream_vs_ttyrec   windows [80, 32] by a background thread over TtyrecDataset's [32, 80]
-  convert_vs_ttyrec  conversion with encoding over iterating TtyrecDataset
+  convert_vs_ttyrec  conversion with encoding over iterating TtyrecDataset, all games each
 """
 
 from __future__ import annotations
@@ -18,19 +18,16 @@ import io
 import json
 import os
 import resource
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import torch
-from nle import dataset as nld
 from rich.console import Console
 from rich.table import Table
 
+# torch is imported where it is needed: the worker processes of the conversion import this file.
 from agent_scaling.shards.convert import shard
-from data_modules.shards import ShardsDataModule
 
 STEPS, LANES = 80, 32
 ROUNDS = 5
@@ -46,127 +43,105 @@ def cpu_seconds() -> float:
 class Contestant:
     """Frames and CPU seconds of one way of doing it."""
 
-    def __init__(self, name: str, run: Callable[[], int]) -> None:
-        self.name, self.run, self.frames, self.seconds = name, run, 0, 0.0
+    def __init__(self, name: str) -> None:
+        self.name, self.frames, self.seconds = name, 0, 0.0
 
-    def go(self) -> None:
+    def go(self, run: Callable[[], int]) -> None:
+        """Let it work once; ``run`` returns frames."""
         before = cpu_seconds()
-        self.frames += self.run()
+        self.frames += run()
         self.seconds += cpu_seconds() - before
 
     @property
     def rate(self) -> float:
+        """Frames per CPU-second."""
         return self.frames / self.seconds
 
 
-def ttyrec_batches(games: Path, database: Path) -> Iterator[int]:
-    """Endless minibatches of TtyrecDataset as their frames' number (padding not counted)."""
-    data = nld.TtyrecDataset(
-        "reference", batch_size=LANES, seq_length=STEPS, dbfilename=str(database), shuffle=False
-    )
-    while True:
+class Peer:
+    """TtyrecDataset over the reference games."""
+
+    def __init__(self, games: Path, database: Path) -> None:
+        from nle import dataset as nld
+
+        self.nld, self.database = nld, str(database)
+        with contextlib.redirect_stdout(io.StringIO()):
+            nld.db.create(self.database)
+            nld.add_nledata_directory(str(games / "nle_data"), "reference", self.database)
+
+    def frames(self, lanes: int, steps: int, gameids: list[int] | None = None) -> Iterator[int]:
+        """Frames of each minibatch of one pass (padding not counted)."""
+        data = self.nld.TtyrecDataset(
+            "reference", lanes, steps, dbfilename=self.database, gameids=gameids, shuffle=False
+        )
         for batch in data:
             yield int((batch["gameids"] != 0).sum())
 
+    def games(self) -> list[int]:
+        """All games' numbers."""
+        return list(self.nld.TtyrecDataset("reference", 1, 1, dbfilename=self.database)._gameids)
 
-def windows(shards: Path, workers: int, touch: bool = False) -> Iterator[int]:
-    """Endless windows; ``touch`` reads each byte, as a copy to a device would."""
+
+def windows(shards: Path, workers: int) -> Iterator[int]:
+    """Frames of each training window, without end."""
+    from data_modules.shards import ShardsDataModule
+
     data = ShardsDataModule(
         str(shards), lanes=LANES, unroll_length=STEPS, workers=workers, val_lanes=1
     )
     for batch in data.train_dataloader():
-        if touch:
-            batch.chars_TBHW.view(torch.int64).sum()
-        yield STEPS * LANES
+        yield batch.steps * batch.lanes
 
 
-def quiet_shard(games: Path, output: Path) -> int:
+def convert(games: Path, output: Path) -> int:
+    """Frames of a whole conversion by one worker process."""
     with contextlib.redirect_stderr(io.StringIO()):
         manifest = shard(input=str(games), output=str(output), processes=1)
     return sum(total.frames for total in manifest.totals.values())
 
 
-def some_games(games: Path, folder: Path, every: int) -> Path:
-    """A directory of links to every ``every``-th game."""
-    chosen = folder / f"every_{every}" / "nle_data"
-    chosen.mkdir(parents=True)
-    for game in sorted((games / "nle_data").iterdir())[::every]:
-        (chosen / game.name).symlink_to(game)
-    return chosen.parent
+def measure(games: Path, folder: Path) -> tuple[list[Contestant], dict[str, float]]:
+    """Let all contestants run; returns them and the ratios."""
+    peer = Peer(games, folder / "reference.db")
+    whole, ours = Contestant("TtyrecDataset, one pass"), Contestant("shard, one pass")
+    ids = peer.games()
+    whole.go(lambda: sum(peer.frames(1, 2048, ids[::2])))
+    ours.go(lambda: convert(games, folder / "shards"))
+    whole.go(lambda: sum(peer.frames(1, 2048, ids[1::2])))
 
+    names = (f"TtyrecDataset [{LANES}, {STEPS}]", "windows, 1 thread", "windows, in process")
+    stream, threaded, in_process = map(Contestant, names)
+    sources = {
+        stream: (peer.frames(LANES, STEPS), 20),
+        threaded: (windows(folder / "shards", workers=1), 600),
+        in_process: (windows(folder / "shards", workers=0), 600),
+    }
+    for source, count in sources.values():
+        sum(islice(source, count // 10))  # opened files, first chunks of all lanes
+    for _ in range(ROUNDS):
+        for contestant, (source, count) in sources.items():
+            contestant.go(lambda source=source, count=count: sum(islice(source, count)))  # type: ignore[misc]
 
-def iterate_all(games: Path, database: Path) -> int:
-    """Frames of one pass of TtyrecDataset."""
-    add_games(games, database)
-    data = nld.TtyrecDataset(
-        "reference", batch_size=1, seq_length=2048, dbfilename=str(database), shuffle=False
-    )
-    return sum(int((batch["gameids"] != 0).sum()) for batch in data)
-
-
-def add_games(games: Path, database: Path) -> None:
-    database.unlink(missing_ok=True)
-    with contextlib.redirect_stdout(io.StringIO()):
-        nld.db.create(str(database))
-        nld.add_nledata_directory(str(games / "nle_data"), "reference", str(database))
+    recordings = sum(path.stat().st_size for path in games.rglob("*.bz2"))
+    ratios = {
+        "bytes_vs_bz2": sum(p.stat().st_size for p in (folder / "shards").iterdir()) / recordings,
+        "stream_vs_ttyrec": threaded.rate / stream.rate,
+        "convert_vs_ttyrec": ours.rate / whole.rate,
+        "stream_in_process_vs_ttyrec": in_process.rate / stream.rate,
+    }
+    return [whole, ours, stream, threaded, in_process], ratios
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    """Measure, print a table and the JSON line."""
     shared = Path(os.environ.get("AGENT_SCALING_REFERENCE", ROOT.parent / "shared"))
-    games = shared / "nld-aa-mini" / "train"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        measure(games, folder)
-
-
-def measure(games: Path, folder: Path) -> None:
-    quiet_shard(games, folder / "shards")
-    recordings = sum(path.stat().st_size for path in games.rglob("*.bz2"))
-    size = sum(path.stat().st_size for path in (folder / "shards").iterdir())
-
-    add_games(games, folder / "all.db")
-    peer = ttyrec_batches(games, folder / "all.db")
-    threaded = windows(folder / "shards", workers=1)
-    in_process = windows(folder / "shards", workers=0)
-    contestants = {
-        "peer": Contestant("TtyrecDataset [32, 80]", lambda: sum(islice(peer, 20))),
-        "thread": Contestant("windows, 1 thread", lambda: sum(islice(threaded, 800))),
-        "process": Contestant("windows, in process", lambda: sum(islice(in_process, 800))),
-    }
-    part = some_games(games, folder, 12)
-    contestants |= {
-        "iterate": Contestant(
-            "TtyrecDataset, one pass", lambda: iterate_all(part, folder / "p.db")
-        ),
-        "convert": Contestant("shard, one pass", lambda: convert(part, folder / "part")),
-    }
-    for _ in range(ROUNDS):
-        for contestant in contestants.values():
-            contestant.go()
-    report(contestants, size, recordings)
-
-
-def convert(games: Path, output: Path) -> int:
-    shutil.rmtree(output, ignore_errors=True)
-    return quiet_shard(games, output)
-
-
-def report(contestants: dict[str, Contestant], size: int, recordings: int) -> None:
-    table = Table(title="Frames per CPU-second")
-    for column in ("", "frames", "CPU s", "frames/CPU-s"):
-        table.add_column(column, justify="left" if not column else "right")
-    for one in contestants.values():
+    with tempfile.TemporaryDirectory() as folder:
+        contestants, ratios = measure(shared / "nld-aa-mini" / "train", Path(folder))
+    table = Table("", "frames", "CPU s", "frames/CPU-s", title="Frames per CPU-second")
+    for one in contestants:
         table.add_row(one.name, f"{one.frames:,}", f"{one.seconds:.1f}", f"{one.rate:,.0f}")
     Console().print(table)
-    rate = {name: one.rate for name, one in contestants.items()}
-    result = {
-        "bytes_vs_bz2": size / recordings,
-        "stream_vs_ttyrec": rate["thread"] / rate["peer"],
-        "convert_vs_ttyrec": rate["convert"] / rate["iterate"],
-        "stream_in_process_vs_ttyrec": rate["process"] / rate["peer"],
-    }
-    print(json.dumps({name: round(value, 3) for name, value in result.items()}))
+    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
 
 
 if __name__ == "__main__":

@@ -70,9 +70,12 @@ def compressor(level: int) -> zstandard.ZstdCompressor:
 
 def encode(frames: Frames, zstd: zstandard.ZstdCompressor) -> bytes:
     """A chunk's compressed bytes."""
-    screen = np.stack([frames.chars, frames.colors.view(np.uint8)], axis=1)
-    small = [np.asarray(getattr(frames, name), dtype).tobytes() for name, dtype, _ in PLANES[1:]]
-    return zstd.compress(b"".join([screen.data, *small, bytes([frames.previous_key])]))
+    raw = np.empty(len(frames) * BYTES_PER_FRAME + 1, np.uint8)
+    planes = view(raw, len(frames))
+    for name in ("chars", "colors", "cursor", "key", "decision", "score"):
+        getattr(planes, name)[:] = getattr(frames, name)
+    raw[-1] = frames.previous_key
+    return zstd.compress(raw.data)
 
 
 def decompress(

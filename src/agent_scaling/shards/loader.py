@@ -57,11 +57,17 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         stream = WindowStream(
-            self.reader, self.order, self.lanes, self.pool, self.start_step, self.end_step
+            self.reader,
+            self.order,
+            self.lanes,
+            self.pool,
+            self.start_step,
+            self.end_step,
+            self.games,
         )
         with closing(stream):
             for step in self._in_process(stream) if not self.workers else self._threaded(stream):
-                batch = stream.batch(step, self.scores, self.games)
+                batch = stream.batch(step, self.scores)
                 yield batch.pin_memory() if self.pin_memory else batch
                 del batch  # or its memory could not be used for the next but one
         self.pool.clear()  # a pass that has ended needs none until the next

@@ -92,8 +92,10 @@ class WindowStream:
         pool: BufferPool,
         start_step: int,
         end_step: int | None,
+        games: bool,
     ) -> None:
-        """``end_step``: None for an endless stream."""
+        """``end_step``: None for an endless stream; ``games``: note each frame's game."""
+        self.games = games
         self.reader, self.order, self.lanes, self.pool = reader, order, lanes, pool
         self.steps = pool.steps
         self.end = None if end_step is None else end_step * self.steps
@@ -124,28 +126,35 @@ class WindowStream:
         self, column: int, position: int, count: int, span: Span, chunk: Chunk | None, begin: int
     ) -> None:
         """Write ``count`` frames of a chunk from ``begin`` on (None: padding) at a position."""
-        first = span.first
+        opens = span.first
         while count:
             step, t = divmod(position, self.steps)
-            window = self._window(step)
+            window = self._windows.get(step) or self._new_window(step)
             run = min(count, self.steps - t)
             rows, frames = slice(t, t + run), slice(begin, begin + run)
-            window.chars[rows, column] = 0 if chunk is None else chunk.chars[frames]
-            window.colors[rows, column] = 0 if chunk is None else chunk.colors[frames]
-            window.small[rows, column] = BLANK if chunk is None else chunk.small[frames]
-            window.game[rows, column] = span.game
-            window.first[rows, column] = False
-            window.first[t, column] = first
-            first = False
+            if chunk is None:
+                window.chars[rows, column] = window.colors[rows, column] = 0
+                window.small[rows, column] = BLANK
+            else:
+                window.chars[rows, column] = chunk.chars[frames]
+                window.colors[rows, column] = chunk.colors[frames]
+                window.small[rows, column] = chunk.small[frames]
+            if self.games:
+                window.game[rows, column] = span.game
+            if opens:
+                window.first[t, column] = True
+                opens = False
             position, begin, count = position + run, begin + run, count - run
 
-    def _window(self, step: int) -> Buffers:
+    def _new_window(self, step: int) -> Buffers:
         with self._lock:
             if step not in self._windows:
-                self._windows[step] = self.pool.take()
+                window = self.pool.take()
+                window.first.fill(False)
+                self._windows[step] = window
             return self._windows[step]
 
-    def batch(self, step: int, scores: bool, games: bool) -> Batch:
+    def batch(self, step: int, scores: bool) -> Batch:
         """The Batch of a window that all lanes have filled; its memory is the Batch's now."""
         with self._lock:
             window = self._windows.pop(step)
@@ -162,7 +171,7 @@ class WindowStream:
             action_TB=torch.from_numpy(action),
             first_TB=torch.from_numpy(first),
             score_TB=torch.from_numpy(score) if scores else None,
-            game_TB=torch.from_numpy(game) if games else None,
+            game_TB=torch.from_numpy(game) if self.games else None,
             openings=tuple(np.flatnonzero(first.any(axis=1)).tolist()),
         )
         self.pool.hand_over(window)
