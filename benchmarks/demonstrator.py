@@ -11,24 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 import statistics
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.demonstrators.games import GameRecord
-from agent_scaling.demonstrators.games.nethack import PLAYERS, play_unrecorded
-
-
-def scores(player: str, seeds: range, max_steps: int) -> list[GameRecord]:
-    """Records of one game per seed, played with all cores."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
-        return list(pool.map(partial(play_unrecorded, player, max_steps=max_steps), seeds))
+from agent_scaling.demonstrators.compare import play_reference
+from agent_scaling.demonstrators.games.nethack import PLAYERS
 
 
 def standard_error(values: list[int]) -> float:
@@ -48,7 +37,7 @@ def main() -> None:
         table.add_column(name, justify="left" if name == "player" else "right")
     means = {}
     for player in PLAYERS:
-        records = scores(player, seeds, args.max_steps)
+        records = play_reference(player, seeds, max_steps=args.max_steps)
         values = [r.score for r in records]
         means[player] = statistics.fmean(values)
         speed = sum(r.env_steps for r in records) / sum(r.seconds for r in records)

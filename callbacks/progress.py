@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from agent_scaling.summary import print_start
 from callbacks.flops import FlopBudget
 
 
@@ -29,22 +30,20 @@ class ProgressBar(Callback):
         if not trainer.is_global_zero:
             return
         module: Any = pl_module
+        print_start(module, trainer.datamodule, budget(trainer))  # type: ignore[attr-defined]
         self._bar = Progress(
             TextColumn("[bold]train"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[flops]:.3g} FLOPs"),
-            TextColumn("{task.fields[frames]:,} frames"),
+            TextColumn("{task.fields[nats]:.3f} nats"),
             TextColumn("{task.fields[rate]:,.0f} frames/s"),
             TextColumn("{task.fields[flop_rate]:.2g} FLOP/s"),
-            TextColumn("{task.fields[nats]:.3f} nats"),
             TimeElapsedColumn(),
+            TextColumn("left"),
             TimeRemainingColumn(),
         )
         self._bar.start()
         fields: dict[str, Any] = {
-            "flops": 0.0,
-            "frames": 0,
             "rate": 0.0,
             "flop_rate": 0.0,
             "nats": float("nan"),
@@ -64,8 +63,6 @@ class ProgressBar(Callback):
         self._bar.update(
             self._task,
             completed=module.flops,
-            flops=module.flops,
-            frames=module.frames,
             rate=speed / module.flops_per_frame,
             flop_rate=speed,
             nats=float(outputs["loss"]),

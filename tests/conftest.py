@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent_scaling.demonstrators.record import demonstrate
+from agent_scaling.shards.convert import shard
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,3 +23,28 @@ def reference() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five real games of at most 400 steps, played by the demonstrator, in NLD-AA's layout."""
+    folder = tmp_path_factory.mktemp("tiny") / "games"
+    demonstrate(games=5, processes=2, max_steps=400, output=str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tiny_games: Path) -> Path:
+    """The tiny games as shards, at least two of them held out."""
+    for salt in range(100):  # games are named by process ids: their hashes differ from day to day
+        folder = tiny_games.parent / f"shards-{salt}"
+        made = shard(
+            input=str(tiny_games),
+            output=str(folder),
+            chunk_frames=128,
+            val_fraction=0.4,
+            split_salt=str(salt),
+        )
+        if 2 <= made.totals["val"].games <= 3:
+            return folder
+    raise AssertionError("no salt splits five games")

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
-from agent_scaling.cli import run
+from agent_scaling.cli import call_verb
 
 SMALL = [
     "experiment=nethack_bc",
@@ -48,8 +48,8 @@ def overrides(shards: Path, output: Path, *more: str) -> list[str]:
 
 
 def train(shards: Path, output: Path, *more: str) -> None:
-    """Train in this process."""
-    run(composed("train", overrides(shards, output, *more)))
+    """Train in this process; raises what the verb raises."""
+    call_verb(composed("train", overrides(shards, output, *more)))
 
 
 def child(shards: Path, output: Path, *more: str) -> BaseProcess:

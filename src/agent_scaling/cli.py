@@ -40,19 +40,25 @@ def usage() -> str:
     return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
 
 
-def run(cfg: DictConfig) -> Any:
-    """Call the verb's function; an :class:`InputError` becomes one line and exit status 2."""
+def call_verb(cfg: DictConfig) -> Any:
+    """Call the verb's function with its config; raises what it raises."""
     with open_dict(cfg):
         cfg.pop("examples", None)
     try:
         return call(cfg)
-    except (InputError, InstantiationException) as error:
+    except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__  # Hydra wraps what a target raises
-        if cause is None:
-            raise
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {cause}")
+        raise cause or error from error
+
+
+def run(cfg: DictConfig) -> Any:
+    """As :func:`call_verb`; an :class:`InputError` becomes one line and exit status 2."""
+    try:
+        return call_verb(cfg)
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
         sys.exit(2)
 
 

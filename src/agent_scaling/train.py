@@ -18,7 +18,6 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from agent_scaling.checkpoint import (
     AtomicCheckpointIO,
@@ -28,6 +27,7 @@ from agent_scaling.checkpoint import (
 )
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
+from agent_scaling.summary import print_end, say
 from agent_scaling.tracking import BufferedMLFlowLogger, environment, flatten
 
 PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
@@ -49,7 +49,7 @@ def train(**config: Any) -> None:
         resume = find_resume(cfg, folder)
         lightning.seed_everything(cfg.seed, workers=True, verbose=False)
         module, data = build(cfg)
-        logger = make_logger(cfg, output, module)
+        logger = make_logger(cfg, output, module, data)
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
@@ -62,8 +62,9 @@ def train(**config: Any) -> None:
         (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         if fit(trainer, module, data, resume):
             logger.set_status("KILLED")
-            Console().print(f"stopped by SIGTERM; to go on: ckpt_path=last output={output}")
+            say(f"stopped by SIGTERM; to go on: ckpt_path=last output={output}")
             sys.exit(PREEMPTED)
+        print_end(trainer, output, cfg.logger.tracking_uri)
 
 
 def fit(
@@ -100,7 +101,7 @@ def keep_memory() -> None:
 def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     """The module and its data."""
     data: LightningDataModule = instantiate(cfg.data)
-    policy: Policy = instantiate(cfg.policy)
+    policy: Policy = instantiate(cfg.policy).train()  # one that was loaded is in evaluation mode
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
     module: LightningModule = instantiate(
@@ -114,7 +115,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
 
 
-def make_logger(cfg: DictConfig, output: Path, module: LightningModule) -> BufferedMLFlowLogger:
+def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
     """The logger, on the MLflow run that this output folder began, if it did."""
     remembered = output / "mlflow_run_id"
     run_id = remembered.read_text().strip() if remembered.exists() else None
@@ -125,7 +126,10 @@ def make_logger(cfg: DictConfig, output: Path, module: LightningModule) -> Buffe
         logger.set_status("RUNNING")
         return logger
     facts = flatten(plain(cfg))
-    facts["policy.num_params"] = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    facts["policy.num_params"] = module.policy.num_params
+    facts["policy.flops_per_frame"] = module.flops_per_frame
+    facts["data.fingerprint"] = data.fingerprint
+    facts["data.train_frames"] = data.train_frames
     logger.log_facts(facts, {**environment(), **plain(cfg.tags)})
     partial = remembered.with_suffix(".partial")
     partial.write_text(logger.run_id)
@@ -151,9 +155,9 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
         return Path(cfg.ckpt_path)
     found = resume_path(folder)
     if found is None:
-        Console().print(f"no checkpoint in {folder} yet: starting from the beginning")
+        say(f"no checkpoint in {folder} yet: starting from the beginning")
     elif found.name != "last.ckpt":
-        Console().print(f"last.ckpt cannot be read: going on from {found}")
+        say(f"last.ckpt cannot be read: going on from {found}")
     return found
 
 

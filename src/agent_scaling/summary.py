@@ -1,0 +1,74 @@
+"""What a run says of itself on the terminal: before it starts, and when it has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from rich.console import Console
+from rich.table import Table
+
+LOSSES = {
+    "val/nats": "policy",
+    "baseline/bigram_nats": "previous action alone (bigram)",
+    "baseline/unigram_nats": "action frequencies (unigram)",
+}
+RETURNS = {
+    "rollout/return": "policy",
+    "reference/random_return": "uniformly random keys",
+    "reference/demonstrator_return": "scripted demonstrator",
+    "reference/recorded_return": "the recorded games (no step cap)",
+}
+
+
+def print_start(module: Any, data: Any, budget: float | None) -> None:
+    """Data, policy, cost and budget of the run that is about to begin."""
+    frames = f"{budget / module.flops_per_frame:,.0f}" if budget else "no budget"
+    held_out = f"{data.val_games} games held out"
+    rows = {
+        "data": f"{data.train_games} games, {data.train_frames:,} frames; {held_out}",
+        "policy": f"{module.policy.num_params:,} parameters",
+        "cost": f"{module.flops_per_frame:,.0f} FLOPs per frame (forward and backward)",
+        "budget": f"{budget:.3g} FLOPs = {frames} frames" if budget else frames,
+        "done": f"{module.flops:.3g} FLOPs, {module.frames:,} frames",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, text in rows.items():
+        if name != "done" or module.frames:
+            table.add_row(f"[bold]{name}", text)
+    Console().print(table)
+
+
+def print_end(trainer: Trainer, output: Path, uri: str) -> None:
+    """Held-out loss beside the baselines, returns beside the references, and what to do next."""
+    found: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        found |= getattr(callback, "at_milestone", dict)()
+    console = Console()
+    losses = Table("held-out cross-entropy", "nats per action", title_justify="left")
+    for key, text in LOSSES.items():
+        if key in found:
+            losses.add_row(text, measured(found[key], found.get(f"{key}_se")))
+    returns = Table("mean return", "score", title_justify="left")
+    for key, text in RETURNS.items():
+        if f"{key}_mean" in found:
+            returns.add_row(text, measured(found[f"{key}_mean"], found.get(f"{key}_se"), 1))
+    for table in (losses, returns):
+        if table.row_count:
+            console.print(table)
+    checkpoint = output / "checkpoints" / "last.ckpt"
+    say(f"checkpoint {checkpoint}")
+    say(f"MLflow     {uri}")
+    say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
+
+
+def say(text: str) -> None:
+    """One line, however long: a path must stay whole to be copied."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+
+
+def measured(value: float, error: float | None, digits: int = 3) -> str:
+    """``1.234 ± 0.005``: a value and its standard error, where there is one."""
+    text = f"{value:,.{digits}f}"
+    return text if error is None or error != error else f"{text} ± {error:,.{digits}f}"

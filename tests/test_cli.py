@@ -1,0 +1,106 @@
+"""The command line as a user meets it: help, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent_scaling.cli import VERBS
+from tests.runs import overrides
+
+COMMAND = Path(sys.executable).with_name("agent-scaling")
+
+
+def agent_scaling(
+    *arguments: str | Path, file_size: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; ``file_size``: bytes beyond which no file can grow, as on a full disk."""
+
+    def limit() -> None:
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+    return subprocess.run(
+        [COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=limit,
+    )
+
+
+def test_alone_it_explains_itself() -> None:
+    done = agent_scaling()
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_examples_and_defaults(verb: str) -> None:
+    done = agent_scaling(verb, "--help")
+    assert done.returncode == 0
+    assert f"agent-scaling {verb} " in done.stdout
+    assert "output: " in done.stdout
+
+
+def test_unknown_verb_is_one_line() -> None:
+    done = agent_scaling("trian")
+    assert done.returncode == 2
+    assert done.stderr == f"error: unknown verb 'trian'; known: {', '.join(VERBS)}\n"
+
+
+def test_unknown_override_is_hydras_own_message() -> None:
+    done = agent_scaling("train", "flops_bugdet=1e9")
+    assert done.returncode == 1
+    assert "Could not override 'flops_bugdet'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_shards_that_are_not_there(tmp_path: Path) -> None:
+    done = agent_scaling(
+        "train", *overrides(tmp_path / "none", tmp_path / "run"), "flops_budget=1e9"
+    )
+    assert str(tmp_path / "none") in one_line(done)
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "run"
+    done = agent_scaling("train", *overrides(tmp_path, output), "flops_budget=1e9")
+    assert "output=" in one_line(done)
+
+
+def test_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    done = agent_scaling("rollout", f"ckpt={tmp_path}/none.ckpt", f"output={tmp_path}/out")
+    assert "none.ckpt" in one_line(done)
+
+
+def test_disk_full_at_a_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
+    """The error names the file; the checkpoint before it is intact, and the run goes on from it."""
+    output = tmp_path / "run"
+    settings = [*overrides(tiny_shards, output), "flops_budget=1e18"]
+    every = "callbacks.checkpoints.every_frames=320"
+    first = agent_scaling("train", *settings, every, "trainer.max_steps=5")
+    assert first.returncode == 0, first.stderr
+    last = output / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    more = [*settings, every, "trainer.max_steps=12", "ckpt_path=last"]
+    done = agent_scaling("train", *more, file_size=len(before) // 2)
+    assert "last.ckpt" in one_line(done)
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob(".*.partial"))
+    assert agent_scaling("train", *more).returncode == 0

@@ -1,0 +1,162 @@
+"""One small run, looked at from every side."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+import agent_scaling
+from agent_scaling.checkpoint import read_checkpoint
+from agent_scaling.cli import call_verb
+from agent_scaling.errors import InputError
+from tests.conftest import ROOT
+from tests.policies import random_batch
+from tests.runs import composed, overrides, train
+
+BUDGET, MILESTONE = 1.2e10, 6e9
+
+
+@pytest.fixture(scope="module")
+def output(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("train") / "run"
+    rollouts = [
+        "callbacks.rollouts.episodes=2",
+        "callbacks.rollouts.max_episode_steps=40",
+        "callbacks.rollouts.workers=1",
+    ]
+    more = [f"flops_budget={BUDGET}", f"milestones=[{MILESTONE}]", *rollouts]
+    kept = [o for o in overrides(tiny_shards, folder) if o != "callbacks.rollouts=null"]
+    call_verb(composed("train", [*kept, *more, "callbacks.tracking.every_frames=200"]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(output: Path) -> Any:
+    client = MlflowClient(f"sqlite:///{output.parent}/mlflow.db")
+    return client, client.get_run((output / "mlflow_run_id").read_text())
+
+
+def test_milestones_and_budget(output: Path) -> None:
+    rows = json.loads((output / "milestones.json").read_text())
+    policy = agent_scaling.load_policy(output / "checkpoints" / "last.ckpt")
+    per_frame = agent_scaling.flops_per_frame(policy)
+    assert [row["milestone"] for row in rows] == [MILESTONE, BUDGET]
+    for row in rows:
+        assert row["flops"] == row["frames"] * per_frame
+        # A milestone is met by the first step that crosses it: 4 lanes × 16 frames.
+        assert row["milestone"] <= row["flops"] < row["milestone"] + 64 * per_frame
+        saved = read_checkpoint(output / row["checkpoint"])
+        assert saved["frames"] == row["frames"]
+        assert 0 < row["val/nats_se"] < row["val/nats"]
+        assert row["baseline/bigram_nats"] < row["baseline/unigram_nats"]
+    assert rows[1]["val/nats"] < rows[0]["val/nats"]
+
+
+def test_checkpoint_loads_as_a_policy_that_answers(output: Path) -> None:
+    policy = agent_scaling.load_policy(output / "checkpoints" / "best.ckpt")
+    logits, baseline, _ = policy(random_batch(3, 2), policy.initial_state(2))
+    assert logits.shape == (3, 2, 121)
+    assert baseline.shape == (3, 2)
+    assert torch.isfinite(logits).all()
+
+
+def test_logged_metrics_are_the_documented_ones(run: Any) -> None:
+    _, logged = run
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    patterns = [
+        re.sub("<[a-z]+>", "[A-Za-z]+", re.escape(d).replace(r"\<", "<")) for d in documented
+    ]
+    for name in logged.data.metrics:
+        assert any(re.fullmatch(p, name) for p in patterns), f"{name} is not in docs/metrics.md"
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, n) for n in logged.data.metrics), f"{pattern} not logged"
+
+
+def test_every_point_has_both_axes(run: Any) -> None:
+    client, logged = run
+    run_id = logged.info.run_id
+    flops = {p.step: p.value for p in client.get_metric_history(run_id, "flops")}
+    for name in ("train/nats", "val/nats", "rollout/return_mean"):
+        history = client.get_metric_history(run_id, name)
+        assert history
+        assert all(p.step in flops for p in history)
+    params = logged.data.params
+    per_frame = agent_scaling.flops_per_frame(
+        agent_scaling.load_policy(Path(params["output"]) / "checkpoints" / "last.ckpt")
+    )
+    assert all(value == step * per_frame for step, value in flops.items())
+
+
+def test_record_says_what_was_run(run: Any, output: Path) -> None:
+    client, logged = run
+    assert logged.info.status == "FINISHED"
+    assert logged.data.params["policy.encoder.width"] == "16"
+    assert int(logged.data.params["policy.num_params"]) > 1000
+    assert len(logged.data.params["data.fingerprint"]) == 32
+    assert {"git_commit", "version.torch", "study", "game"} <= logged.data.tags.keys()
+    artifacts = {a.path for a in client.list_artifacts(logged.info.run_id)}
+    assert {"config.yaml", "milestones.json", "rollouts"} <= artifacts
+
+
+def test_second_run_in_the_same_folder_is_refused(tiny_shards: Path, output: Path) -> None:
+    with pytest.raises(InputError, match="ckpt_path=last"):
+        train(tiny_shards, output, "flops_budget=1e10")
+
+
+def test_resume_past_the_budget_does_nothing(tiny_shards: Path, output: Path) -> None:
+    before = (output / "checkpoints" / "last.ckpt").read_bytes()
+    train(tiny_shards, output, f"flops_budget={BUDGET}", "ckpt_path=last")
+    assert (output / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_another_width_is_named(tiny_shards: Path, output: Path) -> None:
+    with pytest.raises(InputError, match=r"baseline\.weight is \(1, 16\) in the checkpoint"):
+        train(tiny_shards, output, "flops_budget=1e11", "ckpt_path=last", "policy.encoder.width=24")
+
+
+def test_other_data_order_is_refused(tiny_shards: Path, output: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.lanes=2"):
+        train(tiny_shards, output, "flops_budget=1e11", "ckpt_path=last", "data.lanes=2")
+
+
+def test_torn_last_checkpoint_falls_back_and_says_so(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    every = "callbacks.checkpoints.every_frames=320"
+    train(tiny_shards, output, "trainer.max_steps=10", "flops_budget=1e18", every)
+    last = output / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    train(tiny_shards, output, "trainer.max_steps=12", "flops_budget=1e18", every, "ckpt_path=last")
+    assert "previous.ckpt" in capsys.readouterr().out
+    assert read_checkpoint(last)["global_step"] == 12
+
+
+def test_checkpoint_cannot_name_what_to_call(output: Path, tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(output / "checkpoints" / "last.ckpt")
+    checkpoint["policy_config"]["core"]["_target_"] = "os.system"
+    torch.save(checkpoint, tmp_path / "evil.ckpt")
+    with pytest.raises(InputError, match=r"os\.system"):
+        agent_scaling.load_policy(tmp_path / "evil.ckpt")
+
+
+def test_fine_tuning_starts_from_the_weights(
+    tiny_shards: Path, output: Path, tmp_path: Path
+) -> None:
+    source = output / "checkpoints" / "last.ckpt"
+    kept = [o for o in overrides(tiny_shards, tmp_path / "run") if not o.startswith("policy.")]
+    kept[0] = "policy=checkpoint"
+    more = [f"policy.path={source}", "flops_budget=1e18", "trainer.max_steps=1", "optimizer.lr=0"]
+    call_verb(composed("train", [*kept, *more]))
+    ours = agent_scaling.load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    theirs = agent_scaling.load_policy(source)
+    for name, parameter in ours.named_parameters():
+        assert torch.equal(parameter, theirs.get_parameter(name))
