@@ -1,4 +1,4 @@
-"""The published network, restated plainly from its description: the peer of ``benchmarks/policy.py``.
+"""The published network, restated plainly from its description: the benchmark's peer.
 
 It does what the release does and as it does it: a one-hot product for the message line, a Python
 loop over time for the LSTM's resets, a floating-point grid sample for the crop, convolutions on
