@@ -27,14 +27,17 @@ class Order(Protocol):
 
 
 class Buffers:
-    """The memory of one window."""
+    """The memory of one window, lane by lane [B, T, …]: a lane's frames are written in one go.
+
+    The Batch's screens are time-major views of it; copies of 10 MB would cost as much as reading.
+    """
 
     def __init__(self, steps: int, lanes: int) -> None:
-        self.chars = np.empty((steps, lanes, ROWS, COLUMNS), np.uint8)
-        self.colors = np.empty((steps, lanes, ROWS, COLUMNS), np.int8)
-        self.small = np.empty((steps, lanes), np.uint64)
-        self.first = np.empty((steps, lanes), np.bool_)
-        self.game = np.empty((steps, lanes), np.int64)
+        self.chars = np.empty((lanes, steps, ROWS, COLUMNS), np.uint8)
+        self.colors = np.empty((lanes, steps, ROWS, COLUMNS), np.int8)
+        self.small = np.empty((lanes, steps), np.uint64)
+        self.first = np.empty((lanes, steps), np.bool_)
+        self.game = np.empty((lanes, steps), np.int64)
 
 
 class BufferPool:
@@ -133,16 +136,16 @@ class WindowStream:
             run = min(count, self.steps - t)
             rows, frames = slice(t, t + run), slice(begin, begin + run)
             if chunk is None:
-                window.chars[rows, column] = window.colors[rows, column] = 0
-                window.small[rows, column] = BLANK
+                window.chars[column, rows] = window.colors[column, rows] = 0
+                window.small[column, rows] = BLANK
             else:
-                window.chars[rows, column] = chunk.chars[frames]
-                window.colors[rows, column] = chunk.colors[frames]
-                window.small[rows, column] = chunk.small[frames]
+                window.chars[column, rows] = chunk.chars[frames]
+                window.colors[column, rows] = chunk.colors[frames]
+                window.small[column, rows] = chunk.small[frames]
             if self.games:
-                window.game[rows, column] = span.game
+                window.game[column, rows] = span.game
             if opens:
-                window.first[t, column] = True
+                window.first[column, t] = True
                 opens = False
             position, begin, count = position + run, begin + run, count - run
 
@@ -158,19 +161,18 @@ class WindowStream:
         """The Batch of a window that all lanes have filled; its memory is the Batch's now."""
         with self._lock:
             window = self._windows.pop(step)
-        small = window.small.view(SMALL)
+        small = np.ascontiguousarray(window.small.T).view(SMALL)
         action = small["action"].astype(np.int64)
         action[action == ABSENT] = NO_ACTION
-        score, game = np.ascontiguousarray(small["score"]), window.game.copy()
-        first = window.first.copy()
+        first, game = window.first.T.copy(), window.game.T.copy()
         batch = Batch(
-            chars_TBHW=torch.from_numpy(window.chars),
-            colors_TBHW=torch.from_numpy(window.colors),
+            chars_TBHW=torch.from_numpy(window.chars).transpose(0, 1),
+            colors_TBHW=torch.from_numpy(window.colors).transpose(0, 1),
             cursor_TB2=torch.from_numpy(np.ascontiguousarray(small["cursor"])),
             prev_action_TB=torch.from_numpy(small["previous"].astype(np.int64)),
             action_TB=torch.from_numpy(action),
             first_TB=torch.from_numpy(first),
-            score_TB=torch.from_numpy(score) if scores else None,
+            score_TB=torch.from_numpy(np.ascontiguousarray(small["score"])) if scores else None,
             game_TB=torch.from_numpy(game) if self.games else None,
             openings=tuple(np.flatnonzero(first.any(axis=1)).tolist()),
         )
