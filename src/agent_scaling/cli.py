@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib import resources
 from typing import Any
 
 import hydra
 from hydra.errors import InstantiationException
 from hydra.utils import call
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from agent_scaling.errors import InputError
@@ -38,6 +39,30 @@ def usage() -> str:
     """The text that ``agent-scaling`` prints alone or with ``--help``."""
     width = max(map(len, VERBS))
     return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
+
+
+def help_text(verb: str) -> str:
+    """A verb's examples, its keys with their comments, and the options of its groups."""
+    conf = resources.files("conf")
+    text = conf.joinpath(f"{verb}.yaml").read_text()
+    cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
+    _, _, body = text.partition("\n\n")
+    keys = [
+        line
+        for line in body.partition("\nexamples:")[0].splitlines()
+        if not line.startswith(("_target_", "_convert_", "_recursive_"))
+    ]
+    groups = []
+    for entry in cfg["defaults"]:
+        for group, chosen in entry.items() if isinstance(entry, dict) else ():
+            files = sorted(f.name for f in conf.joinpath(group).iterdir())
+            names = [name.removesuffix(".yaml") for name in files if name.endswith(".yaml")]
+            groups.append(f"{group}={chosen or 'null'}  of: {', '.join(names)}")
+    parts = [cfg["examples"], "Keys (key=value) and their defaults; ??? must be given:\n", *keys]
+    if groups:
+        parts += ["\nGroups (group=option), each a folder of configs:\n", *groups]
+    whole = f"agent-scaling {verb} [overrides] --cfg job"
+    return "\n".join([*parts, f"\nThe whole config, resolved: {whole}\n"])
 
 
 def call_verb(cfg: DictConfig) -> Any:
@@ -71,4 +96,7 @@ def main() -> None:
     if verb not in VERBS:
         sys.stderr.write(f"error: unknown verb {verb!r}; known: {', '.join(VERBS)}\n")
         sys.exit(2)
+    if {"-h", "--help"} & set(sys.argv):
+        sys.stdout.write(help_text(verb))
+        return
     hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(run)()
