@@ -2,8 +2,8 @@
 
     python benchmarks/data.py
 
-On the reference games ($AGENT_SCALING_REFERENCE, default ../shared), 3 minutes. Rates are frames per
-CPU-second of the whole process tree (threads and worker processes, their start included); the
+On the reference games ($AGENT_SCALING_REFERENCE, default ../shared); 3 minutes. Rates are frames
+per CPU-second of the whole process tree (threads, worker processes, their start included); the
 contestants take turns, and a rate is that of their summed frames and seconds. The last line is one
 JSON object:
   bytes_vs_bz2       shards' bytes (tars, indexes, manifest) over the bz2 recordings' bytes

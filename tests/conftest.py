@@ -9,6 +9,7 @@ import pytest
 
 from agent_scaling.demonstrators.record import demonstrate
 from agent_scaling.shards.convert import shard
+from tests.ttyrecs import link_games, reference_games
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,3 +49,32 @@ def tiny_shards(tiny_games: Path) -> Path:
         if 2 <= made.totals["val"].games <= 3:
             return folder
     raise AssertionError("no salt splits five games")
+
+
+@pytest.fixture(scope="session")
+def reference_shards(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All reference games as shards; takes a minute and a half, once."""
+    folder = tmp_path_factory.mktemp("reference") / "shards"
+    shard(input=str(reference / "nld-aa-mini" / "train"), output=str(folder), shard_megabytes=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def short_games(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The five shortest reference games, 712 to 9,233 frames, in NLD-AA's layout."""
+    root = tmp_path_factory.mktemp("short") / "games"
+    return link_games(reference_games(reference)[:5], root)
+
+
+@pytest.fixture(scope="session")
+def short_shards(short_games: Path) -> Path:
+    """The short games as shards of one game each, in small chunks."""
+    folder = short_games.parent / "shards"
+    shard(
+        input=str(short_games),
+        output=str(folder),
+        chunk_frames=300,
+        shard_megabytes=0.001,
+        val_fraction=0.4,
+    )
+    return folder

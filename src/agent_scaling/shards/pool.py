@@ -59,8 +59,9 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
     """Convert one game in a worker process; whatever is wrong with it becomes a line."""
     _complaints.truncate(0)
     _complaints.seek(0)
+    result: EncodedGame | Skipped
     try:
-        encoded = encode_game(
+        result = encode_game(
             job.source,
             job.root,
             game,
@@ -69,11 +70,11 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
             unknown_keys=job.unknown_keys,
         )
     except (BadGame, OSError, RuntimeError, ValueError) as error:
-        return Skipped(game.parts[0], str(error))
+        result = Skipped(game.parts[0], str(error))
     _complaints.seek(0)
     if b"bzRead" in _complaints.read():
-        return Skipped(game.parts[0], f"damaged: bz2 error after frame {encoded.frames}")
-    return encoded
+        return Skipped(game.parts[0], "it is damaged: bz2 cannot read it to its end")
+    return result
 
 
 class Conversion(Iterator[EncodedGame | Skipped]):

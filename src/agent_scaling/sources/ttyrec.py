@@ -39,9 +39,9 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
     """
     for path in paths:
         if not path.stat().st_size:
-            raise BadGame(f"{path.name} is empty")
+            raise BadGame("the file is empty")
         if not bz2_is_complete(path):
-            raise BadGame(f"{path.name} is cut or no bz2 file")
+            raise BadGame(f"{path.name} is cut, or no bz2 file")
     converter = _pyconverter.Converter(ROWS, COLUMNS, version)
     remaining = list(paths)
     converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=0)

@@ -1,0 +1,106 @@
+"""Recordings decode to the frames that nle says, and are found where they lie."""
+
+from __future__ import annotations
+
+import bz2
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent_scaling.sources.base import RawFrames
+from agent_scaling.sources.ttyrec import TtyrecSource, bz2_is_complete, decode_parts
+from tests.ttyrecs import copy_game, reference_games
+
+
+def lines(screen: np.ndarray) -> list[str]:
+    return [row.tobytes().decode("latin-1").rstrip() for row in screen]
+
+
+def whole(path: Path, version: int, chunk_frames: int) -> RawFrames:
+    chunks = list(decode_parts([path], version, chunk_frames))
+    assert all(len(chunk) == chunk_frames for chunk in chunks[:-1])
+    names = vars(chunks[0])
+    return RawFrames(**{n: np.concatenate([vars(c)[n] for c in chunks]) for n in names})
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "frame"),
+    [
+        ("nle.2783801.0", 3, 44),
+        ("2019-11-18.08_52_15", 1, 10),
+        ("2012-02-16.21_09_51", 1, 10),
+    ],
+)
+def test_fixtures_decode_to_their_frames(
+    reference: Path, name: str, version: int, frame: int
+) -> None:
+    folder = reference / "reference" / "nle"
+    suffix = "" if version == 1 else str(version)
+    game = whole(folder / f"{name}.ttyrec{suffix}.bz2", version, chunk_frames=16)
+    expected = (folder / f"{name}.frame.{frame}.txt").read_text().split("\n")[:24]
+    shown = lines(game.chars[frame - 1])  # they count from 1
+    assert shown[: len(expected)] == [line.rstrip() for line in expected]
+    assert not any(shown[len(expected) :])
+
+
+def test_fixture_has_its_actions_and_scores(reference: Path) -> None:
+    folder = reference / "reference" / "nle"
+    text = (folder / "nle.2783801.0.actions.scores.txt").read_text().split("\n")
+    keys, scores = ([int(word) for word in line.split()] for line in text[:2])
+    game = whole(folder / "nle.2783801.0.ttyrec3.bz2", 3, chunk_frames=1000)
+    # The converter leaves out a file's last record.
+    assert game.key.tolist() == keys[:-1]
+    assert game.score.tolist() == scores[:-1]
+
+
+def test_identity_does_not_depend_on_where_the_input_lies(reference: Path, tmp_path: Path) -> None:
+    source, folders = TtyrecSource(), reference_games(reference)[:2]
+    for folder in folders:
+        shutil.copytree(folder, tmp_path / "a" / "nle_data" / folder.name)
+    ids = [game.identity for game in source.discover(tmp_path / "a").games]
+    assert ids == sorted(f"{f.name}/{next(f.glob('*.xlogfile')).stem}.0" for f in folders)
+    assert [g.identity for g in source.discover(tmp_path / "a" / "nle_data").games] == ids
+    one = source.discover(tmp_path / "a" / "nle_data" / folders[0].name)
+    assert [game.identity for game in one.games] == [
+        i for i in ids if i.startswith(folders[0].name)
+    ]
+
+
+def test_metadata_come_from_the_xlogfile(reference: Path) -> None:
+    games = TtyrecSource().discover(reference / "nld-aa-mini" / "train").games
+    assert len(games) == 51
+    manifest = (reference / "nld-aa-mini" / "manifest.tsv").read_text().splitlines()
+    rows = [
+        dict(zip(manifest[0].split("\t"), line.split("\t"), strict=True)) for line in manifest[1:]
+    ]
+    by_folder = {game.identity.split("/")[0]: game.metadata for game in games}
+    for row in rows:
+        meta = by_folder[row["dir"]]
+        assert (meta["points"], meta["turns"]) == (int(row["points"]), int(row["turns"]))
+        assert meta["death"] == row["death"]
+
+
+def test_a_file_without_its_partner(reference: Path, tmp_path: Path) -> None:
+    first, second = reference_games(reference)[:2]
+    for folder in (first, second):
+        copy_game(folder, tmp_path, folder.name, lambda data: data)
+    tmp_path /= "nle_data"
+    next((tmp_path / first.name).glob("*.bz2")).unlink()
+    next((tmp_path / second.name).glob("*.xlogfile")).unlink()
+    found = TtyrecSource().discover(tmp_path)
+    assert not found.games
+    reasons = " ".join(skipped.reason for skipped in found.skipped)
+    assert "no ttyrec for 1 of its 1 games" in reasons
+    assert "no xlogfile line names it" in reasons
+    used = TtyrecSource(require_metadata=False).discover(tmp_path).games
+    assert [game.identity.split("/")[0] for game in used] == [second.name]
+
+
+def test_a_cut_bz2_is_noticed_at_every_length(tmp_path: Path) -> None:
+    data = bz2.compress(bytes(range(256)) * 50)
+    for cut in range(len(data) + 1):
+        path = tmp_path / "x"
+        path.write_bytes(data[:cut])
+        assert bz2_is_complete(path) == (cut == len(data))
