@@ -9,6 +9,8 @@ from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.tracking import BufferedMLFlowLogger
+
 LOSSES = {
     "val/nats": "policy",
     "baseline/bigram_nats": "previous action alone (bigram)",
@@ -40,7 +42,7 @@ def print_start(module: Any, data: Any, budget: float | None) -> None:
     Console().print(table)
 
 
-def print_end(trainer: Trainer, output: Path, uri: str) -> None:
+def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> None:
     """Held-out loss beside the baselines, returns beside the references, and what to do next."""
     found: dict[str, Any] = {}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -59,7 +61,9 @@ def print_end(trainer: Trainer, output: Path, uri: str) -> None:
             console.print(table)
     checkpoint = output / "checkpoints" / "last.ckpt"
     say(f"checkpoint {checkpoint}")
-    say(f"MLflow     {uri}")
+    page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
+    say(f"metrics    mlflow ui --backend-store-uri {logger.tracking_uri}")
+    say(f"           then open http://127.0.0.1:5000/{page}")
     say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
 
 

@@ -40,6 +40,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.tracking_uri: str | None = kwargs.get("tracking_uri")
         self._points: list[Metric] = []
 
     @rank_zero_only

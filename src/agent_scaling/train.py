@@ -64,7 +64,7 @@ def train(**config: Any) -> None:
             logger.set_status("KILLED")
             say(f"stopped by SIGTERM; to go on: ckpt_path=last output={output}")
             sys.exit(PREEMPTED)
-        print_end(trainer, output, cfg.logger.tracking_uri)
+        print_end(trainer, output, logger)
 
 
 def fit(
@@ -120,7 +120,9 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     """The logger, on the MLflow run that this output folder began, if it did."""
     remembered = output / "mlflow_run_id"
     run_id = remembered.read_text().strip() if remembered.exists() else None
-    logger: BufferedMLFlowLogger = instantiate(cfg.logger, run_id=run_id)
+    size = f"{module.policy.num_params / 1e6:.3g}M"
+    name = cfg.logger.run_name or f"{cfg.tags.study} {size} {cfg.flops_budget or 0:.3g}"
+    logger: BufferedMLFlowLogger = instantiate(cfg.logger, run_id=run_id, run_name=name)
     if logger.run_id is None:
         return logger  # another rank speaks for the run
     if run_id:
