@@ -87,6 +87,10 @@ class Pool:
         self.groups = [range(g[0].start, g[-1].stop) for g in dealt]
         """Lanes of each group."""
         self._blame = [0] * lanes
+        self._changed = True
+        self._ready: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)] * groups
+        self._busy: list[list[int]] = [[]] * groups
+        self._resetting: list[set[int]] = [set()] * groups
         self._sent = [[False] * workers for _ in range(groups)]
         self._assignments = [
             Assignment(
@@ -111,39 +115,55 @@ class Pool:
     def assign(self, lane: int, seed: int) -> None:
         """Let ``lane`` begin the episode of ``seed`` when its group is next sent."""
         self._seed[lane], self._command[lane], self._blame[lane] = seed, RESET, 0
+        self._changed = True
 
     def ready(self, group: int) -> npt.NDArray[np.int64]:
-        """Lanes of the group that show a frame and wait for an action."""
-        lanes = self.groups[group]
-        return np.flatnonzero(self._command[lanes.start : lanes.stop] == STEP) + lanes.start
+        """Lanes of the group that show a frame and wait for an action; not to be written to."""
+        if self._changed:
+            self._look()
+        return self._ready[group]
 
     def send(self, group: int) -> None:
         """Let the group's games move: by :attr:`actions`, or to an assigned episode's beginning."""
-        for index, worker in enumerate(self._workers):
-            lanes = self._assignments[index].groups[group]
-            if lanes and self._command[lanes[0] : lanes[-1] + 1].any():
-                worker.order(group)
-                self._sent[group][index] = True
+        if self._changed:
+            self._look()
+        sent = self._sent[group]
+        for index in self._busy[group]:
+            self._workers[index].order(group)
+            sent[index] = True
 
     def receive(self, group: int) -> Report:
         """Wait until the group has moved."""
-        report = Report()
-        for index in range(self.workers):
-            if not self._sent[group][index]:
-                continue
-            self._sent[group][index] = False
+        report, sent = Report(), self._sent[group]
+        for index in [index for index, waits in enumerate(sent) if waits]:
+            if not sent[index]:
+                continue  # replaced meanwhile
+            sent[index] = False
             try:
-                ended = self._workers[index].read(self.patience) or []
+                ended = self._workers[index].read(self.patience)
             except WorkerLostError as loss:
                 self._replace(index, loss, report)
                 continue
-            lanes = self._assignments[index].groups[group]
-            mine = self._command[lanes[0] : lanes[-1] + 1]
-            mine[mine == RESET] = STEP
-            for lane, record in ended:
+            if index in self._resetting[group]:
+                lanes = self._assignments[index].groups[group]
+                mine = self._command[lanes[0] : lanes[-1] + 1]
+                mine[mine == RESET] = STEP
+                self._changed = True
+            for lane, record in ended or ():
                 self._command[lane] = PARKED
+                self._changed = True
                 report.ended.append((lane, record))
         return report
+
+    def _look(self) -> None:
+        """What the commands mean for each group: they change a few times in an episode only."""
+        self._changed = False
+        for group, lanes in enumerate(self.groups):
+            command = self._command[lanes.start : lanes.stop]
+            self._ready[group] = np.flatnonzero(command == STEP) + lanes.start
+            parts = [(a.worker, self._command[a.groups[group]]) for a in self._assignments]
+            self._busy[group] = [index for index, part in parts if part.any()]
+            self._resetting[group] = {index for index, part in parts if (part == RESET).any()}
 
     def pids(self) -> list[int]:
         """Process ids of the workers."""
@@ -162,6 +182,7 @@ class Pool:
     def _replace(self, index: int, loss: WorkerLostError, report: Report) -> None:
         """A new worker for a lost one; its running lanes begin again, unless one is to blame."""
         self.lost += 1
+        self._changed = True
         if self.lost > MAX_LOSSES:
             raise RuntimeError(f"{self.lost} game workers were lost, the last because {loss}")
         self._workers[index].close(kill=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import sys
+import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +23,7 @@ from agent_scaling.envs.memory import (
 )
 
 LEAVE = 255  # instead of a group's number: exit
+SPIN_S = 1e-4
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,27 @@ def send(reports: int, message: Any = None) -> None:
         data = data[os.write(reports, data) :]
 
 
+def next_order(orders: int, poll: select.poll) -> bytes:
+    """The next byte of a non-blocking pipe; empty when the pool is gone.
+
+    It looks again for a moment before it sleeps: between two moves without much thought the pool
+    takes less time than waking with cold caches costs.
+    """
+    sleep_at = time.perf_counter() + SPIN_S
+    while True:
+        try:
+            return os.read(orders, 1)
+        except BlockingIOError:
+            if time.perf_counter() > sleep_at:
+                poll.poll()
+
+
 def serve(assignment: Assignment, control: Views, games: list[list[Any]]) -> None:
     """Move a group of games at each byte on the orders' pipe; return when the pool is gone."""
-    moving = control["moving"]
-    while (order := os.read(assignment.orders, 1)) and order[0] != LEAVE:
+    moving, poll = control["moving"], select.poll()
+    os.set_blocking(assignment.orders, False)
+    poll.register(assignment.orders, select.POLLIN)
+    while (order := next_order(assignment.orders, poll)) and order[0] != LEAVE:
         group = order[0]
         lanes = assignment.groups[group]
         ended: list[tuple[int, Record]] = []

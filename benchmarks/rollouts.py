@@ -1,0 +1,273 @@
+"""The environment pool against gymnasium's, and rollouts against a process per game at batch 1.
+
+    python benchmarks/rollouts.py [--games 4] [--workers 1] [--lanes 128] [--block 64] [--rounds 3]
+
+Steps per CPU-second of the whole process tree, on the same games and the same actions, in rounds
+that take turns; each ratio is the median of the rounds' ratios. The last line is one JSON object:
+``pool_vs_async``, ``pool_vs_sync``, ``rollout_vs_published``; ``overhead`` is the share of the
+rollout's CPU time that is spent neither in the games' processes nor in the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import gymnasium
+import numpy as np
+import psutil
+import torch
+from nle import nethack
+from nle.env.tasks import NetHackScore
+from policy import pair
+from torch import nn
+
+from agent_scaling.batch import Batch
+from agent_scaling.envs.nethack import game_seeds
+from agent_scaling.envs.pool import Pool
+from agent_scaling.play import NETHACK, play
+
+KEYS = ("tty_chars", "tty_colors", "tty_cursor", "blstats")
+ACTIONS = 50_000  # drawn in advance, then again from the beginning
+PRESSED = [0, 1, 2, 3, 4, 5, 6, 7, 19, 75]  # walk, confirm, search: games that go on
+
+
+class SeededNetHack(NetHackScore):
+    """NetHackChallenge's settings, and the pool's seeds: game g plays g, g + 1000, g + 2000, …"""
+
+    def __init__(self, game: int) -> None:
+        super().__init__(
+            character="@",
+            actions=nethack.ACTIONS,
+            allow_all_yn_questions=True,
+            allow_all_modes=True,
+            penalty_step=0.0,
+            max_episode_steps=100_000,
+            observation_keys=KEYS,
+            fix_moon_phase=True,
+        )
+        self.next_seed = game
+
+    def reset(self, **kwargs: Any) -> Any:
+        """The next game's seeds, then reset."""
+        core, display, _ = game_seeds(self.next_seed)
+        self.next_seed += 1000
+        self.seed(core, display, reseed=False)
+        return super().reset()
+
+
+def actions_of(games: int) -> np.ndarray:
+    """The same for every contestant: [steps, games]."""
+    return np.random.default_rng(0).choice(PRESSED, (ACTIONS, games)).astype(np.int64)
+
+
+def tree_seconds() -> float:
+    """CPU seconds of this process and its living descendants."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
+    return sum(t.user + t.system for t in times)
+
+
+class Vector:
+    """gymnasium's vector environment."""
+
+    def __init__(self, games: int, shared: bool) -> None:
+        makers = [lambda game=game: SeededNetHack(game) for game in range(games)]
+        self.env: Any = (
+            gymnasium.vector.AsyncVectorEnv(makers, shared_memory=True, copy=False)
+            if shared
+            else gymnasium.vector.SyncVectorEnv(makers, copy=False)
+        )
+        self.env.reset()
+        self.actions, self.games, self.at = actions_of(games), games, 0
+
+    def run(self, seconds: float) -> int:
+        """Steps made in that time."""
+        begin, steps = time.monotonic(), 0
+        while time.monotonic() - begin < seconds:
+            self.env.step(self.actions[self.at % ACTIONS])
+            self.at += 1
+            steps += self.games
+        return steps
+
+    def close(self) -> None:
+        """End it."""
+        self.env.close()
+
+
+class Pooled:
+    """Our pool, without a policy."""
+
+    def __init__(self, games: int, workers: int) -> None:
+        self.pool = Pool(NETHACK, lanes=games, workers=workers, groups=1)
+        self.actions, self.at = actions_of(games).astype(np.int32), 0
+        self.seeds = list(range(games))
+        for lane in range(games):
+            self.pool.assign(lane, lane)
+        self.pool.send(0)
+
+    def run(self, seconds: float) -> int:
+        """Steps made in that time."""
+        begin, steps = time.monotonic(), 0
+        while time.monotonic() - begin < seconds:
+            for lane, _ in self.pool.receive(0).ended:
+                self.seeds[lane] += 1000
+                self.pool.assign(lane, self.seeds[lane])
+            ready = self.pool.ready(0)
+            self.pool.actions[ready] = self.actions[self.at % ACTIONS][ready]
+            steps += len(ready)
+            self.at += 1
+            self.pool.send(0)
+        return steps
+
+    def close(self) -> None:
+        """End it."""
+        self.pool.close()
+
+
+def environments(games: int, workers: int, seconds: float, rounds: int) -> dict[str, list[float]]:
+    """Steps per CPU-second, by contestant and round."""
+    makers: dict[str, Callable[[], Any]] = {
+        "pool": lambda: Pooled(games, workers),
+        "sync": lambda: Vector(games, shared=False),
+        "async": lambda: Vector(games, shared=True),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(rounds):
+        for name, make in makers.items():
+            contestant = make()
+            contestant.run(0.2)
+            before = tree_seconds()
+            steps = contestant.run(seconds)
+            rates[name].append(steps / (tree_seconds() - before))
+            contestant.close()
+            print(f"{name:>6}: {rates[name][-1]:10,.0f} steps per CPU-second", flush=True)
+    return rates
+
+
+def published_worker(game: int, seconds: float) -> tuple[int, float]:
+    """One process of the published way: its game, its copy of the network, batch 1."""
+    torch.set_num_threads(1)
+    network = pair(512, 1, "cpu")[0].eval()
+    env = SeededNetHack(game)
+    frame, _ = env.reset()
+    state, previous, first, steps = (torch.zeros(1, 1, 512),) * 2, 0, True, 0
+    generator = torch.Generator().manual_seed(game)
+    began = time.process_time()
+    while time.process_time() - began < seconds:
+        batch = Batch(
+            chars_TBHW=torch.from_numpy(frame["tty_chars"].copy())[None, None],
+            colors_TBHW=torch.from_numpy(frame["tty_colors"].copy())[None, None],
+            cursor_TB2=torch.from_numpy(frame["tty_cursor"].copy())[None, None],
+            prev_action_TB=torch.tensor([[previous]]),
+            action_TB=torch.tensor([[-100]]),
+            first_TB=torch.tensor([[first]]),
+        )
+        with torch.no_grad():
+            logits, _, state = network(batch, state)
+        probs = logits[0, 0].softmax(-1)
+        previous = int(torch.multinomial(probs, 1, generator=generator))
+        frame, _, first, _, _ = env.step(previous)
+        if first:
+            frame, _ = env.reset()
+        steps += 1
+    return steps, time.process_time() - began
+
+
+def published(seconds: float) -> float:
+    """Steps per CPU-second of the published way, start-up left out."""
+    context, cores = multiprocessing.get_context("spawn"), len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(cores, context) as executor:
+        found = list(executor.map(published_worker, range(cores), [seconds] * cores))
+    return sum(steps for steps, _ in found) / sum(cpu for _, cpu in found)
+
+
+class Timed(nn.Module):
+    """A policy that counts the CPU seconds that it takes."""
+
+    spent: list[float]
+
+    def __init__(self, policy: nn.Module, spent: list[float]) -> None:
+        super().__init__()
+        self.policy, self.spent = policy, spent
+
+    def __deepcopy__(self, memo: Any) -> Timed:
+        import copy
+
+        return Timed(copy.deepcopy(self.policy, memo), self.spent)  # one account for all copies
+
+    def initial_state(self, lanes: int) -> Any:
+        """The policy's."""
+        return self.policy.initial_state(lanes)
+
+    def forward(self, batch: Batch, state: Any) -> Any:
+        """The policy's, timed."""
+        began = time.thread_time()
+        answer = self.policy(batch, state)
+        self.spent.append(time.thread_time() - began)
+        return answer
+
+
+def rollouts(policy: nn.Module, lanes: int, block: int, steps: int) -> tuple[float, float]:
+    """Steps per CPU-second of an evaluation, start-up included; its overhead's share."""
+    spent: list[float] = []
+    before = [resource.getrusage(who) for who in WHO]
+    table = play(
+        Timed(policy, spent), range(lanes), lanes=lanes, block=block, max_episode_steps=steps
+    )
+    after = [resource.getrusage(who) for who in WHO]
+    own, games = (
+        a.ru_utime + a.ru_stime - b.ru_utime - b.ru_stime
+        for a, b in zip(after, before, strict=True)
+    )
+    return table["steps"].sum() / (own + games), (own - sum(spent)) / (own + games)
+
+
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def main() -> None:
+    """Print the rates and the ratios."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--games", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--lanes", type=int, default=128)
+    parser.add_argument("--block", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore", module="gymnasium")
+    rates = environments(args.games, args.workers, args.seconds, args.rounds)
+    policy, ratios, overheads = pair(512, 1, "cpu")[1], [], []
+    for _ in range(args.rounds):
+        peer = published(args.seconds)
+        ours, overhead = rollouts(policy, args.lanes, args.block, args.steps)
+        ratios.append(ours / peer)
+        overheads.append(overhead)
+        print(f"rollout: {ours:,.0f}, published: {peer:,.0f} steps per CPU-second", flush=True)
+
+    def ratio(other: str) -> float:
+        pairs = zip(rates["pool"], rates[other], strict=True)
+        return round(statistics.median(a / b for a, b in pairs), 2)
+
+    found = {
+        "pool_vs_async": ratio("async"),
+        "pool_vs_sync": ratio("sync"),
+        "rollout_vs_published": round(statistics.median(ratios), 2),
+        "overhead": round(statistics.median(overheads), 3),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
