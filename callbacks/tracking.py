@@ -61,6 +61,8 @@ class Tracking(Callback):
         self._log_file(trainer, path)
 
     def _log_point(self, trainer: Trainer, module: Any) -> None:
+        if not module.train_metrics.update_called:
+            return  # a point was logged at this very step
         measured = module.train_metrics.compute()
         module.train_metrics.reset()
         now, (then, frames) = time.monotonic(), self._mark or (0.0, 0)
