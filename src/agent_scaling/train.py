@@ -105,6 +105,8 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     policy: Policy = instantiate(cfg.policy).train()  # one that was loaded is in evaluation mode
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
+    # What `policy.params` was solved to is on the record: in config.yaml and MLflow.
+    cfg.policy.update({k: v for k, v in policy.config.items() if k in ("encoder", "core")})
     module: LightningModule = instantiate(
         cfg.module, policy=policy, optimizer=instantiate(cfg.optimizer)
     )

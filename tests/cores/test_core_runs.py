@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from agent_scaling.checkpoint import read_checkpoint
+from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.rollout import rollout
 from tests.runs import train
 from tests.test_resume import COMPARED, assert_same
@@ -15,7 +15,7 @@ from tests.test_resume import COMPARED, assert_same
 CORES = {
     "lstm": ["policy/core=lstm"],
     "transformer": ["policy/core=transformer", "policy.core.layers=2", "policy.core.context=24"],
-    "mamba": ["policy/core=mamba", "policy.core.layers=2", "policy.core.state_size=8"],
+    "mamba": ["policy/core=mamba", "policy.core.layers=2", "policy.params=2e4"],
 }
 
 
@@ -33,6 +33,10 @@ def test_core_trains_resumes_and_plays(core: str, tiny_shards: Path, tmp_path: P
     assert parts["frames"] == 12 * 4 * 16
     for part in COMPARED:
         assert_same(parts[part], whole[part], part)
+    if core == "mamba":  # the widths that were solved are what the checkpoint and the record say
+        width = parts["policy_config"]["core"]["width"]
+        assert f"width: {width}\n" in (tmp_path / "whole" / "config.yaml").read_text()
+        assert load_policy(ends[0]).num_params == pytest.approx(2e4, rel=0.05)
     played = tmp_path / "played"
     rollout(ckpt=str(ends[0]), episodes=2, max_episode_steps=40, workers=1, output=str(played))
     assert len(pd.read_parquet(played / "episodes.parquet")) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,11 @@ class LSTMCore(nn.Module):
         super().__init__()
         self.width, self.layers = width, layers
         self.lstm = nn.LSTM(input_width, width, num_layers=layers)
+
+    @staticmethod
+    def sized(width: int, params: int) -> dict[str, Any]:
+        """Arguments of a core of ``width`` for a policy of ``params`` parameters."""
+        return {"width": width}
 
     def initial_state(self, lanes: int) -> State:
         """Zeros: (h, c), each [layers, lanes, width]."""

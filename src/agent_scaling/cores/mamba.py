@@ -4,6 +4,7 @@ frames, the same function."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +168,12 @@ class MambaCore(nn.Module):
             Block(width, heads, features, state_size, layers) for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width)
+
+    @staticmethod
+    def sized(width: int, params: int) -> dict[str, Any]:
+        """Arguments of a core of ``width`` for a policy of ``params`` parameters; a narrow one
+        also remembers less."""
+        return {"width": width, "state_size": min(64, max(8, width // 4))}
 
     def initial_state(self, lanes: int) -> State:
         """Zeros: the convolutions' inputs [layers, lanes, mixed, 3] and the scans' states

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -106,6 +108,11 @@ class TransformerCore(nn.Module):
             Block(width, heads, self.head_width, self.hidden, layers) for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width)
+
+    @staticmethod
+    def sized(width: int, params: int) -> dict[str, Any]:
+        """Arguments of a core of ``width`` for a policy of ``params`` parameters."""
+        return {"width": width}
 
     def initial_state(self, lanes: int) -> State:
         """Keys and values [layers, lanes, context − 1, inner], and which are valid (none): bool

@@ -7,9 +7,7 @@ not a product with one-hot rows; the crop is an integer gather, not a grid sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,92 +15,12 @@ from torch.nn import functional as F
 
 from agent_scaling.actions import NUM_ACTIONS
 from agent_scaling.batch import COLUMNS, Batch
-from agent_scaling.costs import LayerCost, conv2d_cost, linear_cost
+from agent_scaling.costs import LayerCost, conv2d_cost
+from agent_scaling.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
 
 MAP_ROWS = 21  # rows 1–21 of the terminal; 0 is the message, 22 and 23 are the status lines
-EMBEDDING = 16  # per character and per colour
 CROP = 9
 CROP_CHANNELS = (16, 16, 16, 16, 8)
-STATUS_CHARS = 2 * COLUMNS
-
-
-def mlp(widths: list[int], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers, each followed by ``activation``; ``widths`` has the input's first."""
-    layers: list[nn.Module] = []
-    for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), activation()]
-    return nn.Sequential(*layers)
-
-
-def mlp_costs(name: str, module: nn.Sequential) -> Iterator[LayerCost]:
-    """Costs of the linear layers of a sequence."""
-    for index, layer in enumerate(module):
-        if isinstance(layer, nn.Linear):
-            yield linear_cost(f"{name}.{index}", layer.in_features, layer.out_features)
-
-
-class MessageLine(nn.Module):
-    """uint8 [N, 80] → [N, width]: position-wise one-hot characters through an ELU MLP."""
-
-    offsets: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        # Row = position · 256 + character. Stored this way round, a look-up reads whole rows:
-        # the transpose of the released weight.
-        bound = (COLUMNS * 256) ** -0.5
-        self.table = nn.Parameter(torch.empty(COLUMNS * 256, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
-        self.out = nn.Linear(width, width)
-        self.register_buffer("offsets", torch.arange(COLUMNS) * 256, persistent=False)
-
-    def forward(self, chars_NW: Tensor) -> Tensor:
-        """Sum the characters' rows, then the second layer."""
-        rows_NW = chars_NW.long() + self.offsets
-        summed = F.embedding_bag(rows_NW, self.table, mode="sum")
-        return F.elu(self.out(F.elu(summed + self.bias)))
-
-    def costs(self) -> list[LayerCost]:
-        """The table is a look-up; the release runs it as a dense 20,480-wide layer."""
-        width = self.bias.numel()
-        dense = 2 * COLUMNS * 256 * width
-        return [
-            LayerCost("message.table", "lookup", 0, dense_flops=dense),
-            linear_cost("message.out", width, width),
-        ]
-
-
-class StatusLines(nn.Module):
-    """uint8 [N, 160] → [N, width]: two views of the characters through 1-d convolutions."""
-
-    views: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.convs = nn.Sequential(
-            nn.Conv1d(2, 32, 8, stride=4), nn.ELU(), nn.Conv1d(32, 64, 4), nn.ELU()
-        )
-        self.lengths = ((STATUS_CHARS - 8) // 4 + 1, (STATUS_CHARS - 8) // 4 + 1 - 3)
-        self.mlp = mlp([64 * self.lengths[1], width, width], nn.ELU)
-        codes = torch.arange(256)
-        digits = torch.where((codes >= 45) & (codes <= 57), (codes - 47) / 10, 0.0)
-        # Both views are functions of one byte: a table of 256 rows.
-        views = torch.stack([(codes - 32) / 96, digits], dim=1)
-        self.register_buffer("views", views, persistent=False)
-
-    def forward(self, chars_NW: Tensor) -> Tensor:
-        """Views as channels, convolutions, MLP."""
-        seen_N2W = self.views[chars_NW.long()].transpose(1, 2)
-        return cast(Tensor, self.mlp(self.convs(seen_N2W).flatten(1)))
-
-    def costs(self) -> list[LayerCost]:
-        """Two convolutions and the MLP."""
-        first, second = self.lengths
-        return [
-            LayerCost("status.convs.0", "convolution", 2 * 8 * 2 * 32 * first),
-            LayerCost("status.convs.2", "convolution", 2 * 4 * 32 * 64 * second),
-            *mlp_costs("status.mlp", self.mlp),
-        ]
 
 
 class ResidualBlock(nn.Module):
@@ -121,10 +39,11 @@ class ResidualBlock(nn.Module):
 
 
 class MapEncoder(nn.Module):
-    """[N, 32, 21, 80] embedded cells → [N, width]: convolution blocks, then ELU layers."""
+    """[N, C, 21, 80] embedded cells → [N, width]: convolution blocks, then ELU layers."""
 
     def __init__(
         self,
+        inputs: int,
         channels: list[int],
         residual_blocks: int,
         residual_layers: int,
@@ -133,7 +52,7 @@ class MapEncoder(nn.Module):
     ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        size, before = (MAP_ROWS, COLUMNS), 2 * EMBEDDING
+        size, before = (MAP_ROWS, COLUMNS), inputs
         self.sizes: list[tuple[int, int]] = []
         for after in channels:
             self.sizes.append(size)
@@ -170,7 +89,7 @@ class MapEncoder(nn.Module):
 
 
 class Crop(nn.Module):
-    """The 9×9 cells around the cursor, through five convolutions: → [N, 648].
+    """The 9×9 cells around the cursor, through five convolutions: → [N, features].
 
     ``offset`` is the window's first row and column relative to the cursor. The release floors −9/2
     to −5 and so sees −5…+3; that is kept, because its checkpoints were trained so.
@@ -178,22 +97,20 @@ class Crop(nn.Module):
 
     window: Tensor
 
-    def __init__(self, norm: bool = True, offset: int = -5) -> None:
+    def __init__(
+        self, inputs: int, norm: bool = True, scale: float = 1.0, offset: int = -5
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = 2 * EMBEDDING
-        for after in CROP_CHANNELS:
+        before = inputs
+        for after in (scaled(c, scale) for c in CROP_CHANNELS):
             layers.append(nn.Conv2d(before, after, 3, padding=1))
             layers += [nn.BatchNorm2d(after), nn.ELU()] if norm else [nn.ELU()]
             before = after
         self.net = nn.Sequential(*layers)
+        self.features = before * CROP**2  # width of the flattened crop
         window = torch.arange(CROP) + offset
         self.register_buffer("window", window, persistent=False)
-
-    @property
-    def features(self) -> int:
-        """Width of the flattened crop."""
-        return CROP_CHANNELS[-1] * CROP**2
 
     def cells(
         self, chars_NHW: Tensor, colors_NHW: Tensor, cursor_N2: Tensor
@@ -235,8 +152,9 @@ class NetHackEncoder(nn.Module):
 
     Args:
         width: Features of the last layer, which the core reads (the release's ``h_dim``).
-        message_width: Width of the message line's two layers (``msg_hdim``).
+        message_width: Width of the message line's two layers (``msg_hdim``); 0 leaves it out.
         status_width: The status lines' MLP has a quarter of this (``blstats_hdim``).
+        status_scale: Multiplies the status lines' channels.
         map_width: Width of the map's layers (``fc_after_cnn_hdim``).
         map_fc_layers: Layers after the map's convolutions (``num_screen_fc_layers``).
         fc_layers: Layers before the core (``num_fc_layers``).
@@ -246,6 +164,8 @@ class NetHackEncoder(nn.Module):
         channel_scale: Multiplies the map's channels.
         crop: Whether the window around the cursor is seen.
         crop_norm: BatchNorm in the crop's convolutions.
+        crop_scale: Multiplies the crop's channels.
+        embedding: Width of a character's embedding, and of a colour's.
         prev_action: Whether the previous action is seen, as a one-hot vector.
         channels_last: Run convolutions channels-last, about 1.25 times as fast on a CPU. Rounding
             then differs from cell to cell, which breaks ties between equal cells in the pooling at
@@ -257,6 +177,7 @@ class NetHackEncoder(nn.Module):
         width: int = 512,
         message_width: int = 64,
         status_width: int = 512,
+        status_scale: float = 1.0,
         map_width: int = 512,
         map_fc_layers: int = 1,
         fc_layers: int = 2,
@@ -266,18 +187,21 @@ class NetHackEncoder(nn.Module):
         channel_scale: float = 1.0,
         crop: bool = True,
         crop_norm: bool = True,
+        crop_scale: float = 1.0,
+        embedding: int = 16,
         prev_action: bool = True,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        channels = [max(1, round(c * channel_scale)) for c in ([16] + [32] * (blocks - 1))]
+        channels = [scaled(c, channel_scale) for c in ([16] + [32] * (blocks - 1))]
         self.width = width
-        self.chars = nn.Embedding(256, EMBEDDING)
-        self.colors = nn.Embedding(128, EMBEDDING)
-        self.message = MessageLine(message_width)
-        self.status = StatusLines(status_width // 4)
-        self.map = MapEncoder(channels, residual_blocks, residual_layers, map_fc_layers, map_width)
-        self.crop = Crop(crop_norm) if crop else None
+        self.chars = nn.Embedding(256, embedding)
+        self.colors = nn.Embedding(128, embedding)
+        self.message = MessageLine(message_width) if message_width else None
+        self.status = StatusLines(status_width // 4, status_scale)
+        residual = (residual_blocks, residual_layers)
+        self.map = MapEncoder(2 * embedding, channels, *residual, map_fc_layers, map_width)
+        self.crop = Crop(2 * embedding, crop_norm, crop_scale) if crop else None
         self.num_actions = NUM_ACTIONS if prev_action else 0
         crop_width = self.crop.features if self.crop else 0
         joined = message_width + status_width // 4 + map_width + self.num_actions + crop_width
@@ -287,8 +211,31 @@ class NetHackEncoder(nn.Module):
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
+    @staticmethod
+    def sized(width: int, params: int) -> dict[str, Any]:
+        """Arguments of an encoder of ``width`` for a policy of ``params`` parameters.
+
+        Layers that are read as vectors grow with the width. Channels grow with its square root, so
+        that the map's convolutions do not take nearly all of the compute (they cost hundreds of
+        FLOPs per parameter); those that the release fixes only shrink below its 512. The message's
+        table gets an eighth of the parameters, up to 128 columns, and none below 82 thousand.
+        """
+        scale = (width / 512) ** 0.5
+        small = min(1.0, scale)
+        return {
+            "width": width,
+            "message_width": min(128, round(params / 8 / (COLUMNS * 256))),
+            "status_width": 4 * max(1, round(width / 4)),
+            "status_scale": round(small, 3),
+            "map_width": width,
+            # Above 512, the map's channels are multiples of 8, which tensor cores need.
+            "channel_scale": round(small, 3) if scale < 1 else round(2 * scale) / 2,
+            "crop_scale": round(small, 3),
+            "embedding": max(2, round(16 * small)),
+        }
+
     def embed(self, chars_NHW: Tensor, colors_NHW: Tensor) -> Tensor:
-        """Cells → [N, 32, H, W]; the look-up leaves them channels-last, so that costs no copy."""
+        """Cells → [N, C, H, W]; the look-up leaves them channels-last, so that costs no copy."""
         cells = [self.chars(chars_NHW.long()), self.colors(colors_NHW.long())]
         joined = torch.cat(cells, dim=-1).permute(0, 3, 1, 2)
         return joined.contiguous(memory_format=self.memory_format)
@@ -298,8 +245,8 @@ class NetHackEncoder(nn.Module):
         steps, lanes = batch.steps, batch.lanes
         chars_NHW, colors_NHW = batch.chars_TBHW.flatten(0, 1), batch.colors_TBHW.flatten(0, 1)
         map_chars, map_colors = chars_NHW[:, 1 : 1 + MAP_ROWS], colors_NHW[:, 1 : 1 + MAP_ROWS]
-        parts = [
-            self.message(chars_NHW[:, 0]),
+        parts = [self.message(chars_NHW[:, 0])] if self.message else []
+        parts += [
             self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)),
             self.map(self.embed(map_chars, map_colors)),
         ]
@@ -314,7 +261,8 @@ class NetHackEncoder(nn.Module):
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""
-        found = [*self.message.costs(), *self.status.costs(), *self.map.costs()]
+        found = self.message.costs() if self.message else []
+        found += [*self.status.costs(), *self.map.costs()]
         if self.crop:
             found += self.crop.costs()
         return [*found, *mlp_costs("fc", self.fc)]
