@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning
+import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -43,6 +44,8 @@ def train(**config: Any) -> None:
     cfg = OmegaConf.create(config)
     quiet()
     keep_memory()
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
     output = Path(cfg.output).resolve()
     with locked(output):
         folder = output / "checkpoints"

@@ -132,6 +132,17 @@ def test_quitting_is_told_from_dying(game):
     assert record["turns"] == 1
 
 
+def test_a_half_typed_line_at_the_cap_leaves_a_log_all_the_same(game):
+    one = game(max_episode_steps=4)
+    one.reset(2)
+    keys = [int(key) for key in nethack.ACTIONS]
+    for key in b"#de":
+        assert one.step(keys.index(key)) is None
+    record = one.step(keys.index(ord("e")))
+    assert record["end"] == "cap"
+    assert record["role"] != "unknown"
+
+
 def test_the_record_agrees_with_the_screen(game):
     one = game(character="val-dwa-fem-law", max_episode_steps=20)
     _, record = play_through(one, 4, 50)

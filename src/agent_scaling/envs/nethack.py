@@ -20,31 +20,18 @@ MAX_EPISODE_STEPS = 100_000
 IDLE_STEPS = 10_000
 SPACE, ESCAPE = 32, 27
 QUIT_KEYS = (0x80 | ord("q"), ord("y"))
+QUIT_ATTEMPTS = 10
 HUNGER = ("satiated", "not hungry", "hungry", "weak", "fainting", "fainted", "starved")
 BIRTHDAYS = (1_000_000_000, 1_700_000_000)
 GAME_OVER, IN_MOVELOOP = 0, 3  # positions in NLE's program_state
 IN_YN, IN_GETLIN, WAITS_FOR_SPACE = 1, 2, 3  # positions in NLE's internal
 
-
+ROLES = ("arc", "bar", "cav", "hea", "kni", "mon", "pri", "rog", "ran", "sam", "tou", "val", "wiz")
 CHARACTER = {
-    "role": [
-        "arc",
-        "bar",
-        "cav",
-        "hea",
-        "kni",
-        "mon",
-        "pri",
-        "rog",
-        "ran",
-        "sam",
-        "tou",
-        "val",
-        "wiz",
-    ],
-    "race": ["hum", "elf", "dwa", "gno", "orc"],
-    "gender": ["mal", "fem"],
-    "align": ["law", "neu", "cha"],
+    "role": ROLES,
+    "race": ("hum", "elf", "dwa", "gno", "orc"),
+    "gender": ("mal", "fem"),
+    "align": ("law", "neu", "cha"),
 }
 
 
@@ -228,14 +215,21 @@ class NetHack:
                     self._raw.step(ESCAPE)
                 break
 
-    def _finish(self, end: str | None) -> Record:
-        """Quit what still runs and collect the record; ``end`` says why the episode was cut."""
-        if not self._raw.done():
+    def _quit(self) -> None:
+        """End a game that still runs, whatever is half typed, so that its log line is written."""
+        for _ in range(QUIT_ATTEMPTS):
+            if self._raw.done():
+                return
             self._pass_known_screens(decline=True)
-            for key in QUIT_KEYS:
+            # Out of a menu, a count, a direction; a typed line takes one to empty, one to leave.
+            for key in (ESCAPE, ESCAPE, *QUIT_KEYS):
                 if not self._raw.done():
                     self._raw.step(key)
             self._pass_known_screens(decline=True)
+
+    def _finish(self, end: str | None) -> Record:
+        """Quit what still runs and collect the record; ``end`` says why the episode was cut."""
+        self._quit()
         how = self._raw.how_done().name.lower() if self._raw.done() else ""
         if end is None:
             end = how if how in ("quit", "escaped", "ascended", "panicked") else "death"
