@@ -1,0 +1,1 @@
+"""Scaling laws: tables of runs, isoFLOP profiles, laws, their choice and their uncertainty."""

@@ -1,0 +1,155 @@
+"""The laws of a table of runs, in the shape of ``fit.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.errors import InputError
+from agent_scaling.scaling import laws, parametric, profiles, returns
+from agent_scaling.scaling.runs import Runs
+
+FEWEST = 3
+"""Budgets that a power law needs for an interval."""
+
+
+def laws_of(runs: Runs) -> dict[str, Any]:
+    """All laws of ``runs`` but the forecast.
+
+    Raises:
+        InputError: Fewer than three budgets.
+    """
+    cells, flags = runs.cells, list[str]()
+    budgets = np.sort(cells["flops"].unique())
+    if len(budgets) < FEWEST:
+        raise InputError(f"{len(budgets)} budgets: laws need {FEWEST} or more")
+    targets = [t for t in ("loss", "return") if runs.target(t)["flops"].nunique() >= FEWEST]
+    fitted: dict[str, Any] = {"budgets": [budgets[0], budgets[-1]], "level": profiles.LEVEL}
+    for name in ("best_of_grid", "parabola", "saturating", "saturating_weighted"):
+        fitted[name] = {}
+    for target in targets:
+        best = profiles.best_of_grid(cells, target)
+        curved = profiles.parabolas(cells, target)
+        flags += profiles.flags(best, target) + profiles.flags(curved, target)
+        fitted["best_of_grid"][target] = _best(best)
+        fitted["parabola"][target] = _parabola(curved)
+    if "loss" in targets and len(budgets) > FEWEST:
+        best = profiles.best_of_grid(cells, "loss")
+        fitted["saturating"]["loss"] = _saturating(best, 0.0, flags)
+        fitted["saturating_weighted"]["loss"] = _saturating(best, 0.25, flags)
+        fitted["parametric"] = _parametric(cells, flags)
+        fitted["quadratic"] = _quadratic(cells)
+    fitted["return_from_loss"] = _return_from_loss(cells) if len(targets) == 2 else None
+    return fitted | {"flags": flags}
+
+
+def exponent(x: pd.Series, y: pd.Series) -> dict[str, Any] | None:
+    """Slope of log y on log x, its t-interval, and each point's residual and leverage."""
+    known = (x > 0) & (y > 0)
+    if known.sum() < FEWEST:
+        return None
+    at, value = np.log(x[known].to_numpy(float)), np.log(y[known].to_numpy(float))
+    curve = laws.fit_power(at, value)
+    centred = at - at.mean()
+    return {
+        "exponent": curve.theta[1],
+        "interval": curve.interval(1),
+        "log_coefficient": curve.theta[0],
+        "residual_sd": curve.noise,
+        "points": len(at),
+        "residuals": value - curve(at),
+        "leverage": 1 / len(at) + centred**2 / (centred**2).sum(),
+        "without_lowest": _dropping(at, value),
+    }
+
+
+def _dropping(x: np.ndarray, y: np.ndarray) -> list[float]:
+    """The exponent without the 1, 2, 3 … lowest budgets."""
+    return [float(laws.fit_power(x[k:], y[k:]).theta[1]) for k in range(1, len(x) - FEWEST + 1)]
+
+
+def _exponents(points: pd.DataFrame) -> dict[str, Any]:
+    names = {"N_opt": "params", "D_opt": "samples", "optimum": "value"}
+    return {name: exponent(points["flops"], points[column]) for name, column in names.items()}
+
+
+def _best(best: pd.DataFrame) -> dict[str, Any]:
+    inner = best[~best["edge"]]
+    return _exponents(best) | {"without_edges": _exponents(inner), "points": best}
+
+
+def _parabola(curved: pd.DataFrame) -> dict[str, Any]:
+    usable = curved[~curved["flag"].isin(["edge", "concave"])]
+    significant = curved[curved["flag"] == ""]
+    return _exponents(usable) | {"significant": _exponents(significant), "points": curved}
+
+
+def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[str, Any]:
+    x, y = np.log(best["flops"].to_numpy(float)), np.log(best["loss"].to_numpy(float))
+    curve = laws.fit_saturating(x, y, recency)
+    found = laws.has_floor(curve, x.max())
+    if not found:
+        flags.append("no irreducible loss: the saturating law's floor went to 0")
+    low, high = curve.interval(0)
+    return {
+        "L_inf": np.exp(curve.theta[0]) if found else 0.0,
+        "L_inf_interval": [np.exp(low), np.exp(high)] if found else [0.0, None],
+        "gamma": curve.theta[2],
+        "gamma_interval": curve.interval(2),
+        "log_a": curve.theta[1],
+        "residual_sd": curve.noise,
+        "residuals": y - curve(x),
+        "converged": curve.converged,
+    }
+
+
+def _parametric(cells: pd.DataFrame, flags: list[str]) -> dict[str, Any] | None:
+    near = parametric.near_optimum(cells)
+    if len(near) < 8 or near["params"].nunique() < 3:
+        flags.append(f"no parametric law: {len(near)} cells near the optimum, 8 are needed")
+        return None
+    law = parametric.fit_parametric(cells)
+    values: dict[str, Any] = law.coefficients()
+    if values["E"] < 1e-4 * near["loss"].min():
+        flags.append("no irreducible loss: E of the parametric law went to 0")
+    if not law.converged:
+        flags.append("not converged: the parametric law")
+    names = ("cells", "objective", "gradient", "converged", "minima")
+    return values | {name: getattr(law, name) for name in names} | {"near": parametric.NEAR}
+
+
+def _quadratic(cells: pd.DataFrame) -> dict[str, Any] | None:
+    """ln L = c0 + c1 n + c2 d + c3 n² + c4 n d + c5 d², n = ln N, d = ln D, all cells."""
+    known = cells[(cells["loss"] > 0) & (cells["samples"] > 0)]
+    if len(known) < 8:
+        return None
+    n, d = np.log(known["params"].to_numpy(float)), np.log(known["samples"].to_numpy(float))
+    y = np.log(known["loss"].to_numpy(float))
+    design = np.stack([np.ones_like(n), n, d, n**2, n * d, d**2], 1)
+    scale = np.linalg.norm(design, axis=0)
+    coefficients = np.linalg.lstsq(design / scale, y, rcond=None)[0] / scale
+    residual = y - design @ coefficients
+    noise = np.sqrt((residual**2).sum() / (len(y) - 6)) if len(y) > 6 else None
+    r2 = 1 - residual.var() / y.var()
+    return {"coefficients": coefficients, "residual_sd": noise, "r2": r2, "cells": len(y)}
+
+
+def _return_from_loss(cells: pd.DataFrame) -> dict[str, Any] | None:
+    variants: dict[str, Any] = {}
+    for name, count in (("latest", returns.LATEST), ("all", None)):
+        try:
+            curve = returns.from_loss(cells, count)
+        except ValueError:
+            return None
+        variants[name] = {"exponent": curve.theta[1], "interval": curve.interval(1)}
+        variants[name] |= {"log_coefficient": curve.theta[0], "residual_sd": curve.noise}
+    both = cells[(cells["loss"] > 0) & (cells["return"] > 0)]
+    loss, score = (np.log(both[c].to_numpy(float)) for c in ("loss", "return"))
+    size = np.log(both["params"].to_numpy(float))
+    design = np.stack([np.ones_like(loss), loss, size], 1)
+    theta = np.linalg.lstsq(design, score, rcond=None)[0]
+    with_size = {"exponent": theta[1], "size_exponent": theta[2], "cells": len(both)}
+    latest: dict[str, Any] = variants.pop("latest")
+    return latest | variants | {"with_size": with_size}

@@ -1,0 +1,172 @@
+"""Intervals by resampling sizes, the runs of a size, and a checkpoint's rollout episodes.
+
+One run's checkpoints serve every budget of its size, so the points of one size stand or fall
+together: sizes are drawn, not points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling import batched
+from agent_scaling.scaling.profiles import LEVEL
+from agent_scaling.scaling.returns import LATEST
+from agent_scaling.scaling.runs import Runs
+
+CHUNK = 500
+"""Resamples held in memory at once."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs as arrays: S sizes, R runs of a size, K budgets; NaN where nothing was measured.
+
+    Attributes:
+        log_n_S, log_c_K: Logs of parameters and of FLOPs.
+        log_d_SK: Log frames.
+        loss_SRK: Log loss; only runs that have any loss are stored, from index 0.
+        return_SRK, error_SRK, weight_SRK: Return, its standard error over episodes, episodes.
+    """
+
+    log_n_S: np.ndarray
+    log_c_K: np.ndarray
+    log_d_SK: np.ndarray
+    loss_SRK: np.ndarray
+    return_SRK: np.ndarray
+    error_SRK: np.ndarray
+    weight_SRK: np.ndarray
+
+
+def as_grid(runs: Runs) -> Grid:
+    """The rows of ``runs`` laid out by size, run and budget."""
+    rows = runs.rows
+    sizes, budgets = np.unique(rows["params"]), np.unique(rows["flops"])
+    cells = runs.cells.pivot(index="params", columns="flops", values="samples")
+    known = rows.assign(
+        log_loss=np.log(rows["loss"].where(rows["loss"] > 0)),
+        return_se=rows["return_se"].fillna(0.0),
+        rollouts=rows["rollouts"].fillna(1.0),
+    )
+    with_loss = known[known["log_loss"].notna()]
+    with_return = known[known["return"].notna()]
+    columns = ("return", "return_se", "rollouts")
+    returns = [_spread(with_return, column, sizes, budgets) for column in columns]
+    return Grid(
+        np.log(sizes),
+        np.log(budgets),
+        np.log(cells.reindex(index=sizes, columns=budgets).to_numpy(float)),
+        _spread(with_loss, "log_loss", sizes, budgets),
+        *returns,
+    )
+
+
+def _spread(rows: pd.DataFrame, column: str, sizes: np.ndarray, budgets: np.ndarray) -> np.ndarray:
+    """Values by size, run (numbered within its size) and budget."""
+    number = rows.groupby("params")["run"].transform(lambda run: pd.factorize(run)[0]).astype(int)
+    spread = np.full((len(sizes), int(number.max() + 1) if len(rows) else 1, len(budgets)), np.nan)
+    at = np.searchsorted(sizes, rows["params"]), number, np.searchsorted(budgets, rows["flops"])
+    spread[at] = rows[column]
+    return spread
+
+
+def bootstrap_intervals(runs: Runs, count: int, seed: int = 0) -> dict[str, Any]:
+    """Percentile intervals of the default fits over ``count`` resamples, in ``fit.json``'s shape.
+
+    Each entry: interval (nominal :data:`profiles.LEVEL`), median, resamples (those in which the
+    fit was possible).
+    """
+    return summarise(bootstrap(runs, count, seed))
+
+
+def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Estimates of the default fits, each of shape (count,), named ``form/target/quantity``."""
+    grid, generator = as_grid(runs), np.random.default_rng(seed)
+    parts = [
+        _estimates(grid, min(CHUNK, count - done), generator) for done in range(0, count, CHUNK)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def summarise(estimates: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Nested dictionaries of intervals, from names with slashes."""
+    nested: dict[str, Any] = {"resamples": len(next(iter(estimates.values())))}
+    tails = 50 * (1 - LEVEL), 50.0, 50 * (1 + LEVEL)
+    for name, values in estimates.items():
+        *folders, last = name.split("/")
+        place = nested
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        finite = values[np.isfinite(values)]
+        low, middle, high = np.percentile(finite, tails) if len(finite) else (np.nan,) * 3
+        place[last] = {"interval": [low, high], "median": middle, "resamples": len(finite)}
+    return nested
+
+
+def resample(
+    grid: Grid, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log loss and log return of ``count`` resamples, both (B, S, K); absent sizes are NaN."""
+    sizes = len(grid.log_n_S)
+    drawn = generator.multinomial(sizes, np.full(sizes, 1 / sizes), size=count)[:, :, None] > 0
+    most = max(grid.loss_SRK.shape[1], grid.return_SRK.shape[1])
+    uniform = generator.random((count, sizes, most))  # one draw: a run brings both its metrics
+    loss = _mean_of_runs(grid.loss_SRK, np.isfinite(grid.loss_SRK) * 1.0, uniform)
+    noise = generator.standard_normal((count, *grid.return_SRK.shape))
+    episodes = np.where(np.isfinite(grid.weight_SRK), grid.weight_SRK, 0.0)
+    score = _mean_of_runs(grid.return_SRK + noise * grid.error_SRK, episodes, uniform)
+    with np.errstate(invalid="ignore"):
+        score = np.log(np.where(score > 0, score, np.nan))
+    return np.where(drawn, loss, np.nan), np.where(drawn, score, np.nan)
+
+
+def _mean_of_runs(values: np.ndarray, weight_SRK: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Weighted mean over as many runs as the size has, drawn with replacement; (B, S, K)."""
+    runs = weight_SRK.shape[1]
+    held = (weight_SRK > 0).any(2).sum(1)  # runs of each size
+    index = np.floor(uniform[..., :runs] * held[:, None]).astype(int)
+    taken = np.arange(runs) < held[:, None]
+    times = ((index[..., None] == np.arange(runs)) & taken[..., None]).sum(2)  # B, S, R
+    weight = times[..., None] * weight_SRK
+    total = weight.sum(2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: np.ndarray = (weight * np.nan_to_num(values)).sum(2) / total
+    return np.where(total > 0, mean, np.nan)
+
+
+def _estimates(grid: Grid, count: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    loss, score = resample(grid, count, generator)
+    found: dict[str, np.ndarray] = {}
+    for target, value in (("loss", loss), ("return", -score)):  # minima of both
+        if np.isfinite(value).any():
+            found |= _profiles(grid, target, value)
+    index, lowest = batched.best(loss)
+    if np.isfinite(lowest).any():
+        floor, gamma = batched.saturating(grid.log_c_K, lowest).T
+        found |= {"saturating/loss/L_inf": np.exp(floor), "saturating/loss/gamma": gamma}
+    if len(found) > 8:
+        at_optimum = np.take_along_axis(score, index[:, None], 1)[:, 0]
+        latest = slice(-LATEST, None)
+        delta = batched.slopes(lowest[:, latest], at_optimum[:, latest])
+        found["return_from_loss/exponent"] = delta
+    return found
+
+
+def _profiles(grid: Grid, target: str, value: np.ndarray) -> dict[str, np.ndarray]:
+    """Exponents over the best cells and over the parabolas' minima."""
+    sign = 1.0 if target == "loss" else -1.0
+    index, lowest = batched.best(value)
+    present = np.isfinite(lowest)
+    x = np.where(present, grid.log_c_K, np.nan)
+    n, d = grid.log_n_S[index], grid.log_d_SK[index, np.arange(len(grid.log_c_K))]
+    at, bottom = batched.parabolas(grid.log_n_S, value)
+    return {
+        f"best_of_grid/{target}/N_opt": batched.slopes(x, n),
+        f"best_of_grid/{target}/D_opt": batched.slopes(x, d),
+        f"best_of_grid/{target}/optimum": sign * batched.slopes(x, lowest),
+        f"parabola/{target}/N_opt": batched.slopes(x, at),
+        f"parabola/{target}/optimum": sign * batched.slopes(x, bottom),
+    }

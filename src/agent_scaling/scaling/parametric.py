@@ -1,0 +1,215 @@
+"""Laws of two variables: L(N, D) = E + A/N^α + B/D^β, and the quadratic of ln L in ln N, ln D."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+NEAR = 2.0
+"""Cells with a loss within this factor of their budget's best are fitted: those far from the
+optimum do not follow the law, and with them E collapses to 0."""
+
+HUBER = 1e-3
+"""Width of the Huber loss on log loss (Hoffmann et al. 2022)."""
+
+EXPONENTS = np.linspace(0.04, 1.6, 40)
+"""Values of α and of β in the grid of starts."""
+
+
+@dataclass(frozen=True)
+class Parametric:
+    """A fitted L(N, D), θ = (log E, log A, log B, α, β) about ``centre`` (mean ln N, mean ln D).
+
+    Attributes:
+        theta: θ, with A and B at the centre: A' = A / exp(α · mean ln N).
+        centre: Mean ln N and ln D of the cells.
+        objective: Sum of the Huber losses.
+        gradient: Largest absolute derivative of the objective at θ.
+        converged: Whether a Newton step would change the objective by less than its rounding.
+        minima: Objectives of the distinct local minima that the starts led to, lowest first.
+        cost: Log of flops/(params · frames) at the sizes seen: two rows, ln N and the log.
+        cells: Number of cells fitted.
+    """
+
+    theta: np.ndarray
+    centre: np.ndarray
+    objective: float
+    gradient: float
+    converged: bool
+    minima: list[float]
+    cost: np.ndarray
+    cells: int
+
+    def log_loss(self, log_n: np.ndarray, log_d: np.ndarray) -> np.ndarray:
+        """ln L at ln N and ln D, which broadcast."""
+        terms = _terms(self.theta, log_n - self.centre[0], log_d - self.centre[1])
+        value: np.ndarray = np.logaddexp.reduce(terms, axis=0)
+        return value
+
+    def moved(self, theta: np.ndarray) -> Parametric:
+        """The same law with other parameters."""
+        return replace(self, theta=theta)
+
+    def optimum(self, log_flops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(ln L, ln N) of the best size of each budget, on 2,000 sizes."""
+        width = max(np.ptp(self.cost[0]), 1.0)
+        log_n = np.linspace(self.cost[0].min() - width, self.cost[0].max() + 2 * width, 2000)
+        log_d = np.asarray(log_flops)[:, None] - log_n - np.interp(log_n, *self.cost)
+        loss = self.log_loss(log_n, log_d)
+        best = loss.argmin(1)
+        return loss[np.arange(len(best)), best], log_n[best]
+
+    def coefficients(self) -> dict[str, float]:
+        """E, A, B, α, β and the exponents that they imply: N ∝ C^(β/(α+β)), D ∝ C^(α/(α+β))."""
+        e, a, b, alpha, beta = (float(v) for v in self.theta)
+        values = {"E": np.exp(e), "log_A": a + alpha * self.centre[0]}
+        values |= {"log_B": b + beta * self.centre[1], "alpha": alpha, "beta": beta}
+        values |= {"N_opt": beta / (alpha + beta), "D_opt": alpha / (alpha + beta)}
+        return {name: float(value) for name, value in values.items()}
+
+
+def near_optimum(cells: pd.DataFrame, factor: float = NEAR) -> pd.DataFrame:
+    """Cells with known samples and a loss within ``factor`` of their budget's lowest."""
+    known = cells[(cells["loss"] > 0) & (cells["samples"] > 0)]
+    best = known.groupby("flops")["loss"].transform("min")
+    return known[known["loss"] <= factor * best]
+
+
+def cost_by_size(cells: pd.DataFrame) -> np.ndarray:
+    """ln N, and ln(flops / (params · frames)) at it; shape (2, sizes)."""
+    known = cells[cells["samples"] > 0]
+    logs = np.log(known["flops"] / known["params"] / known["samples"])
+    by_size = pd.Series(logs).groupby(known["params"]).median()
+    return np.stack([np.log(by_size.index.to_numpy(float)), by_size.to_numpy(float)])
+
+
+def _terms(theta: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
+    n, d = np.broadcast_arrays(n, d)
+    return np.stack([np.full(n.shape, theta[0]), theta[1] - theta[3] * n, theta[2] - theta[4] * d])
+
+
+def fit_parametric(cells: pd.DataFrame, factor: float = NEAR, delta: float = HUBER) -> Parametric:
+    """Hoffmann's approach 3, started from a variable-projection grid, polished by Newton steps.
+
+    For fixed exponents E, A, B are linear, so the grid of exponents has no starts to stick in; its
+    local minima are the starts. ``cells`` holds flops, params, samples, loss.
+    """
+    near = near_optimum(cells, factor)
+    log_n, log_d = np.log(near["params"].to_numpy(float)), np.log(near["samples"].to_numpy(float))
+    y = np.log(near["loss"].to_numpy(float))
+    centre = np.array([log_n.mean(), log_d.mean()])
+    n, d = log_n - centre[0], log_d - centre[1]
+    found = [_polish(start, n, d, y, delta) for start in grid_starts(n, d, y)]
+    found.sort(key=lambda item: item[1])
+    theta, value = found[0]
+    gradient, hessian = huber_derivatives(theta, n, d, y, delta)[1:]
+    free = np.r_[theta[0] > y.min() - 15.9, np.ones(4, bool)]  # E = 0 is as low as it gets
+    gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
+    gain = float(gradient @ np.linalg.pinv(hessian, hermitian=True) @ gradient)
+    distinct = _distinct([f[1] for f in found])
+    converged = abs(gain) <= 1e-12 * max(value, delta**2)
+    cost = cost_by_size(cells)
+    size = float(np.abs(gradient).max())
+    return Parametric(theta, centre, value, size, converged, distinct, cost, len(y))
+
+
+def _distinct(values: list[float]) -> list[float]:
+    kept: list[float] = []
+    for value in values:
+        if not kept or value > kept[-1] * (1 + 1e-6) + 1e-15:
+            kept.append(value)
+    return kept
+
+
+def grid_starts(n: np.ndarray, d: np.ndarray, y: np.ndarray, count: int = 4) -> list[np.ndarray]:
+    """θ at the lowest ``count`` local minima of the profiled squared relative error."""
+    alpha, beta = np.meshgrid(EXPONENTS, EXPONENTS, indexing="ij")
+    weight = np.exp(-y)  # relative errors: near enough to log errors to start from
+    powers_n = np.exp(-alpha.ravel()[:, None] * n) * weight
+    powers_d = np.exp(-beta.ravel()[:, None] * d) * weight
+    design = np.stack([np.broadcast_to(weight, powers_n.shape), powers_n, powers_d], 2)
+    linear, cost = nonnegative(design)
+    surface = np.pad(cost.reshape(alpha.shape), 1, constant_values=np.inf)
+    inner = surface[1:-1, 1:-1]
+    neighbours = [
+        surface[1 + i : surface.shape[0] - 1 + i, 1 + j : surface.shape[1] - 1 + j]
+        for i in (-1, 0, 1)
+        for j in (-1, 0, 1)
+        if i or j
+    ]
+    low = np.flatnonzero((inner <= np.min(neighbours, axis=0)).ravel())
+    low = low[np.argsort(cost[low])][:count]
+    logs = np.log(np.maximum(linear[low], 1e-7))
+    return [np.r_[logs[i], alpha.ravel()[g], beta.ravel()[g]] for i, g in enumerate(low)]
+
+
+def nonnegative(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Non-negative least squares of 1 on (G, n, 3) designs: the best feasible subset of columns."""
+    gram, right = design.transpose(0, 2, 1) @ design, design.sum(1)
+    best, cost = np.zeros(right.shape), np.full(len(right), np.inf)
+    for subset in ([0, 1, 2], [1, 2], [0, 1], [0, 2], [0], [1], [2]):
+        part = gram[:, subset][:, :, subset]
+        ridge = 1e-12 * np.trace(part, axis1=1, axis2=2)[:, None, None] * np.eye(len(subset))
+        values = np.linalg.solve(part + ridge, right[:, subset, None])[..., 0]
+        error = design.shape[1] - (values * right[:, subset]).sum(1)
+        better = (values >= 0).all(1) & (error < cost)
+        cost[better] = error[better]
+        best[better] = 0.0
+        best[np.ix_(better, subset)] = values[better]
+    return best, cost
+
+
+def huber_derivatives(
+    theta: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sum of Huber losses of log residuals, its gradient (5,) and its exact Hessian (5, 5)."""
+    terms = _terms(theta, n, d)
+    total = np.logaddexp.reduce(terms, axis=0)
+    share = np.exp(terms - total)
+    residual = total - y
+    inner = np.abs(residual) <= delta
+    loss = np.where(inner, residual**2 / 2, delta * (np.abs(residual) - delta / 2)).sum()
+    influence = np.clip(residual, -delta, delta)
+    slopes = np.stack([share[0], share[1], share[2], -n * share[1], -d * share[2]])
+    hessian = (slopes * (inner - influence)) @ slopes.T
+    pull, one = influence * share, np.ones_like(n)
+    for i, rows, by in ((0, [0], [one]), (1, [1, 3], [one, -n]), (2, [2, 4], [one, -d])):
+        moments = np.stack(by)
+        hessian[np.ix_(rows, rows)] += (moments * pull[i]) @ moments.T
+    return float(loss), slopes @ influence, hessian
+
+
+def _polish(
+    start: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
+) -> tuple[np.ndarray, float]:
+    """Wide Huber first, then narrower to ``delta``: (θ, objective)."""
+    theta = start
+    for width in (*(w for w in (0.1, 0.01) if w > delta), delta):
+        theta = _newton(theta, n, d, y, width)
+    return theta, huber_derivatives(theta, n, d, y, delta)[0]
+
+
+def _newton(
+    theta: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
+) -> np.ndarray:
+    """Levenberg-damped Newton steps until none lowers the objective any more."""
+    value, gradient, hessian = huber_derivatives(theta, n, d, y, delta)
+    damping = 1e-3
+    for _ in range(500):
+        values, vectors = np.linalg.eigh(hessian)
+        scale = max(float(np.abs(values).max()), 1e-300)
+        curvature = np.maximum(np.abs(values), 1e-12 * scale) + damping * scale
+        step = -vectors @ ((vectors.T @ gradient) / curvature)
+        trial = theta + np.clip(step, -1.0, 1.0)
+        trial[0] = max(trial[0], y.min() - 16.0)  # E = 0 lies at minus infinity
+        new = huber_derivatives(trial, n, d, y, delta)
+        if new[0] < value:
+            theta, (value, gradient, hessian) = trial, new
+            damping = 0.0 if damping < 1e-13 else damping / 10
+        elif damping > 1e3:
+            break
+        else:
+            damping = max(damping * 10, 1e-12)
+    return theta

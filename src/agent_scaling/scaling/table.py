@@ -1,0 +1,85 @@
+"""The fit on the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_fit(fitted: dict[str, Any], written: Sequence[Path]) -> None:
+    """Exponents, the forms side by side, the forecast, the flags by kind, the files."""
+    console = Console(highlight=False, soft_wrap=True, width=140)
+    low, high = fitted["budgets"]
+    console.print(f"budgets {low:.3g} to {high:.3g} FLOPs; intervals hold {fitted['level']:.0%}")
+    console.print(_exponents(fitted))
+    for name in ("saturating", "saturating_weighted"):
+        if law := fitted[name].get("loss"):
+            console.print(f"{name}: L = {law['L_inf']:.4g} + a C^-{law['gamma']:.4g}")
+    if law := fitted.get("parametric"):
+        state = "converged" if law["converged"] else "NOT converged"
+        console.print(
+            f"parametric: E {law['E']:.4g}, alpha {law['alpha']:.3g}, beta {law['beta']:.3g} -> "
+            f"N_opt {law['N_opt']:.3g}; {state}, {len(law['minima'])} minima found"
+        )
+    if law := fitted.get("return_from_loss"):
+        console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
+    for target, checks in fitted["validation"].items():
+        console.print(_validation(target, checks, fitted["chosen"][target]))
+    console.print(_forecast(fitted["forecast"]))
+    kinds = Counter(flag.partition(":")[0] for flag in fitted["flags"])
+    for kind, count in kinds.items():
+        example = next(f for f in fitted["flags"] if f.startswith(kind)).partition(": ")[2]
+        console.print(f"flag: {kind} ({count}), as: {example}")
+    console.print("wrote " + ", ".join(map(str, written)))
+
+
+def _span(interval: Sequence[float | None] | None) -> str:
+    if interval is None or None in interval:
+        return "[unbounded]"
+    return f"[{interval[0]:.3g}, {interval[1]:.3g}]"
+
+
+def _exponents(fitted: dict[str, Any]) -> Table:
+    table = Table(title="exponents of C", box=None, title_justify="left")
+    for column in ("", "target", "N_opt", "D_opt", "optimum"):
+        table.add_column(column)
+    for form in ("best_of_grid", "parabola"):
+        for target, law in fitted[form].items():
+            inner = ("without_edges", "significant")
+            for label, part in ((form, law), *((f"  {i}", law[i]) for i in inner if i in law)):
+                cells = [part[n] for n in ("N_opt", "D_opt", "optimum")]
+                table.add_row(
+                    label,
+                    target,
+                    *(f"{c['exponent']:.4f} {_span(c['interval'])}" if c else "-" for c in cells),
+                )
+    return table
+
+
+def _validation(target: str, checks: dict[str, Any], chosen: str | None) -> Table:
+    title = f"{target}: error of each form on budgets it had not seen"
+    table = Table(title=title, box=None, title_justify="left")
+    for column in ("form", "mean abs log error", ""):
+        table.add_column(column)
+    for name, check in checks.items():
+        table.add_row(
+            name, f"{check['mean_abs_log_error']:.4f}", "chosen" if name == chosen else ""
+        )
+    return table
+
+
+def _forecast(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="forecast", box=None, title_justify="left")
+    table.add_column("FLOPs")
+    names = [n for n in ("params", "frames", "loss", "return") if any(n in r for r in rows)]
+    for name in names:
+        table.add_column(name)
+    for row in rows:
+        cells = [f"{row[n]:.4g} {_span(row[f'{n}_interval'])}" for n in names]
+        table.add_row(f"{row['flops']:.3g}", *cells)
+    return table

@@ -1,0 +1,80 @@
+"""Whatever is wrong with a table of runs is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from agent_scaling.errors import InputError
+from agent_scaling.scaling.runs import merge_budgets, read_csv, tidy
+
+
+def table():
+    rows = [
+        {"flops": c, "params": n, "samples": c / 6 / n, "eval_loss": 1.0, "return_mean": 10.0}
+        for c in (1e12, 1e13, 1e14)
+        for n in (1e3, 1e4, 1e5, 1e6)
+    ]
+    return pd.DataFrame(rows)
+
+
+def flags_of(frame, kind):
+    return [f for f in tidy(frame, "test").flags if f.startswith(kind + ":")]
+
+
+def test_a_clean_table_has_no_flags():
+    assert tidy(table(), "test").flags == []
+
+
+def test_each_fault_is_named():
+    frame = table()
+    frame.loc[0, "eval_loss"] = np.nan
+    frame.loc[5, "samples"] = np.nan
+    frame.loc[6, "return_mean"] = -1.0
+    frame["status"] = "FINISHED"
+    frame.loc[7, "status"] = "FAILED"
+    frame = pd.concat([frame, frame.iloc[[3]]], ignore_index=True).drop(index=[8, 9])
+    frame.loc[len(frame) + 5] = {"flops": np.nan, "params": 5.0, "eval_loss": 1.0}
+    assert "1e+12 FLOPs, 1000 parameters" in flags_of(frame, "NaN loss")[0]
+    assert len(flags_of(frame, "missing metric")) == 2  # samples, and the row without flops
+    assert "return -1" in flags_of(frame, "no logarithm")[0]
+    assert "1e+13 FLOPs, 1000000 parameters" in flags_of(frame, "failed run")[0]
+    assert len(flags_of(frame, "duplicate cell")) == 2  # of loss and of return
+    assert "1e+14 FLOPs has 2 sizes with loss" in flags_of(frame, "few points")[0]
+
+
+def test_duplicates_average_log_loss_and_weigh_returns_by_rollouts():
+    frame = pd.DataFrame(
+        {
+            "flops": [1e12, 1e12],
+            "params": [1e3, 1e3],
+            "eval_loss": [1.0, 4.0],
+            "return_mean": [10.0, 40.0],
+            "n_rollouts": [300, 100],
+        }
+    )
+    cell = tidy(frame, "test").cells.iloc[0]
+    assert cell["loss"] == pytest.approx(2.0)
+    assert cell["return"] == pytest.approx(17.5)
+
+
+def test_budgets_within_a_percent_are_one():
+    merged = merge_budgets(np.array([1e12, 2e12, 1.004e12, 1e12]))
+    assert merged[0] == merged[2] == merged[3] == pytest.approx(1.002e12, rel=1e-4)
+    assert merged[1] == 2e12
+
+
+def test_what_cannot_be_read_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="not a readable CSV"):
+        read_csv(str(tmp_path / "absent.csv"))
+    path = tmp_path / "games.csv"
+    table().assign(game=["a", "b"] * 6).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"add game= one of \['a', 'b'\]"):
+        read_csv(str(path))
+    with pytest.raises(InputError, match="game=c"):
+        read_csv(str(path), "c")
+    with pytest.raises(InputError, match="no loss and no return"):
+        tidy(table().drop(columns=["eval_loss", "return_mean"]), "test")
+    with pytest.raises(InputError, match="no run within"):
+        tidy(table(), "test", [1e20, 1e21])
