@@ -20,6 +20,7 @@ VERBS = {
     "train": "train a policy on shards to a FLOP budget, with MLflow, rollouts and resume",
     "import": "turn a checkpoint that the paper's authors published into one of ours",
     "rollout": "play a checkpoint and tabulate its episodes",
+    "fit": "fit scaling laws to measured runs and forecast the next one",
 }
 
 USAGE = """usage: agent-scaling <verb> [key=value ...]
