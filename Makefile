@@ -18,8 +18,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## the main job from nothing: play games, shard them, train, roll out
-	$(RUN) demonstrate games=20 output=$(DEMO)/games
-	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards val_fraction=0.25
+	$(RUN) demonstrate games=32 output=$(DEMO)/games
+	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards val_fraction=0.2
 	$(RUN) train experiment=demo data.shards=$(DEMO)/shards output=$(DEMO)/run ckpt_path=last
 	$(RUN) rollout ckpt=$(DEMO)/run/checkpoints/last.ckpt episodes=8 max_episode_steps=2000 replay=true output=$(DEMO)/rollout
 	@echo "Every number is in MLflow. To see them: make ui, then open http://127.0.0.1:5000"

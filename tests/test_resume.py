@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from agent_scaling.checkpoint import read_checkpoint
 from tests.runs import child
@@ -19,6 +20,7 @@ STEPS = 120
 SETTINGS = [
     f"trainer.max_steps={STEPS}",
     "flops_budget=1e18",  # out of reach
+    "callbacks.tracking.every_frames=64",  # a point a step
     "callbacks.checkpoints.every_frames=320",  # 5 steps of 4 lanes × 16 frames
 ]
 COMPARED = ("state_dict", "optimizer_states", "lane_state", "frames", "rng", "ShardsDataModule")
@@ -85,6 +87,12 @@ def test_killed_at_five_random_moments_and_resumed(
     assert last["frames"] == STEPS * 4 * 16
     for part in COMPARED:
         assert_same(last[part], undisturbed[part], part)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (run,) = client.search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    for name in ("flops", "train/nats"):
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
+        assert sorted(steps) == [64 * step for step in range(name == "train/nats", STEPS + 1)], name
 
 
 def test_sigterm_saves_and_exits_143(tiny_shards: Path, undisturbed: Any, tmp_path: Path) -> None:

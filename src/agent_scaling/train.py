@@ -131,7 +131,7 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     if logger.run_id is None:
         return logger  # another rank speaks for the run
     if run_id:
-        logger.set_status("RUNNING")
+        logger.take_up()
         return logger
     facts = flatten(plain(cfg))
     facts["policy.num_params"] = module.policy.num_params
