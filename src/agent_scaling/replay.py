@@ -95,7 +95,7 @@ def write_replays(
     for kind, seed in chosen_episodes(table, which).items():
         row = table[table["seed"] == seed].iloc[0].to_dict()
         frames = encode_frames(replayed(seed, traces[seed]["action"], options))
-        facts = {"episode": kind, **{name: row[name] for name in SHOWN}}
+        facts = {"episode": kind, **{name: row[name] for name in SHOWN if row[name] != ""}}
         path = folder / f"replay_{kind}.html"
         write_text(page(facts, frames, traces[seed]), path)
         paths.append(path)
