@@ -60,7 +60,7 @@ def _as_rows(checks: Mapping[str, select.Validation]) -> dict[str, Any]:
     return {
         name: {
             "mean_abs_log_error": check.mean_error,
-            "inflation": check.inflation,
+            "error_growth": check.growth,
             "errors": check.errors[["origin", "flops", "error"]],
         }
         for name, check in checks.items()

@@ -20,8 +20,8 @@ FEWEST = 4
 RECENCY = 3.0
 """An origin weighs C^3: what extrapolated well from the latest budgets is what will be asked."""
 
-PRIOR = 2.0
-"""Origins' worth of trust that a form's own standard errors are right, when they are calibrated."""
+GROWTH_RECENCY = 1.5
+"""An origin weighs C^1.5 in the growth of errors: widths need more errors than a ranking does."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class Validation:
 
     Attributes:
         errors: One row per prediction: origin and flops (FLOPs), error (log predicted − log
-            measured), score (the error as a standard normal, by its own standard error).
+            measured).
         mean_error: Mean absolute log error, origins weighed by :data:`RECENCY`.
-        inflation: Factor on the form's standard errors that its scores call for, at least 1.
+        growth: Root mean square of error per unit of log budget ahead of the origin.
     """
 
     errors: pd.DataFrame
     mean_error: float
-    inflation: float
+    growth: float
 
 
 def rolling_origin(
@@ -59,7 +59,7 @@ def rolling_origin(
     """Fit each form on the lowest k budgets, predict the next :data:`AHEAD`, for every k.
 
     ``truth`` holds flops and value, the measured optimum of each budget. A form that cannot be
-    fitted at some origin is scored there as badly as the worst of the others.
+    fitted at some origin is infinitely wrong there.
     """
     budgets = truth["flops"].to_numpy(float)
     measured = np.log(truth["value"].to_numpy(float))
@@ -81,29 +81,21 @@ def _predict(
     form: Form, seen: pd.DataFrame, ahead: np.ndarray, truth: np.ndarray, origin: float
 ) -> list[dict[str, float]]:
     try:
-        found = form(seen, ahead)
+        error = form(seen, ahead).mean - truth
     except ValueError:
-        return [
-            {"origin": origin, "flops": float(np.exp(x)), "error": np.inf, "score": np.nan}
-            for x in ahead
-        ]
-    error = found.mean - truth
-    with np.errstate(invalid="ignore", divide="ignore"):
-        tail = stats.t.sf(np.abs(error) / found.error, max(found.spare, 1))
-    score = np.abs(stats.norm.isf(np.maximum(tail, 1e-300)))
-    columns = zip(np.exp(ahead), error, score, strict=True)
-    return [
-        {"origin": origin, "flops": float(c), "error": float(e), "score": float(s)}
-        for c, e, s in columns
-    ]
+        error = np.full(len(ahead), np.inf)
+    columns = zip(np.exp(ahead), error, strict=True)
+    return [{"origin": origin, "flops": float(c), "error": float(e)} for c, e in columns]
 
 
 def _validate(errors: pd.DataFrame, last: float) -> Validation:
     weight = (errors["origin"] / last) ** RECENCY
     mean = float((weight * errors["error"].abs()).sum() / weight.sum())
-    squares = (errors["score"] ** 2).groupby(errors["origin"]).mean().dropna()
-    inflation = np.sqrt((PRIOR + squares.sum()) / (PRIOR + len(squares)))
-    return Validation(errors, mean, float(max(1.0, inflation)))
+    fitted = errors[np.isfinite(errors["error"])]
+    rate = fitted["error"] / np.log(fitted["flops"] / fitted["origin"])
+    weight = (fitted["origin"] / last) ** GROWTH_RECENCY
+    growth = np.sqrt((weight * rate**2).sum() / weight.sum()) if len(fitted) else np.nan
+    return Validation(errors, mean, float(growth))
 
 
 def choose(validations: Mapping[str, Validation], default: str) -> str:
@@ -119,10 +111,16 @@ def predict(
     cells: pd.DataFrame,
     x: np.ndarray,
 ) -> Prediction:
-    """The form ``name`` at log budgets ``x``, its standard errors calibrated on its validation."""
+    """The form ``name`` at log budgets ``x``, its standard errors calibrated on its validation.
+
+    A form's own standard error knows noise, but not that the form is wrong: what it was wrong by
+    grew with the distance ahead, and is added in quadrature at that rate.
+    """
     found = forms[name](cells, x)
-    inflation = checks[name].inflation if name in checks else 1.0
-    return Prediction(found.mean, found.error * inflation, found.spare)
+    growth = checks[name].growth if name in checks else np.nan
+    ahead = np.maximum(x - np.log(float(cells["flops"].max())), 0.0)
+    error = np.hypot(found.error, np.nan_to_num(growth) * ahead)
+    return Prediction(found.mean, error, found.spare)
 
 
 def interval(found: Prediction, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
