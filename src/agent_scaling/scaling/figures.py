@@ -37,8 +37,9 @@ def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
     for target, law in fitted["best_of_grid"].items():
         panels[f"profiles_{target}"] = _profiles(runs.cells, fitted, target)
         panels[f"optimum_{target}"] = _optimum(law["points"], fitted, target)
-        for column in ("params", "samples"):
-            panels[f"{column}_{target}"] = _allocation(fitted, target, column)
+        for column, quantity in (("params", "N_opt"), ("samples", "D_opt")):
+            if law[quantity]:  # None where the table has no samples
+                panels[f"{column}_{target}"] = _allocation(fitted, target, column, quantity)
     if fitted.get("return_from_loss"):
         panels["return_from_loss"] = _return_from_loss(runs.cells, fitted)
     return [_save(panel, folder / name) for name, panel in panels.items()]
@@ -108,8 +109,10 @@ def _optimum(points: pd.DataFrame, fitted: dict[str, Any], target: str) -> Calla
     return panel
 
 
-def _allocation(fitted: dict[str, Any], target: str, column: str) -> Callable[[Axes], None]:
-    quantity, name = ("N_opt", "params") if column == "params" else ("D_opt", "frames")
+def _allocation(
+    fitted: dict[str, Any], target: str, column: str, quantity: str
+) -> Callable[[Axes], None]:
+    name = "params" if column == "params" else "frames"
 
     def panel(axes: Axes) -> None:
         looks = {"best_of_grid": ("o", BLUE), "parabola": ("x", ORANGE)}

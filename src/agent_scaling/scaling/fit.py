@@ -57,7 +57,8 @@ def fit(
     runs = read(source, path, study, tracking_uri, game, budgets)
     ahead = _ahead(forecast, runs)
     fitted = analyse(runs, ahead, bootstraps, seed)
-    fitted = {"source": source, "game": game, "study": study} | fitted
+    origin = {"source": source, "path": path, "study": study, "game": game}
+    fitted = {"origin": origin | {"tracking_uri": tracking_uri}} | fitted
     folder = Path(output)
     write_json(folder / FILE, fitted)
     drawn: list[Path] = []

@@ -1,0 +1,123 @@
+"""The verb: small and odd tables, MLflow as the source, files that are whole."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from agent_scaling.errors import InputError
+from agent_scaling.scaling.fit import fit
+from tests.scaling.synthetic import known_law
+
+
+def write(tmp_path, columns=None, budgets=5):
+    rows = known_law(noise=0.02, seed=4, budgets=budgets, sizes=5).rows
+    table = rows.rename(columns={"loss": "eval_loss", "return": "return_mean"})
+    path = tmp_path / "runs.csv"
+    table[columns or ["flops", "params", "samples", "eval_loss", "return_mean"]].to_csv(path)
+    return str(path)
+
+
+def run(tmp_path, path, **options):
+    output = tmp_path / "out"
+    fit(source="csv", path=path, output=str(output), **({"bootstraps": 20} | options))
+    return json.loads((output / "fit.json").read_text())
+
+
+def test_everything_is_written(tmp_path):
+    fitted = run(tmp_path, write(tmp_path), forecast=[1e18])
+    assert {"budgets", "best_of_grid", "parabola", "saturating", "parametric"} <= set(fitted)
+    row = fitted["forecast"][0]
+    for name in ("params", "frames", "loss", "return"):
+        low, high = row[f"{name}_interval"]
+        assert low < row[name] < high
+    assert fitted["chosen"]["loss"] in fitted["validation"]["loss"]
+    assert fitted["bootstrap"]["resamples"] == 20
+    pngs = {file.stem for file in (tmp_path / "out").glob("*.png")}
+    assert pngs == {file.stem for file in (tmp_path / "out").glob("*.svg")}
+    assert {"profiles_loss", "optimum_return", "params_loss", "return_from_loss"} <= pngs
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("column", ["eval_loss", "return_mean"])
+def test_one_metric_is_enough(tmp_path, column):
+    fitted = run(tmp_path, write(tmp_path, ["flops", "params", "samples", column]))
+    target = "loss" if column == "eval_loss" else "return"
+    assert list(fitted["best_of_grid"]) == [target]
+    assert fitted["chosen"][target]
+
+
+def test_without_samples_there_is_no_d_opt(tmp_path):
+    fitted = run(tmp_path, write(tmp_path, ["flops", "params", "eval_loss"]))
+    assert fitted["best_of_grid"]["loss"]["D_opt"] is None
+    assert any("no samples anywhere" in flag for flag in fitted["flags"])
+
+
+def test_three_budgets_give_exponents_but_no_forecast(tmp_path):
+    fitted = run(tmp_path, write(tmp_path, budgets=3), figures=False)
+    assert fitted["best_of_grid"]["loss"]["N_opt"]["exponent"] > 0
+    assert "loss" not in fitted["forecast"][0]
+    assert any(flag.startswith("no forecast of loss") for flag in fitted["flags"])
+    with pytest.raises(InputError, match="2 budgets"):
+        run(tmp_path, write(tmp_path, budgets=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "tape"}, "use csv or mlflow"),
+        ({"source": "csv"}, "needs path=FILE"),
+        ({"source": "mlflow"}, "needs study=NAME"),
+        ({"source": "csv", "path": "x.csv", "budgets": [1e15, 1e14]}, "give .lowest,highest."),
+    ],
+)
+def test_bad_options(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        fit(output=str(tmp_path), **options)
+
+
+def test_mlflow_gives_what_the_runs_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/store.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("study", artifact_location=str(tmp_path / "artifacts"))
+    rows = known_law(noise=0.02, seed=4, budgets=5, sizes=5).rows
+    for params, group in rows.groupby("params"):
+        tracked = client.create_run(experiment, tags={"study": "mini"}).info.run_id
+        client.log_param(tracked, "policy.num_params", round(float(params)))
+        milestones = [
+            {
+                "milestone": row["flops"],
+                "flops": row["flops"] * 1.003,  # the step that crossed it ended later
+                "frames": row["samples"],
+                "val/nats": row["loss"],
+                "rollout/return_mean": row["return"],
+            }
+            for row in group.to_dict("records")
+        ]
+        client.log_dict(tracked, milestones, "milestones.json")
+        client.set_terminated(tracked)
+    lost = client.create_run(experiment, tags={"study": "mini"}, run_name="lost").info.run_id
+    client.set_terminated(lost, "FAILED")
+    options = {"bootstraps": 0, "figures": False, "output": str(tmp_path / "out")}
+    fitted = fit(source="mlflow", study="mini", tracking_uri=uri, **options)
+    again = run(tmp_path, write(tmp_path), bootstraps=0, figures=False)
+    assert fitted["best_of_grid"]["loss"]["optimum"]["exponent"] == pytest.approx(
+        again["best_of_grid"]["loss"]["optimum"]["exponent"]
+    )
+    assert np.array(fitted["budgets"]) == pytest.approx(rows["flops"].agg(["min", "max"]))
+    assert any("lost is FAILED" in flag for flag in fitted["flags"])
+    with pytest.raises(InputError, match="no run has this tag"):
+        fit(source="mlflow", study="other", tracking_uri=uri, **options)
+
+
+def test_the_table_needs_no_index(tmp_path):
+    path = write(tmp_path)
+    pd.read_csv(path).iloc[:, 1:].sample(frac=1, random_state=0).to_csv(path, index=False)
+    shuffled = run(tmp_path, path, bootstraps=0, figures=False)
+    plain = run(tmp_path, write(tmp_path), bootstraps=0, figures=False)
+    assert shuffled["forecast"] == plain["forecast"]
