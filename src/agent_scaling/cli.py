@@ -21,6 +21,7 @@ VERBS = {
     "import": "turn a checkpoint that the paper's authors published into one of ours",
     "rollout": "play a checkpoint and tabulate its episodes",
     "fit": "fit scaling laws to measured runs and forecast the next one",
+    "forecast": "predict the best run at a budget from a fit, and check it once it is made",
 }
 
 USAGE = """usage: agent-scaling <verb> [key=value ...]
