@@ -8,6 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.errors import InputError
+from agent_scaling.flops import BUDGETS, Convention
 
 
 class FlopBudget(Callback):
@@ -17,24 +18,39 @@ class FlopBudget(Callback):
     ``on_milestone(trainer, module, flops)`` is called with the milestone's nominal FLOPs, in the
     trainer's order (evaluate, play, save). The end of training is a milestone too. What is spent
     is the module's frames times its FLOPs per frame: a function of shapes, nothing to restore.
+    Budget and milestones are in ``convention``; what is logged names its own.
 
     Args:
         budget: Training FLOPs, all ranks, forward and backward; ``None`` trains until something
             else stops it.
         milestones: FLOPs at which to evaluate, play and save.
+        convention: How budget and milestones count: ``model``, ``paper`` or ``6nd``.
     """
 
-    def __init__(self, budget: float | None, milestones: Sequence[float] = ()) -> None:
+    def __init__(
+        self,
+        budget: float | None,
+        milestones: Sequence[float] = (),
+        convention: Convention = "model",
+    ) -> None:
         if budget is not None and budget <= 0:
             raise InputError(f"flops_budget={budget:g} must be positive")
-        self.budget = budget
+        if convention not in BUDGETS:
+            known = ", ".join(BUDGETS)
+            raise InputError(f"callbacks.flops.convention={convention!r}: use one of {known}")
+        self.budget, self.convention = budget, convention
         self.milestones = sorted(float(m) for m in milestones)
         self._announced: int | None = None
+
+    def spent(self, module: Any) -> float:
+        """FLOPs so far, in the budget's convention."""
+        per_frame: float = module.costs_per_frame[self.convention]
+        return float(module.frames * per_frame)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that resumes past its budget has nothing left to do."""
         module: Any = pl_module
-        if self.budget is not None and module.flops >= self.budget:
+        if self.budget is not None and self.spent(module) >= self.budget:
             trainer.should_stop = True
             self._announced = module.frames
 
@@ -43,9 +59,10 @@ class FlopBudget(Callback):
     ) -> None:
         """Announce what this step has crossed; stop at the budget."""
         module: Any = pl_module
-        step_flops = batch.steps * batch.lanes * trainer.world_size * module.flops_per_frame
-        crossed = [m for m in self.milestones if module.flops - step_flops < m <= module.flops]
-        if self.budget is not None and module.flops >= self.budget:
+        spent, frames = self.spent(module), batch.steps * batch.lanes * trainer.world_size
+        before = spent - frames * module.costs_per_frame[self.convention]
+        crossed = [m for m in self.milestones if before < m <= spent]
+        if self.budget is not None and spent >= self.budget:
             trainer.should_stop = True
         elif crossed:
             self._announce(trainer, module, crossed[-1])
@@ -55,8 +72,9 @@ class FlopBudget(Callback):
         interrupted = any(getattr(c, "preempted", False) for c in trainer.callbacks)  # type: ignore[attr-defined]
         if not interrupted:
             module: Any = pl_module
-            spent = self.budget is not None and module.flops >= self.budget
-            self._announce(trainer, module, self.budget if spent else module.flops)
+            spent = self.spent(module)
+            reached = self.budget is not None and spent >= self.budget
+            self._announce(trainer, module, self.budget if reached else spent)
 
     def _announce(self, trainer: Trainer, module: Any, flops: float | None) -> None:
         if self._announced == module.frames:

@@ -30,7 +30,7 @@ class ProgressBar(Callback):
         if not trainer.is_global_zero:
             return
         module: Any = pl_module
-        print_start(module, trainer.datamodule, budget(trainer))  # type: ignore[attr-defined]
+        print_start(module, trainer.datamodule, budget(trainer, module))  # type: ignore[attr-defined]
         self._bar = Progress(
             TextColumn("[bold]train"),
             BarColumn(),
@@ -49,7 +49,7 @@ class ProgressBar(Callback):
             "nats": float("nan"),
         }
         self._task = self._bar.add_task(
-            "train", total=budget(trainer), completed=module.flops, **fields
+            "train", total=budget(trainer, module), completed=module.flops, **fields
         )
 
     def on_train_batch_end(
@@ -84,7 +84,11 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-def budget(trainer: Trainer) -> float | None:
-    """The run's FLOP budget, if it has one."""
-    found = [c.budget for c in trainer.callbacks if isinstance(c, FlopBudget)]  # type: ignore[attr-defined]
-    return found[0] if found else None
+def budget(trainer: Trainer, module: Any) -> float | None:
+    """The run's FLOP budget, if it has one, in the ``model`` convention."""
+    found = [c for c in trainer.callbacks if isinstance(c, FlopBudget)]  # type: ignore[attr-defined]
+    if not found or found[0].budget is None:
+        return None
+    return float(
+        found[0].budget * module.flops_per_frame / module.costs_per_frame[found[0].convention]
+    )

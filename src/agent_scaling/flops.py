@@ -6,9 +6,12 @@ from typing import Literal, get_args
 
 from agent_scaling.costs import LayerCost
 from agent_scaling.errors import InputError
+from agent_scaling.hardware import hardware_flops
 from agent_scaling.policy import Policy
 
-Convention = Literal["model", "paper", "6nd"]
+Convention = Literal["model", "paper", "6nd", "hardware"]
+BUDGETS: tuple[Convention, ...] = ("model", "paper", "6nd")
+"""Conventions that budgets may be in: functions of the policy alone."""
 
 TRAINING_PASSES = 3
 """Training costs three forward passes: one forward, two backward (Kaplan et al. 2020, §2.1)."""
@@ -22,7 +25,7 @@ def layer_flops(cost: LayerCost, convention: Convention) -> int:
 
 
 def flops_per_frame(
-    policy: Policy, convention: Convention = "model", training: bool = True
+    policy: Policy, convention: Convention = "model", training: bool = True, steps: int = 80
 ) -> float:
     """FLOPs that one frame costs.
 
@@ -30,15 +33,21 @@ def flops_per_frame(
         policy: The policy.
         convention: ``model``: matrix products and convolutions at their true sizes, look-ups free;
             ``paper``: as the paper's release counts, with the message line as the dense layer that
-            it runs and 4·h per LSTM layer; ``6nd``: 6 per trainable parameter (2 forward).
+            it runs and 4·h per LSTM layer; ``6nd``: 6 per trainable parameter (2 forward);
+            ``hardware``: what a training step executes, for utilisation alone.
         training: Forward and backward (3 × forward), else forward alone.
+        steps: Unroll length of the training step, for ``hardware``.
 
     Raises:
-        InputError: The convention is unknown.
+        InputError: The convention is unknown, or ``hardware`` is asked of a forward pass.
     """
     if convention not in get_args(Convention):
         known = ", ".join(get_args(Convention))
         raise InputError(f"flops convention {convention!r} is unknown; use one of {known}")
+    if convention == "hardware":
+        if not training:
+            raise InputError("flops convention 'hardware' counts a training step: training=true")
+        return hardware_flops(policy, steps, lanes=1) / steps
     passes = TRAINING_PASSES if training else 1
     if convention == "6nd":
         return float(2 * passes * policy.num_params)

@@ -111,6 +111,8 @@ def on_meta(config: Mapping[str, Any]) -> Policy:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
         raise InputError(f"policy: {cause}") from error
     return policy
 

@@ -16,6 +16,8 @@ from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow.entities import Metric, Param, RunTag
 
+from agent_scaling.flops import Convention
+
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
@@ -25,6 +27,8 @@ class Counted(Protocol):
     """A module that knows how far it has been trained."""
 
     frames: int
+    costs_per_frame: Mapping[Convention, float]
+    """Training FLOPs per frame by convention."""
 
     @property
     def flops(self) -> float:
@@ -42,12 +46,19 @@ class BufferedMLFlowLogger(MLFlowLogger):
         super().__init__(**kwargs)
         self.tracking_uri: str | None = kwargs.get("tracking_uri")
         self._points: list[Metric] = []
+        self._logged_at: dict[str, int] = {}
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep points for the next flush."""
-        now = int(time.time() * 1000)
-        self._points += [Metric(k, float(v), now, step or 0) for k, v in metrics.items()]
+        """Keep points for the next flush; one per metric and step.
+
+        MLflow's charts pair a metric with another on the x-axis point by point: a second value of
+        ``flops`` at a step would shift all that follow.
+        """
+        now, at = int(time.time() * 1000), step or 0
+        new = {name: value for name, value in metrics.items() if self._logged_at.get(name, -1) < at}
+        self._points += [Metric(name, float(value), now, at) for name, value in new.items()]
+        self._logged_at |= dict.fromkeys(new, at)
         if len(self._points) >= POINTS_PER_CALL:
             self.flush()
 
@@ -74,8 +85,17 @@ class BufferedMLFlowLogger(MLFlowLogger):
         self.experiment.log_artifact(self.run_id, str(path), folder)
 
     @rank_zero_only
+    def take_up(self) -> None:
+        """Go on with a run that was cut off: steps that it had logged are not logged again."""
+        client: Any = self.experiment
+        for name in client.get_run(self.run_id).data.metrics:
+            history = client.get_metric_history(self.run_id, name)
+            self._logged_at[name] = max(point.step for point in history)
+        self.set_status("RUNNING")
+
+    @rank_zero_only
     def set_status(self, status: str) -> None:
-        """``RUNNING`` again after a resume, ``KILLED`` when preempted."""
+        """``RUNNING``, or ``KILLED`` when preempted."""
         self.experiment.update_run(self.run_id, status=status)
 
     @rank_zero_only
@@ -86,9 +106,11 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
 
 def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float]) -> None:
-    """Log at the module's frame, with the FLOPs beside, so that each curve has both axes."""
+    """Log at the module's frame, with the FLOPs beside, so that each curve has every axis."""
     flops = module.flops
     axes = {"flops": flops, "log10_flops": math.log10(flops)} if flops > 0 else {"flops": 0.0}
+    others = {f"flops_{c}": module.frames * v for c, v in module.costs_per_frame.items()}
+    axes |= {name: value for name, value in others.items() if name != "flops_model"}
     for logger in trainer.loggers:
         logger.log_metrics({**metrics, **axes}, step=module.frames)
 

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from agent_scaling.actions import NO_ACTION
 from agent_scaling.batch import Batch
 from agent_scaling.evaluate import Evaluation
-from agent_scaling.flops import flops_per_frame
+from agent_scaling.flops import BUDGETS, flops_per_frame
 from agent_scaling.metrics import NextActionMetrics
 from agent_scaling.policy import Policy, State
 
@@ -38,7 +38,9 @@ class BehaviouralCloning(LightningModule):
         self.make_optimizer = optimizer
         self.frames = 0
         """Frames trained on so far, all ranks."""
-        self.flops_per_frame = flops_per_frame(policy)
+        self.costs_per_frame = {name: flops_per_frame(policy, name) for name in BUDGETS}
+        """Training FLOPs per frame by convention."""
+        self.flops_per_frame = self.costs_per_frame["model"]
         """Training FLOPs per frame, ``model`` convention."""
         self.lane_state: State | None = None
         self.train_metrics = NextActionMetrics()
