@@ -69,6 +69,7 @@ def game_workers():
 def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = {"max_episode_steps": 400, "workers": 3, "lanes": 6, "block": 4}
+    before = psutil.Process().children()  # multiprocessing's own helpers stay
     calm = play(policy, range(8), **options)
     kinds, done, hurt = [signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL], threading.Event(), []
 
@@ -87,7 +88,7 @@ def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     assert hurt
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(before)
 
 
 def test_playing_touches_neither_the_policy_nor_the_global_generators(policy):
