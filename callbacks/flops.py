@@ -9,6 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.errors import InputError
 from agent_scaling.flops import BUDGETS, Convention
+from agent_scaling.train import preempted
 
 
 class FlopBudget(Callback):
@@ -69,8 +70,7 @@ class FlopBudget(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end is a milestone, unless the run was only interrupted."""
-        interrupted = any(getattr(c, "preempted", False) for c in trainer.callbacks)  # type: ignore[attr-defined]
-        if not interrupted:
+        if not preempted(trainer):
             module: Any = pl_module
             spent = self.spent(module)
             reached = self.budget is not None and spent >= self.budget

@@ -6,7 +6,6 @@ import signal
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from callbacks.checkpoints import Checkpoints
@@ -38,8 +37,7 @@ class Preemption(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and stop when any rank was asked to."""
-        asked = torch.tensor(self._asked, device=pl_module.device)
-        if not trainer.strategy.reduce_boolean_decision(bool(asked), all=False):
+        if not trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             return
         self.preempted = trainer.should_stop = True
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from agent_scaling.envs.nethack import character_options
 from agent_scaling.episodes import summarise, write_table
 from agent_scaling.play import play
 from agent_scaling.sampling import Sampling
-from agent_scaling.tracking import log_metrics
+from agent_scaling.tracking import log_file, log_metrics
 from callbacks.held_out import crossed
 
 NAMES = {
@@ -109,10 +109,7 @@ class Rollouts(Callback):
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "rollouts" / f"{module.frames}.parquet"
             write_table(table, path)
-            for logger in trainer.loggers:
-                log_file = getattr(logger, "log_file", None)
-                if log_file is not None:
-                    log_file(path, "rollouts")
+            log_file(trainer, path, "rollouts")
         log_metrics(trainer, module, metrics_of(self.last_summary))
 
 

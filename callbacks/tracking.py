@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.tracking import log_metrics
+from agent_scaling.tracking import log_file, log_metrics
 from callbacks.checkpoints import milestone_name
 from callbacks.held_out import crossed
 
@@ -37,7 +37,7 @@ class Tracking(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the resolved config with the run."""
         self._mark = (time.monotonic(), pl_module.frames)  # type: ignore[assignment]
-        self._log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
+        log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -58,7 +58,7 @@ class Tracking(Callback):
         path = Path(trainer.default_root_dir) / "milestones.json"
         if trainer.is_global_zero:
             path.write_text(json.dumps(self.milestones, indent=1))
-        self._log_file(trainer, path)
+        log_file(trainer, path)
 
     def _log_point(self, trainer: Trainer, module: Any) -> None:
         if not module.train_metrics.update_called:
@@ -76,9 +76,3 @@ class Tracking(Callback):
         point["optimizer/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         point["data/epoch"] = module.frames / trainer.datamodule.train_frames  # type: ignore[attr-defined]
         log_metrics(trainer, module, point)
-
-    def _log_file(self, trainer: Trainer, path: Path) -> None:
-        for logger in trainer.loggers:
-            log_file = getattr(logger, "log_file", None)
-            if log_file is not None and path.exists():
-                log_file(path)

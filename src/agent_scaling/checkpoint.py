@@ -119,11 +119,16 @@ def load_policy(path: str | Path) -> Policy:
     if not config or not isinstance(weights, dict):
         raise InputError(f"{path}: not a checkpoint of `agent-scaling train` (no policy in it)")
     policy = build_policy(config)
-    prefix = "policy."
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    own = policy_weights(checkpoint)
     check_weights(policy, own, path)
     policy.load_state_dict(own)
     return policy.eval()
+
+
+def policy_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The policy's part of a module's weights, under the policy's own names."""
+    prefix, weights = "policy.", checkpoint["state_dict"]
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
 def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> None:

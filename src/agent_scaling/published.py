@@ -68,8 +68,13 @@ FIXED_FLAGS: dict[str, Any] = {
 }
 """Flags that change the function and have one supported value."""
 
-KNOWN_USES = {"use_lstm", "use_resnet", "use_crop", "use_crop_norm", "use_prev_action"} | {
-    "use_policy_and_value_heads"
+KNOWN_USES = {
+    "use_lstm",
+    "use_resnet",
+    "use_crop",
+    "use_crop_norm",
+    "use_prev_action",
+    "use_policy_and_value_heads",
 }
 """Features (``use_…``) that we have; any other is refused when it is on."""
 

@@ -115,6 +115,13 @@ def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float])
         logger.log_metrics({**metrics, **axes}, step=module.frames)
 
 
+def log_file(trainer: Trainer, path: Path, folder: str | None = None) -> None:
+    """Copy a file to the artifacts of every logger that keeps them."""
+    for logger in trainer.loggers:
+        if isinstance(logger, BufferedMLFlowLogger):
+            logger.log_file(path, folder)
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
     flat: dict[str, Any] = {}

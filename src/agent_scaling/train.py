@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from agent_scaling.checkpoint import (
     AtomicCheckpointIO,
     check_weights,
+    policy_weights,
     read_checkpoint,
     resume_path,
 )
@@ -78,6 +79,11 @@ def fit(
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except SIGTERMException:  # before the first step, Lightning's own handler is in force
         return True
+    return preempted(trainer)
+
+
+def preempted(trainer: Trainer) -> bool:
+    """Whether a callback stopped the run for a signal, not because it was done."""
     return any(getattr(callback, "preempted", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
@@ -171,10 +177,7 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
 
 def check_fits(module: LightningModule, path: Path) -> None:
     """Raise :class:`InputError` where the checkpoint's policy has other shapes."""
-    prefix = "policy."
-    weights = read_checkpoint(path)["state_dict"]
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    check_weights(module.policy, own, path)  # type: ignore[arg-type]
+    check_weights(module.policy, policy_weights(read_checkpoint(path)), path)  # type: ignore[arg-type]
 
 
 @contextmanager
