@@ -5,7 +5,7 @@ import pytest
 from nle import nethack
 from nle.env.tasks import NetHackScore
 
-from agent_scaling.envs.nethack import NetHack, game_seeds
+from agent_scaling.envs.nethack import KEYS, NetHack, game_seeds
 from agent_scaling.errors import InputError
 
 MOVES = [1, 2, 3, 4, 5, 6, 7, 20, 62, 93]  # directions, kick-like commands, some menus
@@ -56,7 +56,7 @@ def test_same_as_nle_itself(game):
         allow_all_modes=True,
         penalty_step=0.0,
         max_episode_steps=100_000,
-        observation_keys=("tty_chars", "tty_colors", "tty_cursor", "blstats"),
+        observation_keys=tuple(KEYS.values()),
         fix_moon_phase=True,
     )
     ours = game()
@@ -66,7 +66,7 @@ def test_same_as_nle_itself(game):
         ours.reset(seed)
         total = 0.0
         for _ in range(1500):
-            for name in ("tty_chars", "tty_colors", "tty_cursor", "blstats"):
+            for name in KEYS.values():
                 np.testing.assert_array_equal(frame[name], ours._buffers[name], err_msg=name)
             action = int(rng.integers(0, 121))
             frame, reward, done, _, _ = reference.step(action)
@@ -155,6 +155,18 @@ def test_the_record_agrees_with_the_screen(game):
     assert record["level"] == 1
     assert record["max_depth"] == 1
     assert (record["core_seed"], record["display_seed"]) == game_seeds(4)[:2]
+
+
+def test_what_is_shown_changes_no_episode():
+    records = []
+    for names in (NetHack.observations, ("chars",)):
+        views = {name: array for name, array in blank_views().items() if name in names}
+        one = NetHack(views, max_episode_steps=60)
+        records.append(play_through(one, 4, 100))
+        one.close()
+    (frames, record), (same_frames, same_record) = records
+    assert record == same_record
+    np.testing.assert_array_equal(frames, same_frames)
 
 
 @pytest.mark.parametrize("character", ["xyz", "val-val", "val-dwa-hum", ""])

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from nle.nethack import NO_GLYPH
 
 from agent_scaling.envs.memory import deal_lanes
 from agent_scaling.envs.pool import Pool
 from agent_scaling.envs.processes import BOOT, PACKAGE, GameError
+from agent_scaling.errors import InputError
 
 TOY = "tests.envs.toy_game:Toy"
 
@@ -97,6 +99,23 @@ def test_an_episode_that_always_crashes_is_reported_and_the_others_are_played():
     assert records.pop(4)["end"] == "crashed"
     assert records == {seed: r for seed, r in expected(range(12)).items() if seed != 4}
     assert lost == 3
+
+
+def test_a_pool_shares_what_is_asked_for_and_no_more():
+    nethack = "agent_scaling.envs.nethack:NetHack"
+    with Pool(nethack, lanes=2, workers=1, groups=1, observations=["inv_glyphs"]) as pool:
+        for lane in range(2):
+            pool.assign(lane, 5)
+        pool.send(0)
+        pool.receive(0)
+        (glyphs,) = pool.observations.values()
+        assert 0 < (glyphs[0] != NO_GLYPH).sum() < glyphs.shape[1]
+        assert (glyphs[0] == glyphs[1]).all()
+
+
+def test_an_observation_that_the_game_lacks_is_named():
+    with pytest.raises(InputError, match="frames"):
+        Pool(TOY, lanes=1, workers=1, observations=["frames"])
 
 
 def test_a_game_that_raises_shows_its_traceback():

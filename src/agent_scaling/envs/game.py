@@ -24,7 +24,7 @@ class Game(Protocol):
     """
 
     observations: ClassVar[Mapping[str, tuple[tuple[int, ...], str]]]
-    """What it writes: name → (shape, dtype)."""
+    """What it can write: name → (shape, dtype). A pool may ask for a part of it."""
     num_actions: ClassVar[int]
     """Width of its action set."""
 

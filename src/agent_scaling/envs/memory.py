@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agent_scaling.envs.game import Views
+from agent_scaling.errors import InputError
 
 ALIGNMENT = 64  # a cache line: neighbours in different processes do not share one
 
@@ -29,6 +30,22 @@ def control_fields(lanes: int, workers: int) -> dict[str, tuple[tuple[int, ...],
         "seed": ((lanes,), "int64"),
         "moving": ((workers,), "int32"),
     }
+
+
+def choose_fields(
+    observations: Fields, names: Sequence[str] | None
+) -> dict[str, tuple[tuple[int, ...], str]]:
+    """The observations of these names, in their order; None: all.
+
+    Raises:
+        InputError: The game does not show one of them.
+    """
+    chosen = list(observations) if names is None else names
+    for name in chosen:
+        if name not in observations:
+            known = ", ".join(observations)
+            raise InputError(f"the policy reads {name!r}, which the game does not show ({known})")
+    return {name: observations[name] for name in chosen}
 
 
 def create_memory(size: int) -> int:

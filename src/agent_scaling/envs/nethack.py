@@ -23,6 +23,14 @@ QUIT_KEYS = (0x80 | ord("q"), ord("y"))
 QUIT_ATTEMPTS = 10
 HUNGER = ("satiated", "not hungry", "hungry", "weak", "fainting", "fainted", "starved")
 BIRTHDAYS = (1_000_000_000, 1_700_000_000)
+KEYS = {
+    "chars": "tty_chars",
+    "colors": "tty_colors",
+    "cursor": "tty_cursor",
+    "blstats": "blstats",
+    "inv_glyphs": "inv_glyphs",
+}
+"""Names of observations → NLE's."""
 GAME_OVER, IN_MOVELOOP = 0, 3  # positions in NLE's program_state
 IN_YN, IN_GETLIN, WAITS_FOR_SPACE = 1, 2, 3  # positions in NLE's internal
 
@@ -72,7 +80,7 @@ class NetHack:
     NetHack would take from the wall clock (moon, night, birthday) is a function of the seed.
 
     Args:
-        views: Arrays for ``observations``; NetHack writes into them directly.
+        views: Arrays for ``observations``, or some of them; NetHack writes into them directly.
         character: see :func:`character_options`.
         max_episode_steps: Step cap.
         idle_steps: Steps without progress of the clock after which the game is aborted.
@@ -84,6 +92,7 @@ class NetHack:
         "colors": ((24, 80), "int8"),
         "cursor": ((2,), "uint8"),
         "blstats": (nethack.BLSTATS_SHAPE, "int64"),
+        "inv_glyphs": (nethack.INV_SIZE, "int16"),
     }
     num_actions: ClassVar[int] = NUM_ACTIONS
 
@@ -101,14 +110,13 @@ class NetHack:
         self.max_episode_steps, self.idle_steps = max_episode_steps, idle_steps
         self.record_dir = Path(record_dir) if record_dir else None
         self._keys: list[int] = action_to_key().tolist()
-        self._blstats = views["blstats"]
+        # The record of an episode is made from these, whether or not anybody else reads them.
+        self._blstats = views.get("blstats", np.zeros(nethack.BLSTATS_SHAPE, np.int64))
         self._program = np.zeros(nethack.PROGRAM_STATE_SHAPE, np.int32)
         self._internal = np.zeros(nethack.INTERNAL_SHAPE, np.int32)
         self._last = np.zeros_like(self._blstats)  # as last shown while the game was on
         self._buffers = {
-            "tty_chars": views["chars"],
-            "tty_colors": views["colors"],
-            "tty_cursor": views["cursor"],
+            **{KEYS[name]: view for name, view in views.items()},
             "blstats": self._blstats,
             "program_state": self._program,
             "internal": self._internal,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from agent_scaling.envs.memory import (
     PARKED,
     RESET,
     STEP,
+    choose_fields,
     control_fields,
     create_memory,
     deal_lanes,
@@ -56,6 +58,7 @@ class Pool:
         workers: Processes.
         groups: Groups that take turns.
         options: Keyword arguments of the game, JSON values.
+        observations: Names of the game's observations to share; None: all.
         patience: Seconds after which a silent worker counts as hung.
     """
 
@@ -67,16 +70,17 @@ class Pool:
         workers: int,
         groups: int = 2,
         options: dict[str, Any] | None = None,
+        observations: Sequence[str] | None = None,
         patience: float = 60.0,
     ) -> None:
-        family = find_game(game)
+        shown = choose_fields(find_game(game).observations, observations)
         self.lanes, self.workers, self.patience = lanes, workers, patience
         self.lost = 0
         """Workers lost so far."""
-        fields = control_fields(lanes, workers) | lane_fields(family.observations, lanes)
+        fields = control_fields(lanes, workers) | lane_fields(shown, lanes)
         self._memory = create_memory(memory_size(fields))
         arrays = map_fields(self._memory, fields)
-        self.observations = {name: arrays[name] for name in family.observations}
+        self.observations = {name: arrays[name] for name in shown}
         """Arrays [lanes, …]; a group's part is stable between its receive and its send."""
         self.actions: npt.NDArray[np.int32] = arrays["action"]
         """[lanes] int32: what each ready lane shall do next."""
@@ -95,7 +99,7 @@ class Pool:
         self._assignments = [
             Assignment(
                 game, lanes, workers, w, [list(g[w]) for g in dealt], self._memory, -1, -1,
-                options or {},
+                list(shown), options or {},
             )
             for w in range(workers)
         ]  # fmt: skip

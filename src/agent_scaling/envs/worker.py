@@ -16,6 +16,7 @@ from agent_scaling.envs.game import Record, Views, find_game
 from agent_scaling.envs.memory import (
     RESET,
     STEP,
+    choose_fields,
     control_fields,
     lane_fields,
     lane_views,
@@ -39,6 +40,8 @@ class Assignment:
     memory: int
     orders: int
     reports: int
+    observations: list[str] = field(default_factory=list)
+    """Names of what the games show, in the memory's order."""
     options: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -102,9 +105,10 @@ def main() -> None:
     try:
         family = find_game(assignment.game)
         fields = control_fields(assignment.lanes, assignment.workers)
-        fields |= lane_fields(family.observations, assignment.lanes)
+        shapes = choose_fields(family.observations, assignment.observations)
+        fields |= lane_fields(shapes, assignment.lanes)
         arrays = map_fields(assignment.memory, fields)
-        shown = {name: arrays[name] for name in family.observations}
+        shown = {name: arrays[name] for name in shapes}
         games.extend(
             [family(lane_views(shown, lane), **assignment.options) for lane in lanes]
             for lanes in assignment.groups
