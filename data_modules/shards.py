@@ -30,6 +30,7 @@ class ShardsDataModule(lightning.LightningDataModule):
         scores: bool = False,
         games: bool = False,
         pin_memory: bool = False,
+        fraction: float = 1.0,
     ) -> None:
         """Raises :class:`InputError` for shards that are missing or broken.
 
@@ -44,13 +45,17 @@ class ShardsDataModule(lightning.LightningDataModule):
             scores: Also give ``score_TB``.
             games: Also give ``game_TB``.
             pin_memory: Copy batches to page-locked memory.
+            fraction: Share of the training games to use; smaller subsets lie within larger ones.
         """
         super().__init__()
         if unroll_length < 1:
             raise InputError(f"unroll_length={unroll_length}: must be at least 1")
         if workers < 0:
             raise InputError(f"workers={workers}: must be at least 0")
+        if not 0 < fraction <= 1:
+            raise InputError(f"data.fraction={fraction}: must be above 0 and at most 1")
         self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
+        self.fraction = fraction
         self.options: dict[str, Any] = {
             "workers": workers,
             "scores": scores,
@@ -58,7 +63,7 @@ class ShardsDataModule(lightning.LightningDataModule):
             "pin_memory": pin_memory,
         }
         self.start_step = 0
-        self.train_reader = ShardReader(shards, "train")
+        self.train_reader = ShardReader(shards, "train", fraction)
         self.val_reader = ShardReader(shards, "val")
         games_ = self.train_reader.games
         if not games_:
@@ -94,9 +99,25 @@ class ShardsDataModule(lightning.LightningDataModule):
         return [float(g.metadata["points"]) for g in games if "points" in g.metadata]
 
     @property
+    def description(self) -> str:
+        """For the terminal."""
+        held_out = f"{self.val_games} games held out"
+        return f"{self.train_games} games, {self.train_frames:,} frames; {held_out}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's record says of its data."""
+        return {"fingerprint": self.fingerprint, "train_frames": self.train_frames}
+
+    def progress(self, frames: int) -> dict[str, float]:
+        """Metrics of the data after ``frames`` frames of training."""
+        return {"data/epoch": frames / self.train_frames}
+
+    @property
     def fingerprint(self) -> str:
-        """Of the shards: equal fingerprints, equal data."""
-        return self.train_reader.manifest.fingerprint
+        """Of the shards and the share in use: equal fingerprints, equal data."""
+        whole = self.train_reader.manifest.fingerprint
+        return whole if self.fraction == 1 else f"{whole}/{self.fraction:g}"
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:

@@ -148,3 +148,20 @@ def test_values_that_cannot_be(short_shards: Path, tmp_path: Path) -> None:
             module(short_shards, **options)
     with pytest.raises(InputError, match="is missing"):
         module(tmp_path)
+
+
+def test_fractions_are_nested_and_leave_the_held_out_games_alone(tiny_shards: Path) -> None:
+    whole = ShardsDataModule(str(tiny_shards), lanes=1)
+    ids = {game.id for game in whole.train_reader.games}
+    before: set[str] = set()
+    for fraction in (1e-9, 0.3, 0.6, 0.9, 1.0):
+        data = ShardsDataModule(str(tiny_shards), lanes=1, fraction=fraction)
+        kept = {game.id for game in data.train_reader.games}
+        assert before <= kept <= ids
+        assert kept  # at least one game
+        assert data.val_games == whole.val_games
+        assert (data.fingerprint == whole.fingerprint) == (fraction == 1)
+        before = kept
+    assert before == ids
+    with pytest.raises(InputError, match=r"data\.fraction=0"):
+        ShardsDataModule(str(tiny_shards), fraction=0)

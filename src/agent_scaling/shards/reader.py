@@ -16,6 +16,7 @@ from agent_scaling.actions import NO_ACTION, key_to_action
 from agent_scaling.errors import InputError
 from agent_scaling.shards import codec
 from agent_scaling.shards.manifest import GameEntry, Manifest, load_split
+from agent_scaling.shards.plan import keyed_hash
 
 SMALL = np.dtype(
     [("cursor", "u1", (2,)), ("action", "u1"), ("previous", "u1"), ("score", "<i4")], align=True
@@ -63,10 +64,14 @@ class Decoder:
 class ShardReader:
     """Random access to the chunks of one split; safe to share between threads."""
 
-    def __init__(self, directory: str | Path, split: str) -> None:
-        """Raises :class:`InputError` where manifest, indexes and shards do not fit together."""
+    def __init__(self, directory: str | Path, split: str, fraction: float = 1.0) -> None:
+        """Raises :class:`InputError` where manifest, indexes and shards do not fit together.
+
+        ``fraction``: share of the split's games to use, see :func:`subset`.
+        """
         self.manifest: Manifest
         self.manifest, games = load_split(Path(directory), split)
+        games = subset(games, fraction)
         self.games: list[GameEntry] = [game for _, game in games]
         self._tars = [tar for tar, _ in games]
         self._files: dict[Path, int] = {}
@@ -121,3 +126,16 @@ class ShardReader:
             raise InputError(f"{where} cannot be decoded ({error}): convert again") from None
         frames = codec.view(raw, count)
         return Chunk(frames.chars, frames.colors, _small(frames))
+
+
+def subset(games: list[tuple[Path, GameEntry]], fraction: float) -> list[tuple[Path, GameEntry]]:
+    """The games whose own hash is below ``fraction``, at least one, in the order given.
+
+    A game's place depends on its identity alone, so that subsets are nested: what a half holds,
+    three quarters hold too.
+    """
+    if fraction == 1:
+        return games
+    place = {game.id: keyed_hash(game.id, "fraction") / 2**64 for _, game in games}
+    limit = max(fraction, min(place.values(), default=0.0))
+    return [(tar, game) for tar, game in games if place[game.id] <= limit]
