@@ -70,7 +70,7 @@ class Checkpoints(Callback):
     ) -> None:
         """Save ``last.ckpt`` when it is due."""
         every = self.every_frames
-        due = every is not None and crossed(trainer, pl_module, batch, every)
+        due = every is not None and crossed(pl_module, every)
         if self.every_minutes is not None:
             due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
         if trainer.strategy.broadcast(due):

@@ -18,7 +18,7 @@ class FlopBudget(Callback):
     One run of a model serves all budgets below its own: at each milestone, every callback that has
     ``on_milestone(trainer, module, flops)`` is called with the milestone's nominal FLOPs, in the
     trainer's order (evaluate, play, save). The end of training is a milestone too. What is spent
-    is the module's frames times its FLOPs per frame: a function of shapes, nothing to restore.
+    is what the module says that its frames have cost: a function of shapes, nothing to restore.
     Budget and milestones are in ``convention``; what is logged names its own.
 
     Args:
@@ -42,16 +42,17 @@ class FlopBudget(Callback):
         self.budget, self.convention = budget, convention
         self.milestones = sorted(float(m) for m in milestones)
         self._announced: int | None = None
+        self._before = 0.0
 
     def spent(self, module: Any) -> float:
         """FLOPs so far, in the budget's convention."""
-        per_frame: float = module.costs_per_frame[self.convention]
-        return float(module.frames * per_frame)
+        return float(module.spent[self.convention])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that resumes past its budget has nothing left to do."""
         module: Any = pl_module
-        if self.budget is not None and self.spent(module) >= self.budget:
+        self._before = self.spent(module)
+        if self.budget is not None and self._before >= self.budget:
             trainer.should_stop = True
             self._announced = module.frames
 
@@ -60,8 +61,8 @@ class FlopBudget(Callback):
     ) -> None:
         """Announce what this step has crossed; stop at the budget."""
         module: Any = pl_module
-        spent, frames = self.spent(module), batch.steps * batch.lanes * trainer.world_size
-        before = spent - frames * module.costs_per_frame[self.convention]
+        before, spent = self._before, self.spent(module)
+        self._before = spent
         crossed = [m for m in self.milestones if before < m <= spent]
         if self.budget is not None and spent >= self.budget:
             trainer.should_stop = True

@@ -25,7 +25,7 @@ class HeldOut(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Evaluate where a multiple of ``every_frames`` was crossed."""
-        if self.every_frames and crossed(trainer, pl_module, batch, self.every_frames):
+        if self.every_frames and crossed(pl_module, self.every_frames):
             self.on_milestone(trainer, pl_module, 0.0)
 
     def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
@@ -43,7 +43,6 @@ class HeldOut(Callback):
         return {f"val/{name}": value for name, value in self.last.items()}
 
 
-def crossed(trainer: Trainer, module: Any, batch: Any, every: int) -> bool:
-    """Whether this step took the module's frames past a multiple of ``every``."""
-    before = module.frames - batch.steps * batch.lanes * trainer.world_size
-    return bool(module.frames // every > before // every)
+def crossed(module: Any, every: int) -> bool:
+    """Whether the last step took the module's frames past a multiple of ``every``."""
+    return bool(module.frames // every > (module.frames - module.step_frames) // every)

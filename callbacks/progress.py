@@ -35,7 +35,7 @@ class ProgressBar(Callback):
             TextColumn("[bold]train"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[nats]:.3f} nats"),
+            TextColumn("loss {task.fields[loss]:.3f}"),
             TextColumn("{task.fields[rate]:,.0f} frames/s"),
             TextColumn("{task.fields[flop_rate]:.2g} FLOP/s"),
             TimeElapsedColumn(),
@@ -46,7 +46,7 @@ class ProgressBar(Callback):
         fields: dict[str, Any] = {
             "rate": 0.0,
             "flop_rate": 0.0,
-            "nats": float("nan"),
+            "loss": float("nan"),
         }
         self._task = self._bar.add_task(
             "train", total=budget(trainer, module), completed=module.flops, **fields
@@ -65,7 +65,7 @@ class ProgressBar(Callback):
             completed=module.flops,
             rate=speed / module.flops_per_frame,
             flop_rate=speed,
-            nats=float(outputs["loss"]),
+            loss=float(outputs["loss"]),
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -84,7 +84,7 @@ class Rollouts(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Play where a multiple of ``every_frames`` was crossed."""
-        if self.every_frames and crossed(trainer, pl_module, batch, self.every_frames):
+        if self.every_frames and crossed(pl_module, self.every_frames):
             self.play(trainer, pl_module)
 
     def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:

@@ -24,7 +24,7 @@ class Tracking(Callback):
     def __init__(self, every_frames: int = 50_000) -> None:
         self.every_frames = every_frames
         self.milestones: list[dict[str, Any]] = []
-        self._mark: tuple[float, int] | None = None
+        self._mark: tuple[float, int, float] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The milestones so far."""
@@ -36,14 +36,15 @@ class Tracking(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the resolved config with the run."""
-        self._mark = (time.monotonic(), pl_module.frames)  # type: ignore[assignment]
+        module: Any = pl_module
+        self._mark = (time.monotonic(), module.frames, module.flops)
         log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log a point where a multiple of ``every_frames`` was crossed."""
-        if crossed(trainer, pl_module, batch, self.every_frames):
+        if crossed(pl_module, self.every_frames):
             self._log_point(trainer, pl_module)
 
     def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
@@ -65,14 +66,14 @@ class Tracking(Callback):
             return  # a point was logged at this very step
         measured = module.train_metrics.compute()
         module.train_metrics.reset()
-        now, (then, frames) = time.monotonic(), self._mark or (0.0, 0)
-        self._mark = (now, module.frames)
+        now, (then, frames, flops) = time.monotonic(), self._mark or (0.0, 0, 0.0)
+        self._mark = (now, module.frames, module.flops)
         if not measured:
             return
         point = {f"train/{name}": value for name, value in measured.items()}
-        rate = (module.frames - frames) / max(now - then, 1e-9)
-        point["speed/frames_per_second"] = rate
-        point["speed/flops_per_second"] = rate * module.flops_per_frame
+        seconds = max(now - then, 1e-9)
+        point["speed/frames_per_second"] = (module.frames - frames) / seconds
+        point["speed/flops_per_second"] = (module.flops - flops) / seconds
         point["optimizer/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        point["data/epoch"] = module.frames / trainer.datamodule.train_frames  # type: ignore[attr-defined]
+        point |= trainer.datamodule.progress(module.frames)  # type: ignore[attr-defined]
         log_metrics(trainer, module, point)

@@ -27,11 +27,10 @@ RETURNS = {
 def print_start(module: Any, data: Any, budget: float | None) -> None:
     """Data, policy, cost and budget of the run that is about to begin."""
     frames = f"{budget / module.flops_per_frame:,.0f}" if budget else "no budget"
-    held_out = f"{data.val_games} games held out"
     rows = {
-        "data": f"{data.train_games} games, {data.train_frames:,} frames; {held_out}",
+        "data": data.description,
         "policy": f"{module.policy.num_params:,} parameters",
-        "cost": f"{module.flops_per_frame:,.0f} FLOPs per frame (forward and backward)",
+        "cost": f"{module.flops_per_frame:,.0f} FLOPs per frame ({module.counted})",
         "budget": f"{budget:.3g} FLOPs = {frames} frames" if budget else frames,
         "done": f"{module.flops:.3g} FLOPs, {module.frames:,} frames",
     }

@@ -27,12 +27,19 @@ class Counted(Protocol):
     """A module that knows how far it has been trained."""
 
     frames: int
-    costs_per_frame: Mapping[Convention, float]
-    """Training FLOPs per frame by convention."""
+    """Frames so far, all ranks."""
+    step_frames: int
+    """Frames that the last step added."""
+    flops_per_frame: float
+    """What the next frame costs, ``model`` convention."""
+
+    @property
+    def spent(self) -> Mapping[Convention, float]:
+        """FLOPs so far, by convention."""
 
     @property
     def flops(self) -> float:
-        """Training FLOPs so far."""
+        """FLOPs so far, ``model`` convention."""
 
 
 class BufferedMLFlowLogger(MLFlowLogger):
@@ -109,7 +116,7 @@ def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float])
     """Log at the module's frame, with the FLOPs beside, so that each curve has every axis."""
     flops = module.flops
     axes = {"flops": flops, "log10_flops": math.log10(flops)} if flops > 0 else {"flops": 0.0}
-    others = {f"flops_{c}": module.frames * v for c, v in module.costs_per_frame.items()}
+    others = {f"flops_{convention}": value for convention, value in module.spent.items()}
     axes |= {name: value for name, value in others.items() if name != "flops_model"}
     for logger in trainer.loggers:
         logger.log_metrics({**metrics, **axes}, step=module.frames)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from agent_scaling.actions import NO_ACTION
 from agent_scaling.batch import Batch
 from agent_scaling.evaluate import Evaluation
-from agent_scaling.flops import BUDGETS, flops_per_frame
+from agent_scaling.flops import BUDGETS, Convention, flops_per_frame
 from agent_scaling.metrics import NextActionMetrics
 from agent_scaling.policy import Policy, State
 
@@ -30,6 +30,9 @@ class BehaviouralCloning(LightningModule):
         optimizer: Makes an optimiser from parameters.
     """
 
+    counted = "forward and backward"
+    """What FLOPs are counted of."""
+
     def __init__(
         self, policy: Policy, optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     ) -> None:
@@ -38,6 +41,8 @@ class BehaviouralCloning(LightningModule):
         self.make_optimizer = optimizer
         self.frames = 0
         """Frames trained on so far, all ranks."""
+        self.step_frames = 0
+        """Frames of the last step, all ranks."""
         self.costs_per_frame = {name: flops_per_frame(policy, name) for name in BUDGETS}
         """Training FLOPs per frame by convention."""
         self.flops_per_frame = self.costs_per_frame["model"]
@@ -46,9 +51,14 @@ class BehaviouralCloning(LightningModule):
         self.train_metrics = NextActionMetrics()
 
     @property
+    def spent(self) -> dict[Convention, float]:
+        """FLOPs spent so far, all ranks, by convention."""
+        return {name: self.frames * cost for name, cost in self.costs_per_frame.items()}
+
+    @property
     def flops(self) -> float:
-        """Training FLOPs spent so far, all ranks, ``model`` convention."""
-        return self.frames * self.flops_per_frame
+        """FLOPs spent so far, all ranks, ``model`` convention."""
+        return self.spent["model"]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over the window's decisions."""
@@ -64,7 +74,8 @@ class BehaviouralCloning(LightningModule):
             reduction="sum",
         )
         self.train_metrics.update(logits_TBA, action_TB)
-        self.frames += batch.steps * batch.lanes * self.trainer.world_size
+        self.step_frames = batch.steps * batch.lanes * self.trainer.world_size
+        self.frames += self.step_frames
         return nats / (action_TB != NO_ACTION).sum().clamp(min=1)
 
     def on_validation_epoch_start(self) -> None:
