@@ -114,21 +114,6 @@ class ShardsDataModule(lightning.LightningDataModule):
         return {"data/epoch": frames / self.train_frames}
 
     @property
-    def description(self) -> str:
-        """For the terminal."""
-        held_out = f"{self.val_games} games held out"
-        return f"{self.train_games} games, {self.train_frames:,} frames; {held_out}"
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a run's record says of its data."""
-        return {"fingerprint": self.fingerprint, "train_frames": self.train_frames}
-
-    def progress(self, frames: int) -> dict[str, float]:
-        """Metrics of the data after ``frames`` frames of training."""
-        return {"data/epoch": frames / self.train_frames}
-
-    @property
     def fingerprint(self) -> str:
         """Of the shards and the share in use: equal fingerprints, equal data."""
         whole = self.train_reader.manifest.fingerprint
