@@ -12,8 +12,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 ROWS, COLUMNS = 24, 80
+
+
+@dataclass(slots=True)
+class Played:
+    """What only those who played an unroll know of it."""
+
+    state: Any
+    """The policy's state before frame 0, as the actors had it: tensors, axis 1 the lane."""
+    updates: int
+    """Updates that the learner had made when the unroll began."""
+    episodes: list[dict[str, Any]]
+    """Records of the episodes that ended in it."""
+    restarted: int = 0
+    """Episodes that were cut off and begun again: their worker was lost, or the run resumed."""
 
 
 @dataclass(slots=True)
@@ -22,6 +37,10 @@ class Batch:
 
     Time alignment: the expert saw frame ``t`` and then pressed ``action_TB[t]``; the key pressed
     before frame ``t`` was seen is ``prev_action_TB[t]``.
+
+    An unroll that actors played has one frame more than it has actions: the last frame, which the
+    next unroll begins with, is there for its value, and its action is -100. An action ended its
+    episode where ``first_TB[t + 1]``.
     """
 
     chars_TBHW: Tensor
@@ -43,6 +62,12 @@ class Batch:
     """int16: glyphs of the inventory; only environments have them, recordings do not."""
     game_TB: Tensor | None = None
     """int64: index of frame t's game in the data set; -1 in padding."""
+    reward_TB: Tensor | None = None
+    """float32: the reward of ``action_TB[t]``, as the game gives it; 0 at the last frame."""
+    behaviour_logits_TBA: Tensor | None = None
+    """float32: what ``action_TB[t]`` was drawn from; 0 at the last frame."""
+    played: Played | None = None
+    """Of unrolls that actors played."""
     openings: tuple[int, ...] | None = None
     """Steps at which a game opens in any lane, where the maker of the batch knows them on the
     host; asking the device would wait for it."""
@@ -77,6 +102,8 @@ class Batch:
             for f in fields(self)
             if isinstance(value := getattr(self, f.name), Tensor)
         }
+        if self.played is not None:
+            moved["played"] = replace(self.played, state=tree_map(fn, self.played.state))
         return replace(self, **moved)
 
 
