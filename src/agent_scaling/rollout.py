@@ -113,7 +113,7 @@ def rollout(
     print_summary(summary, table, seconds, folder)
     if traces is not None:
         game = {"character": character, "max_episode_steps": max_episode_steps}
-        for path in write_replays(table, traces, folder, replay, **game):
+        for path in write_replays(table, traces, folder / "replays", replay, **game):
             Console().print(f"replay: {path}", soft_wrap=True, highlight=False)
 
 
