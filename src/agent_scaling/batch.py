@@ -82,6 +82,12 @@ class Batch:
         """B."""
         return int(self.first_TB.shape[1])
 
+    def until(self, steps: int) -> Batch:
+        """The first ``steps`` steps."""
+        openings = self.openings and tuple(t for t in self.openings if t < steps)
+        cut = replace(self, openings=openings, played=None)
+        return cut._map(lambda tensor: tensor[:steps])
+
     def opening_steps(self) -> tuple[int, ...]:
         """Steps t at which any lane has ``first_TB[t]``, ascending."""
         if self.openings is None:
