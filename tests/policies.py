@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from agent_scaling.batch import Batch
+from agent_scaling.batch import NO_GLYPH, Batch
 from agent_scaling.cores.lstm import LSTMCore
+from agent_scaling.encoders.inventory import ITEMS
 from agent_scaling.encoders.nethack import NetHackEncoder
 from agent_scaling.policy import Policy
 
@@ -53,6 +54,7 @@ def random_batch(steps: int, lanes: int, seed: int = 0, openings: float = 0.0) -
         action_TB=draw(121),
         first_TB=torch.rand(steps, lanes, generator=g) < openings,
         game_TB=draw(10),
+        inv_glyphs_TBI=torch.tensor([*ITEMS, NO_GLYPH])[draw(len(ITEMS) + 1, 55)].to(torch.int16),
     )
 
 

@@ -17,6 +17,8 @@ from agent_scaling.actions import NO_ACTION, NUM_ACTIONS, action_to_key, key_to_
 from agent_scaling.batch import Batch
 from agent_scaling.sampling import Floats, Noise, Sampling
 
+SCREEN = ("chars", "colors", "cursor")
+"""What a policy reads that does not say (``observations``)."""
 TOP = 5  # actions kept in a trace
 TRACE = np.dtype([("action", "u1"), ("top", "u1", TOP), ("probability", "f2", TOP), ("nats", "f2")])
 """A step of a trace: the action taken, the most probable ones with the probabilities that it was
@@ -149,7 +151,7 @@ class Actor:
     def _batch(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
     ) -> Batch:
-        first = self.step[lanes] == 0
+        first, glyphs = self.step[lanes] == 0, observations.get("inv_glyphs")
         return Batch(
             chars_TBHW=self._tensor(observations["chars"][lanes][None]),
             colors_TBHW=self._tensor(observations["colors"][lanes][None]),
@@ -157,6 +159,7 @@ class Actor:
             prev_action_TB=self._tensor(self.prev_action[lanes][None]),
             action_TB=torch.full((1, len(lanes)), NO_ACTION, device=self.device),
             first_TB=self._tensor(first[None]),
+            inv_glyphs_TBI=self._tensor(glyphs[lanes][None]) if glyphs is not None else None,
             openings=(0,) if first.any() else (),
         )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 ROWS, COLUMNS = 24, 80
+INVENTORY_SLOTS, NO_GLYPH = 55, 5976  # NLE's INV_SIZE and NO_GLYPH
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ class Batch:
     score_TB: Tensor | None = None
     """int32: the in-game score shown with frame t."""
     inv_glyphs_TBI: Tensor | None = None
-    """int16: glyphs of the inventory; only environments have them, recordings do not."""
+    """int16: glyphs of the inventory, NO_GLYPH in an empty slot; only environments have them,
+    recordings do not."""
     game_TB: Tensor | None = None
     """int64: index of frame t's game in the data set; -1 in padding."""
     reward_TB: Tensor | None = None
@@ -123,4 +125,7 @@ def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> B
         prev_action_TB=torch.zeros((steps, lanes), dtype=torch.int64, device=device),
         action_TB=torch.full((steps, lanes), -100, dtype=torch.int64, device=device),
         first_TB=torch.zeros((steps, lanes), dtype=torch.bool, device=device),
+        inv_glyphs_TBI=torch.full(
+            (steps, lanes, INVENTORY_SLOTS), NO_GLYPH, dtype=torch.int16, device=device
+        ),
     )

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from agent_scaling.actor import Actor, default_block
+from agent_scaling.actor import SCREEN, Actor, default_block
 from agent_scaling.envs.pool import Pool, Report
 from agent_scaling.errors import InputError
 from agent_scaling.sampling import Sampling
@@ -97,7 +97,14 @@ def play(
             device=device,
             trace=traces is not None,
         )
-        with Pool(NETHACK, lanes=lanes_here, workers=share, groups=1, options=options) as pool:
+        with Pool(
+            NETHACK,
+            lanes=lanes_here,
+            workers=share,
+            groups=1,
+            options=options,
+            observations=getattr(policy, "observations", SCREEN),
+        ) as pool:
             _Player(pool, actor, work).run()
 
     threads = torch.get_num_threads()

@@ -12,14 +12,15 @@ from agent_scaling.batch import Batch
 from agent_scaling.costs import LayerCost, linear_cost
 
 State = Any
-"""A core's state: a tuple of tensors whose second axis is the lane."""
+"""What crosses windows: a tuple of tensors whose second axis is the lane."""
 
 
 class Policy(nn.Module):
     """Logits and a baseline for every frame of a window.
 
     Args:
-        encoder: ``encoder(batch) → [T, B, encoder.width]``, with ``costs()``.
+        encoder: ``encoder(batch, state) → ([T, B, encoder.width], state)``, with
+            ``initial_state(lanes)``, ``observations``, ``width`` and ``costs()``.
         core: Given the encoder's width, makes ``core(features, batch, state) → (out, state)``,
             with ``initial_state(lanes)``, ``width`` and ``costs()``.
         num_actions: Width A of the policy's head.
@@ -37,6 +38,7 @@ class Policy(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.core = core(encoder.width)
+        self.core_parts = len(self.core.initial_state(0))
         self.config: dict[str, Any] = {}
         """How to build this policy again; travels in checkpoints."""
         self.num_actions = num_actions
@@ -44,14 +46,19 @@ class Policy(nn.Module):
         self.baseline = nn.Linear(self.core.width, 1)
 
     def initial_state(self, lanes: int) -> State:
-        """The state of ``lanes`` lanes before their first frame."""
-        return self.core.initial_state(lanes)
+        """The state of ``lanes`` lanes before their first frame: the core's, then the encoder's."""
+        return (*self.core.initial_state(lanes), *self.encoder.initial_state(lanes))
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
         """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
-        features_TBD = self.encoder(batch)
-        core_TBD, state = self.core(features_TBD, batch, state)
-        return self.policy(core_TBD), self.baseline(core_TBD).squeeze(-1), state
+        features_TBD, seen = self.encoder(batch, state[self.core_parts :])
+        core_TBD, after = self.core(features_TBD, batch, state[: self.core_parts])
+        return self.policy(core_TBD), self.baseline(core_TBD).squeeze(-1), (*after, *seen)
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """Names of what the policy reads; a game and a data module must have them."""
+        return tuple(self.encoder.observations)
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer, in execution order."""

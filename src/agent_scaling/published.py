@@ -22,7 +22,7 @@ from agent_scaling.checkpoint import (
     check_weights,
     read_checkpoint,
 )
-from agent_scaling.encoders.nethack import CROP, CROP_CHANNELS
+from agent_scaling.encoders.screen import CROP, CROP_CHANNELS
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -36,35 +37,56 @@ def mlp_costs(name: str, module: nn.Sequential) -> Iterator[LayerCost]:
             yield linear_cost(f"{name}.{index}", layer.in_features, layer.out_features)
 
 
-class MessageLine(nn.Module):
+class Bag(nn.Module):
+    """[N, K] row numbers → [N, width]: the rows' sum through an ELU MLP.
+
+    The first layer is a product with one-hot (or many-hot) rows, done by look-ups.
+
+    Args:
+        name: The layer's name among the costs.
+        rows: Rows of the table.
+        width: Width of both layers.
+        padding_row: A row that adds nothing, if there is one.
+    """
+
+    def __init__(self, name: str, rows: int, width: int, padding_row: int | None = None) -> None:
+        super().__init__()
+        self.name, self.padding_row = name, padding_row
+        # Stored this way round, a look-up reads whole rows: the transpose of the released weight.
+        bound = rows**-0.5
+        self.table = nn.Parameter(torch.empty(rows, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.out = nn.Linear(width, width)
+
+    def summed(self, rows_NK: Tensor) -> Tensor:
+        """Sum the rows, then the second layer."""
+        sum_ND = F.embedding_bag(rows_NK, self.table, mode="sum", padding_idx=self.padding_row)
+        return F.elu(self.out(F.elu(sum_ND + self.bias)))
+
+    def costs(self) -> list[LayerCost]:
+        """The table is a look-up."""
+        width = self.bias.numel()
+        table = LayerCost(f"{self.name}.table", "lookup", 0)
+        return [table, linear_cost(f"{self.name}.out", width, width)]
+
+
+class MessageLine(Bag):
     """uint8 [N, 80] → [N, width]: position-wise one-hot characters through an ELU MLP."""
 
     offsets: Tensor
 
     def __init__(self, width: int) -> None:
-        super().__init__()
-        # Row = position · 256 + character. Stored this way round, a look-up reads whole rows:
-        # the transpose of the released weight.
-        bound = (COLUMNS * 256) ** -0.5
-        self.table = nn.Parameter(torch.empty(COLUMNS * 256, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
-        self.out = nn.Linear(width, width)
+        super().__init__("message", COLUMNS * 256, width)  # row = position · 256 + character
         self.register_buffer("offsets", torch.arange(COLUMNS) * 256, persistent=False)
 
     def forward(self, chars_NW: Tensor) -> Tensor:
         """Sum the characters' rows, then the second layer."""
-        rows_NW = chars_NW.long() + self.offsets
-        summed = F.embedding_bag(rows_NW, self.table, mode="sum")
-        return F.elu(self.out(F.elu(summed + self.bias)))
+        return self.summed(chars_NW.long() + self.offsets)
 
     def costs(self) -> list[LayerCost]:
-        """The table is a look-up; the release runs it as a dense 20,480-wide layer."""
-        width = self.bias.numel()
-        dense = 2 * COLUMNS * 256 * width
-        return [
-            LayerCost("message.table", "lookup", 0, dense_flops=dense),
-            linear_cost("message.out", width, width),
-        ]
+        """The release runs the look-up as a dense 20,480-wide layer."""
+        table, out = super().costs()
+        return [replace(table, dense_flops=2 * self.table.numel()), out]
 
 
 class StatusLines(nn.Module):

@@ -15,136 +15,14 @@ from torch.nn import functional as F
 
 from agent_scaling.actions import NUM_ACTIONS
 from agent_scaling.batch import COLUMNS, Batch
-from agent_scaling.costs import LayerCost, conv2d_cost
+from agent_scaling.costs import LayerCost
+from agent_scaling.encoders.inventory import ITEMS, Inventory
 from agent_scaling.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
+from agent_scaling.encoders.screen import MAP_ROWS, Crop, MapEncoder
+from agent_scaling.encoders.stack import FrameStack
+from agent_scaling.errors import InputError
 
-MAP_ROWS = 21  # rows 1–21 of the terminal; 0 is the message, 22 and 23 are the status lines
-CROP = 9
-CROP_CHANNELS = (16, 16, 16, 16, 8)
-
-
-class ResidualBlock(nn.Module):
-    """``x + (conv 3×3, BatchNorm, ELU) × layers``."""
-
-    def __init__(self, channels: int, layers: int) -> None:
-        super().__init__()
-        net: list[nn.Module] = []
-        for _ in range(layers):
-            net += [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ELU()]
-        self.net = nn.Sequential(*net)
-
-    def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Add what the layers see."""
-        return x_NCHW + cast(Tensor, self.net(x_NCHW))
-
-
-class MapEncoder(nn.Module):
-    """[N, C, 21, 80] embedded cells → [N, width]: convolution blocks, then ELU layers."""
-
-    def __init__(
-        self,
-        inputs: int,
-        channels: list[int],
-        residual_blocks: int,
-        residual_layers: int,
-        fc_layers: int,
-        width: int,
-    ) -> None:
-        super().__init__()
-        blocks: list[nn.Module] = []
-        size, before = (MAP_ROWS, COLUMNS), inputs
-        self.sizes: list[tuple[int, int]] = []
-        for after in channels:
-            self.sizes.append(size)
-            blocks.append(
-                nn.Sequential(
-                    nn.Conv2d(before, after, 3, padding=1),
-                    nn.MaxPool2d(3, stride=2),
-                    *(ResidualBlock(after, residual_layers) for _ in range(residual_blocks)),
-                )
-            )
-            size, before = ((size[0] - 3) // 2 + 1, (size[1] - 3) // 2 + 1), after
-        if min(size) < 1:
-            raise ValueError(f"{len(channels)} blocks shrink the 21×80 map to nothing: use fewer")
-        self.sizes.append(size)
-        self.blocks = nn.Sequential(*blocks)
-        flat = before * size[0] * size[1]
-        self.mlp = mlp([flat] + [width] * fc_layers, nn.ELU)
-
-    def forward(self, cells_NCHW: Tensor) -> Tensor:
-        """Blocks, flatten (channel-major, as released), layers."""
-        return cast(Tensor, self.mlp(self.blocks(cells_NCHW).flatten(1)))
-
-    def costs(self) -> list[LayerCost]:
-        """Convolutions at their output's size, then the layers."""
-        found: list[LayerCost] = []
-        for index, block in enumerate(cast(nn.Sequential, b) for b in self.blocks):
-            for name, layer in block.named_modules():
-                if isinstance(layer, nn.Conv2d):
-                    # The block's first convolution comes before its pooling.
-                    size = self.sizes[index] if name == "0" else self.sizes[index + 1]
-                    widths = (layer.in_channels, layer.out_channels)
-                    found.append(conv2d_cost(f"map.blocks.{index}.{name}", widths, 3, size))
-        return [*found, *mlp_costs("map.mlp", self.mlp)]
-
-
-class Crop(nn.Module):
-    """The 9×9 cells around the cursor, through five convolutions: → [N, features].
-
-    ``offset`` is the window's first row and column relative to the cursor. The release floors −9/2
-    to −5 and so sees −5…+3; that is kept, because its checkpoints were trained so.
-    """
-
-    window: Tensor
-
-    def __init__(
-        self, inputs: int, norm: bool = True, scale: float = 1.0, offset: int = -5
-    ) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = inputs
-        for after in (scaled(c, scale) for c in CROP_CHANNELS):
-            layers.append(nn.Conv2d(before, after, 3, padding=1))
-            layers += [nn.BatchNorm2d(after), nn.ELU()] if norm else [nn.ELU()]
-            before = after
-        self.net = nn.Sequential(*layers)
-        self.features = before * CROP**2  # width of the flattened crop
-        window = torch.arange(CROP) + offset
-        self.register_buffer("window", window, persistent=False)
-
-    def cells(
-        self, chars_NHW: Tensor, colors_NHW: Tensor, cursor_N2: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gather the window's characters and colours, int64 [N, 9, 9]; 0 outside the map."""
-        # The release subtracts the message row from a uint8: on that row the cursor wraps to 255,
-        # and the crop is empty.
-        row_N = (cursor_N2[:, 0].to(torch.uint8) - 1).long()
-        row_N9 = row_N[:, None] + self.window
-        column_N9 = cursor_N2[:, 1].long()[:, None] + self.window
-        inside = ((row_N9 >= 0) & (row_N9 < MAP_ROWS))[:, :, None] & (
-            (column_N9 >= 0) & (column_N9 < COLUMNS)
-        )[:, None, :]
-        rows, columns = row_N9.clamp(0, MAP_ROWS - 1), column_N9.clamp(0, COLUMNS - 1)
-        index = (rows[:, :, None] * COLUMNS + columns[:, None, :]).flatten(1)
-        picked = [
-            plane.flatten(1).gather(1, index).view_as(inside).long() * inside
-            for plane in (chars_NHW, colors_NHW)
-        ]
-        return picked[0], picked[1]
-
-    def forward(self, cells_NCHW: Tensor) -> Tensor:
-        """Embedded window → flat features."""
-        return cast(Tensor, self.net(cells_NCHW)).flatten(1)
-
-    def costs(self) -> list[LayerCost]:
-        """Five convolutions at 9×9."""
-        return [
-            conv2d_cost(
-                f"crop.net.{name}", (layer.in_channels, layer.out_channels), 3, (CROP, CROP)
-            )
-            for name, layer in self.net.named_children()
-            if isinstance(layer, nn.Conv2d)
-        ]
+State = tuple[Tensor, ...]
 
 
 class NetHackEncoder(nn.Module):
@@ -153,7 +31,8 @@ class NetHackEncoder(nn.Module):
     Args:
         width: Features of the last layer, which the core reads (the release's ``h_dim``).
         message_width: Width of the message line's two layers (``msg_hdim``); 0 leaves it out.
-        status_width: The status lines' MLP has a quarter of this (``blstats_hdim``).
+        status_width: The status lines' MLP has a quarter of this (``blstats_hdim``); below 4, they
+            are left out.
         status_scale: Multiplies the status lines' channels.
         map_width: Width of the map's layers (``fc_after_cnn_hdim``).
         map_fc_layers: Layers after the map's convolutions (``num_screen_fc_layers``).
@@ -166,7 +45,12 @@ class NetHackEncoder(nn.Module):
         crop_norm: BatchNorm in the crop's convolutions.
         crop_scale: Multiplies the crop's channels.
         embedding: Width of a character's embedding, and of a colour's.
+        colors: Whether the map and the crop have colours; otherwise characters alone.
+        frames: Frames of the map that are seen, the current one included (``obs_frame_stack``). All
+            else is of the current frame, as in the release.
         prev_action: Whether the previous action is seen, as a one-hot vector.
+        inventory: Whether the glyphs of what is carried are seen; recordings do not have them.
+        inventory_width: Width of the inventory's two layers.
         channels_last: Run convolutions channels-last, about 1.25 times as fast on a CPU. Rounding
             then differs from cell to cell, which breaks ties between equal cells in the pooling at
             random: gradients agree with the release to 1e-6 without it, and to some 1e-3 with it.
@@ -189,22 +73,33 @@ class NetHackEncoder(nn.Module):
         crop_norm: bool = True,
         crop_scale: float = 1.0,
         embedding: int = 16,
+        colors: bool = True,
+        frames: int = 1,
         prev_action: bool = True,
+        inventory: bool = False,
+        inventory_width: int = 64,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
+        if frames < 1:
+            raise InputError(f"policy.encoder.frames={frames}: must be at least 1")
         channels = [scaled(c, channel_scale) for c in ([16] + [32] * (blocks - 1))]
         self.width = width
         self.chars = nn.Embedding(256, embedding)
-        self.colors = nn.Embedding(128, embedding)
+        self.colors = nn.Embedding(128, embedding) if colors else None
         self.message = MessageLine(message_width) if message_width else None
-        self.status = StatusLines(status_width // 4, status_scale)
-        residual = (residual_blocks, residual_layers)
-        self.map = MapEncoder(2 * embedding, channels, *residual, map_fc_layers, map_width)
-        self.crop = Crop(2 * embedding, crop_norm, crop_scale) if crop else None
+        self.status = StatusLines(status_width // 4, status_scale) if status_width >= 4 else None
+        residual, cell = (residual_blocks, residual_layers), embedding * (2 if colors else 1)
+        self.map = MapEncoder(frames * cell, channels, *residual, map_fc_layers, map_width)
+        self.crop = Crop(cell, crop_norm, crop_scale) if crop else None
         self.num_actions = NUM_ACTIONS if prev_action else 0
-        crop_width = self.crop.features if self.crop else 0
-        joined = message_width + status_width // 4 + map_width + self.num_actions + crop_width
+        self.inventory = Inventory(inventory_width) if inventory else None
+        kinds = [(torch.uint8, ord(" ")), (torch.int8, 0)][: 2 if colors else 1]
+        stacks = [FrameStack(frames, (MAP_ROWS, COLUMNS), *kind) for kind in kinds]
+        self.stacks = stacks if frames > 1 else []
+        joined = message_width + status_width // 4 + map_width + self.num_actions
+        joined += self.crop.features if self.crop else 0
+        joined += inventory_width if inventory else 0
         self.fc = mlp([joined] + [width] * fc_layers, nn.ReLU)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in self.modules():
@@ -218,7 +113,8 @@ class NetHackEncoder(nn.Module):
         Layers that are read as vectors grow with the width. Channels grow with its square root, so
         that the map's convolutions do not take nearly all of the compute (they cost hundreds of
         FLOPs per parameter); those that the release fixes only shrink below its 512. The message's
-        table gets an eighth of the parameters, up to 128 columns, and none below 82 thousand.
+        table gets an eighth of the parameters, up to 128 columns, and none below 82 thousand; the
+        inventory's, where there is one, a sixteenth.
         """
         scale = (width / 512) ** 0.5
         small = min(1.0, scale)
@@ -232,37 +128,65 @@ class NetHackEncoder(nn.Module):
             "channel_scale": round(small, 3) if scale < 1 else round(2 * scale) / 2,
             "crop_scale": round(small, 3),
             "embedding": max(2, round(16 * small)),
+            "inventory_width": max(1, min(128, round(params / 16 / len(ITEMS)))),
         }
 
-    def embed(self, chars_NHW: Tensor, colors_NHW: Tensor) -> Tensor:
-        """Cells → [N, C, H, W]; the look-up leaves them channels-last, so that costs no copy."""
-        cells = [self.chars(chars_NHW.long()), self.colors(colors_NHW.long())]
-        joined = torch.cat(cells, dim=-1).permute(0, 3, 1, 2)
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """What a game must show: names as in :class:`~agent_scaling.envs.game.Game`."""
+        return ("chars", "colors", "cursor", *(["inv_glyphs"] if self.inventory else []))
+
+    def initial_state(self, lanes: int) -> State:
+        """Per plane of the map: blank frames [frames − 1, lanes, 21, 80]; nothing for one frame."""
+        device = self.chars.weight.device
+        return tuple(stack.initial_state(lanes, device) for stack in self.stacks)
+
+    def embed(self, planes_NHW: list[Tensor]) -> Tensor:
+        """Cells of each plane (and frame, as a last axis) → [N, C, H, W], frame by frame.
+
+        The look-up leaves them channels-last, so that costs no copy.
+        """
+        tables = [self.chars, self.colors] if self.colors else [self.chars]
+        cells = [table(plane.long()) for table, plane in zip(tables, planes_NHW, strict=True)]
+        joined = torch.cat(cells, dim=-1).flatten(3).permute(0, 3, 1, 2)
         return joined.contiguous(memory_format=self.memory_format)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """T·B frames → [T, B, width]."""
-        steps, lanes = batch.steps, batch.lanes
-        chars_NHW, colors_NHW = batch.chars_TBHW.flatten(0, 1), batch.colors_TBHW.flatten(0, 1)
-        map_chars, map_colors = chars_NHW[:, 1 : 1 + MAP_ROWS], colors_NHW[:, 1 : 1 + MAP_ROWS]
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """T·B frames and the state → [T, B, width] and the state after the window."""
+        chars_NHW = batch.chars_TBHW.flatten(0, 1)
+        planes_TBHW = [batch.chars_TBHW, batch.colors_TBHW][: 2 if self.colors else 1]
+        map_TBHW = [plane[:, :, 1 : 1 + MAP_ROWS] for plane in planes_TBHW]
+        seen, state = self._stack(map_TBHW, batch.first_TB, state)
         parts = [self.message(chars_NHW[:, 0])] if self.message else []
-        parts += [
-            self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)),
-            self.map(self.embed(map_chars, map_colors)),
-        ]
+        if self.status:
+            parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
+        parts.append(self.map(self.embed(seen)))
         if self.num_actions:
             action_N = batch.prev_action_TB.flatten()
             parts.append(F.one_hot(action_N, self.num_actions).to(parts[0].dtype))
         if self.crop:
-            cursor_N2 = batch.cursor_TB2.flatten(0, 1)
-            parts.append(self.crop(self.embed(*self.crop.cells(map_chars, map_colors, cursor_N2))))
+            map_NHW = [plane.flatten(0, 1) for plane in map_TBHW]
+            cells = self.crop.cells(map_NHW, batch.cursor_TB2.flatten(0, 1))
+            parts.append(self.crop(self.embed(cells)))
+        if self.inventory:
+            if batch.inv_glyphs_TBI is None:
+                raise InputError("the data have no inv_glyphs: set policy.encoder.inventory=false")
+            parts.append(self.inventory(batch.inv_glyphs_TBI.flatten(0, 1)))
         features = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
-        return features.view(steps, lanes, self.width)
+        return features.view(batch.steps, batch.lanes, self.width), state
+
+    def _stack(
+        self, planes_TBHW: list[Tensor], first_TB: Tensor, state: State
+    ) -> tuple[list[Tensor], State]:
+        """Planes → [N, 21, 80] or, of several frames, [N, 21, 80, frames]; the state after."""
+        if not self.stacks:
+            return [plane.flatten(0, 1) for plane in planes_TBHW], ()
+        parts = zip(self.stacks, planes_TBHW, state, strict=True)
+        pairs = [stack(plane, first_TB, before) for stack, plane, before in parts]
+        return [seen.flatten(0, 1) for seen, _ in pairs], tuple(after for _, after in pairs)
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""
-        found = self.message.costs() if self.message else []
-        found += [*self.status.costs(), *self.map.costs()]
-        if self.crop:
-            found += self.crop.costs()
+        parts = (self.message, self.status, self.map, self.crop, self.inventory)
+        found = [cost for part in parts if part for cost in part.costs()]
         return [*found, *mlp_costs("fc", self.fc)]
