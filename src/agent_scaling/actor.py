@@ -124,6 +124,12 @@ class Actor:
         self.step[lanes] += 1
         return chosen
 
+    def latest_thought(self, lane: int) -> np.void:
+        """What the policy thought at the lane's latest step: a row of :data:`TRACE`."""
+        assert self._traces is not None
+        row: np.void = self._traces[lane][-1][0]
+        return row
+
     def take_trace(self, lane: int) -> npt.NDArray[Any] | None:
         """[steps] of :data:`TRACE`: what the policy thought in the lane's episode."""
         if self._traces is None:
