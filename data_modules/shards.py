@@ -18,6 +18,9 @@ class ShardsDataModule(lightning.LightningDataModule):
     Batches are windows of consecutive frames: the core's state is carried from one to the next.
     """
 
+    observations = ("chars", "colors", "cursor")
+    """What recordings show; not the inventory."""
+
     def __init__(
         self,
         shards: str,

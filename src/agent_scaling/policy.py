@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from agent_scaling.actions import NUM_ACTIONS
 from agent_scaling.batch import Batch
 from agent_scaling.costs import LayerCost, linear_cost
+from agent_scaling.errors import InputError
+
+OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
+"""Observations that not all data have → the option that reads them."""
 
 State = Any
 """What crosses windows: a tuple of tensors whose second axis is the lane."""
@@ -67,6 +71,20 @@ class Policy(nn.Module):
             linear_cost("baseline", self.core.width, 1),
         ]
         return [*self.encoder.costs(), *self.core.costs(), *heads]
+
+    def check_data(self, observations: Sequence[str]) -> None:
+        """Refuse data that lack what the policy reads, before anything is trained on them.
+
+        Raises:
+            InputError: ``observations``, the names of what the data have, lack one.
+        """
+        for name in self.observations:
+            if name not in observations:
+                fix = f"set {OPTIONS[name]}=false" if name in OPTIONS else "give other data"
+                raise InputError(
+                    f"the policy reads {name}, and the data have only {', '.join(observations)}: "
+                    f"{fix}"
+                )
 
     @property
     def num_params(self) -> int:
