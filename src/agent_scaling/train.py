@@ -112,6 +112,7 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     """The module and its data."""
     data: LightningDataModule = instantiate(cfg.data)
     policy: Policy = instantiate(cfg.policy).train()  # one that was loaded is in evaluation mode
+    policy.check_data(getattr(data, "observations", policy.observations))
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
     # What `policy.params` was solved to is on the record: in config.yaml and MLflow.
