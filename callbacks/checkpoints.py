@@ -68,7 +68,10 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save ``last.ckpt`` when it is due."""
+        """Save ``last.ckpt`` when it is due, between two steps of the optimiser."""
+        module: Any = pl_module
+        if not module.step_frames:
+            return  # gradients accumulate
         every = self.every_frames
         due = every is not None and crossed(pl_module, every)
         if self.every_minutes is not None:

@@ -36,7 +36,10 @@ class Preemption(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop when any rank was asked to."""
+        """Save and stop when any rank was asked to, at a step of the optimiser."""
+        module: Any = pl_module
+        if not module.step_frames:
+            return  # gradients accumulate
         if not trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             return
         self.preempted = trainer.should_stop = True

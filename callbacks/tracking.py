@@ -74,6 +74,8 @@ class Tracking(Callback):
         seconds = max(now - then, 1e-9)
         point["speed/frames_per_second"] = (module.frames - frames) / seconds
         point["speed/flops_per_second"] = (module.flops - flops) / seconds
-        point["optimizer/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        point["train/lr"] = module.learning_rate
+        point["train/grad_norm"] = float(module.grad_norm.compute())
+        module.grad_norm.reset()
         point |= trainer.datamodule.progress(module.frames)  # type: ignore[attr-defined]
         log_metrics(trainer, module, point)

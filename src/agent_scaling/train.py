@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,9 @@ from agent_scaling.checkpoint import (
     resume_path,
 )
 from agent_scaling.errors import InputError
+from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
+from agent_scaling.schedules import Schedule, change
 from agent_scaling.summary import print_end, say
 from agent_scaling.tracking import BufferedMLFlowLogger, environment, flatten
 
@@ -63,6 +65,7 @@ def train(**config: Any) -> None:
         )
         if resume:
             check_fits(module, resume)
+        warn_of_milestones(module, cfg.milestones)
         (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         if fit(trainer, module, data, resume):
             logger.set_status("KILLED")
@@ -111,16 +114,19 @@ def keep_memory() -> None:
 def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     """The module and its data."""
     data: LightningDataModule = instantiate(cfg.data)
-    policy: Policy = instantiate(cfg.policy).train()  # one that was loaded is in evaluation mode
+    policy: Policy = instantiate(cfg.policy)
     policy.check_data(getattr(data, "observations", policy.observations))
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
+    optimizer: OptimizerFactory = instantiate(cfg.optimizer)
+    if policy.training:  # one that was loaded is in evaluation mode: its weights stay
+        optimizer.initialise(policy)
+    policy.train()
     # What `policy.params` was solved to is on the record: in config.yaml and MLflow.
     cfg.policy.update({k: v for k, v in policy.config.items() if k in ("encoder", "core")})
-    module: LightningModule = instantiate(
-        cfg.module, policy=policy, optimizer=instantiate(cfg.optimizer)
-    )
-    return module, data
+    # Partial: as an argument of Hydra's own, a schedule would become a config again.
+    make_module = instantiate(cfg.module, _partial_=True)
+    return make_module(policy, optimizer, instantiate(cfg.schedule)), data
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -175,9 +181,29 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
     return found
 
 
-def check_fits(module: LightningModule, path: Path) -> None:
-    """Raise :class:`InputError` where the checkpoint's policy has other shapes."""
-    check_weights(module.policy, policy_weights(read_checkpoint(path)), path)  # type: ignore[arg-type]
+def check_fits(module: Any, path: Path) -> None:
+    """Say what another schedule does to the run; raise :class:`InputError` where the checkpoint's
+    policy has other shapes, or its optimiser other groups."""
+    saved = read_checkpoint(path)
+    check_weights(module.policy, policy_weights(saved), path)
+    module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
+    if "schedule" in saved:
+        before, frames = Schedule(**saved["schedule"]), saved["frames"]
+        spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
+        if line := change(before, module.schedule, frames, spent):
+            say(line)
+
+
+def warn_of_milestones(module: Any, milestones: Sequence[float]) -> None:
+    """Milestones below a decaying schedule's end are of a rate that has not decayed."""
+    schedule: Schedule = module.schedule
+    cost = module.costs_per_frame[schedule.convention] if schedule.unit == "frames" else 1.0
+    if schedule.decays and any(milestone < schedule.end * cost for milestone in milestones):
+        say(
+            f"milestones below the end of schedule={schedule.decay}, {schedule.end:.4g} "
+            f"{schedule.unit}, are measured before the rate has decayed: for the best at each "
+            "budget, give each a run of its own"
+        )
 
 
 @contextmanager

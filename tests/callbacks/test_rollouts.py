@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from agent_scaling.errors import InputError
 from agent_scaling.modules.bc import BehaviouralCloning
+from agent_scaling.optim import OptimizerFactory
 from agent_scaling.play import play
 from callbacks.flops import FlopBudget
 from callbacks.rollouts import Rollouts, metrics_of
@@ -22,9 +23,7 @@ LIGHTNING = pytest.mark.filterwarnings(
 
 def fit(tmp_path, *callbacks, steps=4):
     lightning.seed_everything(3, verbose=False)
-    module = BehaviouralCloning(
-        small_policy(), lambda parameters: torch.optim.SGD(parameters, lr=1e-3)
-    )
+    module = BehaviouralCloning(small_policy(), OptimizerFactory(torch.optim.SGD, lr=1e-3))
     windows = [random_batch(2, 3, seed=step) for step in range(steps)]
     trainer = lightning.Trainer(
         max_steps=steps,

@@ -2,63 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from agent_scaling.actions import NO_ACTION
 from agent_scaling.batch import Batch
 from agent_scaling.evaluate import Evaluation
-from agent_scaling.flops import BUDGETS, Convention, flops_per_frame
 from agent_scaling.metrics import NextActionMetrics
+from agent_scaling.modules.base import PolicyModule
+from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy, State
+from agent_scaling.schedules import Schedule
 
 
-class BehaviouralCloning(LightningModule):
+class BehaviouralCloning(PolicyModule):
     """Truncated back-propagation through time over lanes (arXiv 2307.09423, §3).
 
     Each lane's state crosses from window to window without gradient, and is reset where a game
-    opens. Frames without a decision (action -100) carry no loss.
+    opens. Frames without a decision (action -100) carry no loss. Accumulated over k windows, the
+    gradient is the mean of the windows' own, and the state crosses them all the same.
 
     Args:
         policy: The policy to train.
-        optimizer: Makes an optimiser from parameters.
+        optimizer: Makes its optimiser.
+        schedule: The learning rate over frames or FLOPs; ``None``: constant.
     """
 
-    counted = "forward and backward"
-    """What FLOPs are counted of."""
-
     def __init__(
-        self, policy: Policy, optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+        self, policy: Policy, optimizer: OptimizerFactory, schedule: Schedule | None = None
     ) -> None:
-        super().__init__()
-        self.policy = policy
-        self.make_optimizer = optimizer
-        self.frames = 0
-        """Frames trained on so far, all ranks."""
-        self.step_frames = 0
-        """Frames of the last step, all ranks."""
-        self.costs_per_frame = {name: flops_per_frame(policy, name) for name in BUDGETS}
-        """Training FLOPs per frame by convention."""
-        self.flops_per_frame = self.costs_per_frame["model"]
-        """Training FLOPs per frame, ``model`` convention."""
+        super().__init__(policy, optimizer, schedule)
         self.lane_state: State | None = None
         self.train_metrics = NextActionMetrics()
-
-    @property
-    def spent(self) -> dict[Convention, float]:
-        """FLOPs spent so far, all ranks, by convention."""
-        return {name: self.frames * cost for name, cost in self.costs_per_frame.items()}
-
-    @property
-    def flops(self) -> float:
-        """FLOPs spent so far, all ranks, ``model`` convention."""
-        return self.spent["model"]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over the window's decisions."""
@@ -74,8 +52,7 @@ class BehaviouralCloning(LightningModule):
             reduction="sum",
         )
         self.train_metrics.update(logits_TBA, action_TB)
-        self.step_frames = batch.steps * batch.lanes * self.trainer.world_size
-        self.frames += self.step_frames
+        self.count(batch.steps * batch.lanes)
         return nats / (action_TB != NO_ACTION).sum().clamp(min=1)
 
     def on_validation_epoch_start(self) -> None:
@@ -91,19 +68,14 @@ class BehaviouralCloning(LightningModule):
         """Log ``val/…``."""
         self.log_dict({f"val/{k}": v for k, v in self._evaluation.compute().items()})
 
-    def configure_optimizers(self) -> Optimizer:
-        """The optimiser over all parameters."""
-        return self.make_optimizer(self.parameters())
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the lanes' states of all ranks, the frames and the policy's config."""
+        """Add the lanes' states of all ranks."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["lane_state"] = self._gathered_lanes()
-        checkpoint["frames"] = self.frames
-        checkpoint["policy_config"] = self.policy.config
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the frames, and this rank's share of the lanes' states."""
-        self.frames = checkpoint["frames"]
+        """Take this rank's share of the lanes' states."""
+        super().on_load_checkpoint(checkpoint)
         parts = checkpoint["lane_state"]
         if parts is None:
             return
