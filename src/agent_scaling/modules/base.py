@@ -61,6 +61,11 @@ class PolicyModule(LightningModule):
         return self.spent["model"]
 
     @property
+    def parts(self) -> dict[str, float]:
+        """FLOPs so far by what they were spent on; nothing where that is one thing."""
+        return {}
+
+    @property
     def learning_rate(self) -> float:
         """The rate of the latest step, before muP's factors."""
         return self.make_optimizer.lr * self.schedule(self.frames, self.spent)

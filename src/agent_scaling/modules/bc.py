@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +12,7 @@ from agent_scaling.batch import Batch
 from agent_scaling.evaluate import Evaluation
 from agent_scaling.metrics import NextActionMetrics
 from agent_scaling.modules.base import PolicyModule
+from agent_scaling.modules.lanes import dealt_lanes, gathered_lanes
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy, State
 from agent_scaling.schedules import Schedule
@@ -71,20 +71,9 @@ class BehaviouralCloning(PolicyModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the lanes' states of all ranks."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["lane_state"] = self._gathered_lanes()
+        checkpoint["lane_state"] = gathered_lanes(self.lane_state, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take this rank's share of the lanes' states."""
         super().on_load_checkpoint(checkpoint)
-        parts = checkpoint["lane_state"]
-        if parts is None:
-            return
-        ranks, rank = self.trainer.world_size, self.trainer.global_rank
-        self.lane_state = tuple(part.chunk(ranks, dim=1)[rank].to(self.device) for part in parts)
-
-    def _gathered_lanes(self) -> tuple[Tensor, ...] | None:
-        if self.lane_state is None or self.trainer.world_size == 1:
-            return self.lane_state
-        ranks: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(ranks, [part.cpu() for part in self.lane_state])
-        return tuple(torch.cat(parts, dim=1) for parts in zip(*ranks, strict=True))
+        self.lane_state = dealt_lanes(checkpoint["lane_state"], self.trainer, self.device)
