@@ -46,7 +46,8 @@ def test_help_shows_examples_and_defaults(verb: str) -> None:
     done = agent_scaling(verb, "--help")
     assert done.returncode == 0
     assert f"agent-scaling {verb} " in done.stdout
-    assert ("frames: " if verb == "flops" else "output: ") in done.stdout
+    shown = {"flops": "frames: ", "watch": "delay: "}.get(verb, "output: ")
+    assert shown in done.stdout
 
 
 def test_unknown_verb_is_one_line() -> None:

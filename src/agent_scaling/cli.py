@@ -20,6 +20,7 @@ VERBS = {
     "train": "train a policy on shards to a FLOP budget, with MLflow, rollouts and resume",
     "import": "turn a checkpoint that the paper's authors published into one of ours",
     "rollout": "play a checkpoint and tabulate its episodes",
+    "watch": "play a checkpoint live in the terminal, with the policy's odds beside the game",
     "flops": "count what a policy costs by layer, and what a run of it costs",
     "fit": "fit scaling laws to measured runs and forecast the next one",
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
