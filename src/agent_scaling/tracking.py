@@ -120,8 +120,8 @@ def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float])
     """Log at the module's frame, with the FLOPs beside, so that each curve has every axis."""
     flops = module.flops
     axes = {"flops": flops, "log10_flops": math.log10(flops)} if flops > 0 else {"flops": 0.0}
-    named: dict[str, float] = {**module.spent, **module.parts}
-    others = {f"flops_{name}": value for name, value in named.items()}
+    named = [*module.spent.items(), *module.parts.items()]
+    others = {f"flops_{name}": value for name, value in named}
     axes |= {name: value for name, value in others.items() if name != "flops_model"}
     for logger in trainer.loggers:
         logger.log_metrics({**metrics, **axes}, step=module.frames)
