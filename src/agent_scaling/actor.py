@@ -101,6 +101,8 @@ class Actor:
         self.step = np.zeros(lanes, np.int64)
         self.episode = np.zeros(lanes, np.int64)
         self.prev_action = np.zeros(lanes, np.int64)
+        self.logits: npt.NDArray[np.float32] | None = None
+        """[lanes, A]: the logits of each lane's latest step, for those who set it."""
         self._traces: dict[int, list[npt.NDArray[Any]]] | None = {} if trace else None
         # Recordings hold keys, and each of three keys has two actions: the policy has seen only
         # the first as a previous action.
@@ -148,7 +150,10 @@ class Actor:
         logits_TBA, _, after = self.policy(self._batch(observations, padded), before)
         for kept, new in zip(_leaves(self.state), _leaves(after), strict=True):
             kept.index_copy_(1, real, new[:, :count])
-        probs_NA = self.sampling.probabilities(logits_TBA[0, :count].float().cpu().numpy())
+        logits_NA = logits_TBA[0, :count].float().cpu().numpy()
+        if self.logits is not None:
+            self.logits[lanes] = logits_NA
+        probs_NA = self.sampling.probabilities(logits_NA)
         action_N = self.sampling.draw(probs_NA, uniform)
         if self._traces is not None:
             self._trace(lanes, probs_NA, action_N)

@@ -159,6 +159,27 @@ class Pool:
                 report.ended.append((lane, record))
         return report
 
+    def begin(self, group: int) -> Report:
+        """Let the group's assigned lanes begin their episodes now; its others stay where they are.
+
+        Between a receive and a send. A lane whose worker is lost meanwhile is in ``restarted`` and
+        must be given another chance.
+        """
+        lanes = self.groups[group]
+        waiting = [lane for lane in lanes if self._command[lane] == STEP]
+        workers = list(self._workers)
+        self._command[waiting] = PARKED
+        self._changed = True
+        self.send(group)
+        report = self.receive(group)
+        for worker, assignment in zip(workers, self._assignments, strict=True):
+            replaced = self._workers[assignment.worker] is not worker
+            mine = [lane for lane in assignment.groups[group] if lane in waiting]
+            self._command[mine] = RESET if replaced else STEP
+            report.restarted += mine if replaced else []
+        self._changed = True
+        return report
+
     def _look(self) -> None:
         """What the commands mean for each group: they change a few times in an episode only."""
         self._changed = False
