@@ -32,8 +32,8 @@ from policy import pair
 from torch import nn
 
 from agent_scaling.batch import Batch
-from agent_scaling.envs.nethack import game_seeds
 from agent_scaling.envs.pool import Pool
+from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.play import NETHACK, play
 
 KEYS = ("tty_chars", "tty_colors", "tty_cursor", "blstats")
@@ -59,9 +59,9 @@ class SeededNetHack(NetHackScore):
 
     def reset(self, **kwargs: Any) -> Any:
         """The next game's seeds, then reset."""
-        core, display, _ = game_seeds(self.next_seed)
+        seeds = game_seeds(self.next_seed)
         self.next_seed += 1000
-        self.seed(core, display, reseed=False)
+        self.seed(seeds.core, seeds.display, reseed=False, lgen=seeds.levels)
         return super().reset()
 
 

@@ -28,6 +28,7 @@ MAX_EPISODE_STEPS = 100_000
 COLUMNS = [
     "seed", "return", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger", "role",
     "race", "gender", "alignment", "end", "death", "achievements", "core_seed", "display_seed",
+    "lgen_seed",
 ]  # fmt: skip
 """Columns of an episode's row; ``docs/rollouts.md`` explains them."""
 

@@ -1,11 +1,13 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from nle import nethack
 from nle.env.tasks import NetHackScore
 
-from agent_scaling.envs.nethack import KEYS, NetHack, game_seeds
+from agent_scaling.envs.nethack import KEYS, NetHack
+from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.errors import InputError
 
 MOVES = [1, 2, 3, 4, 5, 6, 7, 20, 62, 93]  # directions, kick-like commands, some menus
@@ -48,7 +50,7 @@ def play_through(game, seed, steps, rng_seed=0):
 def test_same_as_nle_itself(game):
     """The reference: NLE's environment under the same settings and seeds."""
     seed, rng = 5, np.random.default_rng(1)
-    core, display, _ = game_seeds(seed)
+    seeds = game_seeds(seed)
     reference = NetHackScore(
         character="@",
         actions=nethack.ACTIONS,
@@ -61,7 +63,7 @@ def test_same_as_nle_itself(game):
     )
     ours = game()
     try:
-        reference.unwrapped.seed(core, display, reseed=False)
+        reference.unwrapped.seed(seeds.core, seeds.display, reseed=False, lgen=seeds.levels)
         frame, _ = reference.reset()
         ours.reset(seed)
         total = 0.0
@@ -102,7 +104,7 @@ def test_the_wall_clock_does_not_matter(game):
     library = ctypes.CDLL(one._nethack.dlpath, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
     birthday = ctypes.c_long.in_dll(library, "ubirthday").value
     dlclose(library._handle)
-    assert birthday == game_seeds(8)[2]
+    assert birthday == game_seeds(8).birthday
 
 
 def test_the_step_cap_ends_an_episode_at_exactly_its_steps(game):
@@ -154,7 +156,12 @@ def test_the_record_agrees_with_the_screen(game):
     ]
     assert record["level"] == 1
     assert record["max_depth"] == 1
-    assert (record["core_seed"], record["display_seed"]) == game_seeds(4)[:2]
+    seeds = game_seeds(4)
+    assert [record[f"{kind}_seed"] for kind in ("core", "display", "lgen")] == [
+        seeds.core,
+        seeds.display,
+        seeds.levels,
+    ]
 
 
 def test_what_is_shown_changes_no_episode():
@@ -167,6 +174,33 @@ def test_what_is_shown_changes_no_episode():
     (frames, record), (same_frames, same_record) = records
     assert record == same_record
     np.testing.assert_array_equal(frames, same_frames)
+
+
+def test_a_level_seed_fixes_the_dungeon_but_not_the_play(game):
+    def first_level(one, seed):
+        one.reset(seed)
+        return shown(one)["tty_chars"][1:22], one._seeds
+
+    one = game(character="val-hum-fem-law", level_seed=7)
+    (here, seeds), (there, others) = first_level(one, 1), first_level(one, 2)
+    walls = [np.isin(level, [ord("|"), ord("-")]) for level in (here, there)]
+    assert walls[0].sum() > 10
+    np.testing.assert_array_equal(*walls)
+    assert seeds.levels == others.levels == 7
+    assert seeds.core != others.core
+    free = game(character="val-hum-fem-law")
+    assert (first_level(free, 1)[0] != here).any()
+
+
+def test_games_share_the_pages_of_their_code(game):
+    """The kernel's own count: the code of five games, each a copy of the library, is there once."""
+    games = [game() for _ in range(5)]
+    for one in games:
+        one.reset(1)
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    code = [line for line in maps if " r-xp " in line and line.endswith("/libnethack.so")]
+    assert len(code) == 5
+    assert not [line for line in maps if " r-xp " in line and "nle.so" in line]
 
 
 @pytest.mark.parametrize("character", ["xyz", "val-val", "val-dwa-hum", ""])

@@ -6,14 +6,19 @@ import _ctypes
 import ctypes
 import os
 import shutil
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from nle import nethack
+from nle.nethack.nethack import DLPATH
 
 from agent_scaling.actions import NUM_ACTIONS, action_to_key
 from agent_scaling.envs.game import Record, Views
+from agent_scaling.envs.seeds import game_seeds
+from agent_scaling.envs.shared_code import SharedCode
 from agent_scaling.errors import InputError
 
 MAX_EPISODE_STEPS = 100_000
@@ -22,7 +27,6 @@ SPACE, ESCAPE = 32, 27
 QUIT_KEYS = (0x80 | ord("q"), ord("y"))
 QUIT_ATTEMPTS = 10
 HUNGER = ("satiated", "not hungry", "hungry", "weak", "fainting", "fainted", "starved")
-BIRTHDAYS = (1_000_000_000, 1_700_000_000)
 KEYS = {
     "chars": "tty_chars",
     "colors": "tty_colors",
@@ -61,15 +65,10 @@ def character_options(character: str) -> list[str]:
     return [*nethack.NETHACKOPTIONS, *(f"{kind}:{part}" for kind, part in chosen.items())]
 
 
-def game_seeds(seed: int) -> tuple[int, int, int]:
-    """An episode's seed → NetHack's core seed, its display seed, and the player's birthday.
-
-    The birthday (Unix time) stands for the wall clock, from which NetHack takes shopkeepers' names
-    and the prices of gems.
-    """
-    core, display, birthday = np.random.SeedSequence(seed).generate_state(3, np.uint32).tolist()
-    first, last = BIRTHDAYS
-    return core, display, first + birthday % (last - first)
+@cache
+def shared_code() -> SharedCode:
+    """The code of NLE's library, one for all games of this process."""
+    return SharedCode(Path(DLPATH))
 
 
 class NetHack:
@@ -84,6 +83,7 @@ class NetHack:
         character: see :func:`character_options`.
         max_episode_steps: Step cap.
         idle_steps: Steps without progress of the clock after which the game is aborted.
+        level_seed: Seed of level generation for all episodes; None: each episode has its own.
         record_dir: Where each finished episode leaves a ttyrec3 and its xlogfile.
     """
 
@@ -103,11 +103,13 @@ class NetHack:
         character: str = "@",
         max_episode_steps: int = MAX_EPISODE_STEPS,
         idle_steps: int = IDLE_STEPS,
+        level_seed: int | None = None,
         record_dir: str | None = None,
     ) -> None:
         self.character = character
         self._options = character_options(character)
         self.max_episode_steps, self.idle_steps = max_episode_steps, idle_steps
+        self.level_seed = level_seed
         self.record_dir = Path(record_dir) if record_dir else None
         self._keys: list[int] = action_to_key().tolist()
         # The record of an episode is made from these, whether or not anybody else reads them.
@@ -131,13 +133,16 @@ class NetHack:
         self.seed = seed
         if self.record_dir is not None:
             self._open_recorded(self.record_dir, seed)
-        core, display, birthday = game_seeds(seed)
-        self._nethack.set_initial_seeds(core, display, False, None)
+        seeds = game_seeds(seed)
+        if self.level_seed is not None:
+            seeds = replace(seeds, levels=self.level_seed)
+        self._seeds = seeds
+        self._nethack.set_initial_seeds(seeds.core, seeds.display, False, seeds.levels)
         if self._ttyrec is None:
             self._raw.reset()
         else:
             self._raw.reset(self._ttyrec)  # named again, so that the xlogfile names it too
-        self._set_birthday(birthday)
+        self._prepare_library(seeds.birthday)
         for _ in range(1000):  # past the introduction
             if self._program[IN_MOVELOOP]:
                 break
@@ -204,12 +209,15 @@ class NetHack:
         prefix = f"{self._partial}/nle.{os.getpid()}."
         self._open(f"{prefix}0.ttyrec3.bz2", prefix)
 
-    def _set_birthday(self, birthday: int) -> None:
-        # Each NLE instance loads a private copy of the library; NLE refuses to reset while a
-        # handle to it is held, so it is taken and given back here.
+    def _prepare_library(self, birthday: int) -> None:
+        # Each NLE instance loads a private copy of the library, anew at each reset, and refuses to
+        # while a handle to it is held: it is taken and given back here.
         library = ctypes.CDLL(self._nethack.dlpath, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-        ctypes.c_long.in_dll(library, "ubirthday").value = birthday
-        _ctypes.dlclose(library._handle)
+        try:
+            ctypes.c_long.in_dll(library, "ubirthday").value = birthday
+            shared_code().share(library)
+        finally:
+            _ctypes.dlclose(library._handle)
 
     def _pass_known_screens(self, decline: bool) -> None:
         """Press what NLE itself presses on the way out: spaces, escapes."""
@@ -249,7 +257,6 @@ class NetHack:
     def _record(self, end: str, log: dict[str, str]) -> Record:
         last: list[int] = self._last.tolist()
         hunger = last[nethack.NLE_BL_HUNGER]
-        core, display, _ = game_seeds(self.seed)
         cut = end in ("cap", "aborted")  # the log would say that the player quit
         cause = "" if cut else log.get("death", "")
         return {
@@ -268,8 +275,9 @@ class NetHack:
             "end": end,
             "death": f"{cause}, while {log['while']}" if cause and "while" in log else cause,
             "achievements": int(log.get("achieve", "0"), 16),
-            "core_seed": core,
-            "display_seed": display,
+            "core_seed": self._seeds.core,
+            "display_seed": self._seeds.display,
+            "lgen_seed": self._seeds.levels,
         }
 
     def _read_xlog(self) -> dict[str, str]:
