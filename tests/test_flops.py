@@ -16,6 +16,7 @@ from agent_scaling.batch import blank_batch
 from agent_scaling.cores import mamba
 from agent_scaling.cores.lstm import LSTMCore
 from agent_scaling.cores.mamba import MambaCore
+from agent_scaling.cores.none import NoCore
 from agent_scaling.cores.transformer import TransformerCore
 from agent_scaling.encoders.nethack import NetHackEncoder
 from agent_scaling.errors import InputError
@@ -37,6 +38,7 @@ CORES: dict[str, Callable[[int], Any]] = {
     "lstm": lambda width: LSTMCore(width, 40, 2),
     "transformer": lambda width: TransformerCore(width, 40, 3, context=5, head_dim=20),
     "mamba": lambda width: MambaCore(width, 40, 2, state_size=8, head_dim=20),
+    "none": NoCore,
 }
 
 
@@ -101,7 +103,7 @@ def test_hardware_convention_equals_a_real_step(core: str) -> None:
 
 def core_surplus(core: Any, steps: int) -> int:
     """What a window's parallel form does above 3 × the frame-by-frame form, per lane."""
-    if isinstance(core, LSTMCore):
+    if isinstance(core, (LSTMCore, NoCore)):
         return 0
     if isinstance(core, TransformerCore):
         # Each query meets all context − 1 + T keys, and the mask hides T − 1 of them.

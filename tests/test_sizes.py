@@ -67,6 +67,22 @@ def test_what_is_no_width_stays() -> None:
     assert sized["core"]["width"] > solved("transformer", 1e6)["core"]["width"]
 
 
+VIEWS = {
+    "inventory": ["policy.encoder.inventory=true", "policy.encoder.frames=4"],
+    "mono": ["policy.encoder.colors=false", "policy.encoder.crop=false"],
+}
+
+
+@pytest.mark.parametrize("params", [1e4, 3e5, 1e7, 2e8])
+@pytest.mark.parametrize("view", VIEWS)
+def test_sizes_are_met_whatever_is_seen(view: str, params: float) -> None:
+    _, parts = config(*VIEWS[view])
+    sized = solve(parts, params)
+    assert num_params(sized) == pytest.approx(params, rel=0.05)
+    assert sized["encoder"]["inventory"] == (view == "inventory")
+    assert sized["encoder"]["frames"] == (4 if view == "inventory" else 1)
+
+
 def test_the_smallest_have_no_message_line() -> None:
     policy = on_meta(solved("lstm", 1e4))
     assert policy.encoder.message is None

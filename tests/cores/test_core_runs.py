@@ -15,6 +15,7 @@ from tests.test_resume import COMPARED, assert_same
 CORES = {
     "lstm": ["policy/core=lstm"],
     "transformer": ["policy/core=transformer", "policy.core.layers=2", "policy.core.context=24"],
+    "none": ["policy/core=none", "policy.encoder.frames=2"],
     "mamba": ["policy/core=mamba", "policy.core.layers=2", "policy.params=2e4"],
 }
 

@@ -16,6 +16,7 @@ from agent_scaling.batch import Batch
 from agent_scaling.cores import mamba
 from agent_scaling.cores.lstm import LSTMCore
 from agent_scaling.cores.mamba import MambaCore
+from agent_scaling.cores.none import NoCore
 from agent_scaling.cores.transformer import TransformerCore
 from tests.policies import cut, random_batch
 
@@ -134,6 +135,14 @@ def test_bf16_autocast_keeps_the_state_as_it_is(name: str) -> None:
     assert_close(out.float(), expected, atol=0.05, rtol=0.05)
     if name != "lstm":  # its kernel answers in the precision that it runs in
         assert [part.dtype for part in after] == [part.dtype for part in state]
+
+
+def test_no_core_remembers_nothing_and_changes_nothing() -> None:
+    core, (features, batch) = NoCore(6), window(0, 0.3)
+    out, state = core(features, batch, core.initial_state(LANES))
+    assert out is features
+    assert state == ()
+    assert core.width == 6
 
 
 def test_transformer_sees_its_context_and_no_more() -> None:
