@@ -14,7 +14,7 @@ import statistics
 import time
 
 import torch
-from published_network import PublishedNetwork
+from published_network import PublishedNetwork, Shape
 from torch.nn import functional as F
 
 from agent_scaling.batch import Batch
@@ -44,12 +44,12 @@ def screens(steps: int, lanes: int, device: str) -> Batch:
 def pair(width: int, scale: int, device: str) -> tuple[PublishedNetwork, Policy]:
     """The peer with random weights, and our policy with the same ones."""
     torch.manual_seed(0)
-    peer = PublishedNetwork(width, scale)
+    peer = PublishedNetwork(Shape(width, scale))
     weights = peer.state_dict()
     config = policy_config(weights)
     config["encoder"]["channels_last"] = True
     ours = build_policy(config)
-    ours.load_state_dict(rename(weights, "benchmark"))
+    ours.load_state_dict(rename(weights))
     return peer.to(device), ours.to(device)
 
 

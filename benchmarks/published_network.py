@@ -7,6 +7,9 @@ contiguous NCHW. Parameter names are the release's, so that its checkpoints load
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +17,38 @@ from torch.nn import functional as F
 from agent_scaling.batch import Batch
 
 State = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the release's flags can ask for; the defaults are its own."""
+
+    h: int = 512
+    scale: float = 1.0
+    message: int = 64
+    status: int = 0
+    """0: the width h, of which the layers have a quarter."""
+    map_width: int = 0
+    """0: the width h."""
+    lstm_layers: int = 1
+    """0: none (``use_lstm`` off)."""
+    fc_layers: int = 2
+    map_fc_layers: int = 1
+    blocks: int = 3
+    residual_blocks: int = 2
+    residual_layers: int = 2
+    crop: bool = True
+    crop_norm: bool = True
+    prev_action: bool = True
+    frames: int = 1
+    embedding: int = 16
+
+
+def dense(width_in: int, width: int, layers: int, activation: type[nn.Module]) -> nn.Sequential:
+    """Linear layers of one width, each with its activation."""
+    widths = [width_in] + [width] * layers
+    parts = [(nn.Linear(*pair), activation()) for pair in pairwise(widths)]
+    return nn.Sequential(*(module for pair in parts for module in pair))
 
 
 class MessageLine(nn.Module):
@@ -68,53 +103,61 @@ class Residual(nn.Module):
 class Screen(nn.Module):
     """Embedded map cells through convolution blocks."""
 
-    def __init__(self, width: int, scale: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
-        before = 32
-        for after in (16 * scale, 32 * scale, 32 * scale):
-            blocks.append(
-                nn.Sequential(
-                    nn.Conv2d(before, after, 3, padding=1),
-                    nn.MaxPool2d(3, stride=2),
-                    Residual(after, 2),
-                    Residual(after, 2),
-                )
-            )
-            before = after
+        before, size = 2 * shape.embedding * shape.frames, (21, 80)
+        for after in [int(c * shape.scale) for c in (16, 32, 32)][: shape.blocks]:
+            residual = [
+                Residual(after, shape.residual_layers) for _ in range(shape.residual_blocks)
+            ]
+            conv = nn.Conv2d(before, after, 3, padding=1)
+            blocks.append(nn.Sequential(conv, nn.MaxPool2d(3, stride=2), *residual))
+            before, size = after, ((size[0] - 1) // 2, (size[1] - 1) // 2)
         self.conv_net = nn.Sequential(*blocks)
-        self.fc_head = nn.Sequential(nn.Linear(before * 9, width), nn.ELU())
-        self.char_embeddings = nn.Embedding(256, 16)
-        self.color_embeddings = nn.Embedding(128, 16)
+        width = shape.map_width or shape.h
+        self.fc_head = dense(before * size[0] * size[1], width, shape.map_fc_layers, nn.ELU)
+        self.char_embeddings = nn.Embedding(256, shape.embedding)
+        self.color_embeddings = nn.Embedding(128, shape.embedding)
 
     def embed(self, chars: Tensor, colors: Tensor) -> Tensor:
-        """[N, H, W] twice → [N, 32, H, W], contiguous."""
+        """[N, H, W] (or [N, frames, H, W]) twice → [N, C, H, W], contiguous."""
         parts = [
             table.weight.index_select(0, plane.long().reshape(-1)).view(*plane.shape, -1)
             for table, plane in ((self.char_embeddings, chars), (self.color_embeddings, colors))
         ]
-        return torch.cat(parts, -1).permute(0, 3, 1, 2).contiguous()
+        cells = torch.cat(parts, -1)
+        if cells.dim() == 4:
+            cells = cells[:, None]
+        return cells.permute(0, 1, 4, 2, 3).flatten(1, 2).contiguous()
 
     def forward(self, chars: Tensor, colors: Tensor) -> Tensor:
-        """[N, 21, 80] twice → [N, width]."""
+        """[N, frames, 21, 80] twice → [N, width]."""
         return self.fc_head(self.conv_net(self.embed(chars, colors)).flatten(1))
 
 
 class PublishedNetwork(nn.Module):
-    """The whole of it, at width ``h`` and channel scale ``scale``."""
+    """The whole of it, in one of the shapes that its flags can ask for."""
 
-    def __init__(self, h: int = 512, scale: int = 1, message: int = 64) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.topline_encoder = MessageLine(message)
-        self.bottomline_encoder = StatusLines(h // 4)
-        self.screen_encoder = Screen(h, scale)
-        crop: list[nn.Module] = []
-        for before, after in ((32, 16), (16, 16), (16, 16), (16, 16), (16, 8)):
-            crop += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ELU()]
-        self.extract_crop_representation = nn.Sequential(*crop)
-        joined = message + h // 4 + h + 121 + 648
-        self.fc = nn.Sequential(nn.Linear(joined, h), nn.ReLU(), nn.Linear(h, h), nn.ReLU())
-        self.core = nn.LSTM(h, h)
+        self.shape, h = shape, shape.h
+        status = (shape.status or h) // 4
+        self.topline_encoder = MessageLine(shape.message)
+        self.bottomline_encoder = StatusLines(status)
+        self.screen_encoder = Screen(shape)
+        joined = shape.message + status + (shape.map_width or h) + 121 * shape.prev_action
+        if shape.crop:
+            crop: list[nn.Module] = []
+            channels = (2 * shape.embedding, 16, 16, 16, 16, 8)
+            for before, after in pairwise(channels):
+                crop.append(nn.Conv2d(before, after, 3, padding=1))
+                crop += [nn.BatchNorm2d(after), nn.ELU()] if shape.crop_norm else [nn.ELU()]
+            self.extract_crop_representation = nn.Sequential(*crop)
+            joined += 648
+        self.fc = dense(joined, h, shape.fc_layers, nn.ReLU)
+        if shape.lstm_layers:
+            self.core = nn.LSTM(h, h, num_layers=shape.lstm_layers)
         self.policy = nn.Linear(h, 121)
         self.baseline = nn.Linear(h, 1)
         steps = torch.arange(-9 // 2, 9 // 2)
@@ -131,6 +174,19 @@ class PublishedNetwork(nn.Module):
         sampled = F.grid_sample(plane.float()[:, None], grid, align_corners=True)
         return sampled.squeeze(1).round()
 
+    def stack(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Characters and colours of the map, [T·B, frames, 21, 80]; blank before a game's first."""
+        blanks = torch.full_like(batch.chars_TBHW[0], 32), torch.zeros_like(batch.colors_TBHW[0])
+        kept = [[blank] * self.shape.frames for blank in blanks]
+        found: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for t, first in enumerate(batch.first_TB):
+            for index, plane in enumerate((batch.chars_TBHW, batch.colors_TBHW)):
+                new = first[:, None, None]
+                kept[index] = [torch.where(new, blanks[index], old) for old in kept[index][1:]]
+                kept[index].append(plane[t])
+                found[index].append(torch.stack(kept[index], 1)[:, :, 1:-2])
+        return torch.cat(found[0]), torch.cat(found[1])
+
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
         """As ``agent_scaling.policy.Policy``."""
         steps, lanes = batch.steps, batch.lanes
@@ -138,15 +194,23 @@ class PublishedNetwork(nn.Module):
         cursor = batch.cursor_TB2.flatten(0, 1).clone()
         cursor[:, 0] -= 1
         map_chars, map_colors = chars[:, 1:-2].contiguous(), colors[:, 1:-2].contiguous()
-        crops = self.crop_of(map_chars, cursor), self.crop_of(map_colors, cursor)
+        stacked = map_chars[:, None], map_colors[:, None]
+        if self.shape.frames > 1:
+            stacked = self.stack(batch)
         parts = [
             self.topline_encoder(chars[:, 0]),
             self.bottomline_encoder(chars[:, -2:].flatten(1)),
-            self.screen_encoder(map_chars, map_colors),
-            F.one_hot(batch.prev_action_TB.flatten(), 121).float(),
-            self.extract_crop_representation(self.screen_encoder.embed(*crops)).flatten(1),
+            self.screen_encoder(*stacked),
         ]
+        if self.shape.prev_action:
+            parts.append(F.one_hot(batch.prev_action_TB.flatten(), 121).float())
+        if self.shape.crop:
+            crops = self.crop_of(map_chars, cursor), self.crop_of(map_colors, cursor)
+            cells = self.screen_encoder.embed(*crops)
+            parts.append(self.extract_crop_representation(cells).flatten(1))
         features = self.fc(torch.cat(parts, 1)).view(steps, lanes, -1)
+        if not self.shape.lstm_layers:
+            return self.policy(features), self.baseline(features).squeeze(-1), state
         outputs = []
         for feature, first in zip(features, batch.first_TB, strict=True):
             keep = (~first).float()[None, :, None]

@@ -1,4 +1,4 @@
-"""Checkpoints that the paper's authors publish (first version, LSTM), as policies of ours.
+"""Checkpoints that the paper's authors publish (first version), as policies of ours.
 
 The network's shape is read from the tensors; the flags only tell what shapes cannot.
 """
@@ -6,24 +6,18 @@ The network's shape is read from the tensors; the flags only tell what shapes ca
 from __future__ import annotations
 
 import re
-from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
 from agent_scaling.actions import NUM_ACTIONS
-from agent_scaling.checkpoint import (
-    AtomicCheckpointIO,
-    build_policy,
-    check_weights,
-    read_checkpoint,
-)
+from agent_scaling.checkpoint import AtomicCheckpointIO, build_policy
 from agent_scaling.encoders.screen import CROP, CROP_CHANNELS
 from agent_scaling.errors import InputError
+from agent_scaling.foreign import read_foreign
 from agent_scaling.policy import Policy
 
 RENAMED = {
@@ -44,15 +38,15 @@ RENAMED = {
 }
 """Their parameter names (or prefixes) → ours."""
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What data parallelism and compilation put before names."""
+
 UNUSED = ("reward_sum", "reward_m2", "reward_count", "crop.")
 """Buffers that do not take part in the forward pass, or that we compute."""
 
 FIXED_FLAGS: dict[str, Any] = {
-    "use_lstm": True,
     "use_policy_and_value_heads": True,
     "num_actions": NUM_ACTIONS,
-    "char_edim": 16,
-    "color_edim": 16,
     "crop_dim": CROP,
     "crop_out_filters": CROP_CHANNELS[-1],
     "crop_num_layers": len(CROP_CHANNELS),
@@ -60,33 +54,26 @@ FIXED_FLAGS: dict[str, Any] = {
     "crop_padding": 1,
     "crop_kernel_size": 3,
     "crop_stride": 1,
-    "obs_frame_stack": 1,
     "screen_kernel_size": 3,
     "no_max_pool": False,
     "normalize_blstats": False,
     "lagged_actions": 0,
+    "use_charcnn_topline": False,
+    "use_parsed_blstats": False,
+    "use_condition_bits": False,
+    "use_bl_role": False,
+    "use_encumbrance": False,
+    "use_inventory": False,
+    "use_cur_action": False,
 }
-"""Flags that change the function and have one supported value."""
-
-KNOWN_USES = {
-    "use_lstm",
-    "use_resnet",
-    "use_crop",
-    "use_crop_norm",
-    "use_prev_action",
-    "use_policy_and_value_heads",
-}
-"""Features (``use_…``) that we have; any other is refused when it is on."""
-
-# Flags may be pickled as a Namespace: plain data, which the weights-only reader may build.
-torch.serialization.add_safe_globals([Namespace])
+"""Flags of the release's network that change its function and have one supported value."""
 
 
 def import_checkpoint(*, ckpt: str, output: str) -> None:
     """The ``import`` verb: write ``ckpt`` (theirs) as ``output`` (ours).
 
     Raises:
-        InputError: The file cannot be read, or uses a flag that is not supported (named).
+        InputError: The file cannot be read, or uses what is not supported (flag or tensor named).
     """
     policy = import_policy(ckpt)
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
@@ -101,86 +88,158 @@ def import_policy(path: str | Path) -> Policy:
     Raises:
         InputError: See :func:`import_checkpoint`.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_foreign(path)
     theirs = checkpoint.get("model_state_dict")
     if not isinstance(theirs, Mapping):
         raise InputError(f"{path}: no model_state_dict in it: not a published checkpoint")
-    flags = checkpoint.get("flags") or {}
-    check_flags(flags if isinstance(flags, Mapping) else vars(flags), path)
-    weights = {name.removeprefix("module."): value for name, value in theirs.items()}
+    weights = {unwrapped(name): value for name, value in theirs.items()}
     try:
-        config = policy_config(weights)
-    except KeyError as error:
-        raise InputError(
-            f"{path}: no {error} in its model_state_dict: not the LSTM network"
-        ) from None
-    policy = build_policy(config)
-    ours = rename(weights, path)
-    check_weights(policy, ours, path)
+        flags = read_flags(checkpoint.get("flags"))
+        check_flags(flags, has_core="core.weight_ih_l0" in weights)
+        policy = build_policy(policy_config(weights))
+        ours = rename(weights)
+        check_shapes(ours, policy.state_dict())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     policy.load_state_dict(ours)
     return policy.eval()
 
 
-def check_flags(flags: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse, by name, a flag that asks for another function than ours."""
-    for name, supported in FIXED_FLAGS.items():
-        if name in flags and flags[name] != supported:
-            raise InputError(
-                f"{path}: flag {name}={flags[name]!r} is not supported (only {supported!r} is)"
-            )
-    for name, value in flags.items():
-        if name.startswith("use_") and value and name not in KNOWN_USES:
-            raise InputError(f"{path}: flag {name}={value!r} is not supported")
+def unwrapped(name: str) -> str:
+    """A parameter's name without the wrappers' prefixes."""
+    while name.startswith(WRAPPERS):
+        name = name.partition(".")[2]
+    return name
+
+
+def read_flags(flags: Any) -> Mapping[str, Any]:
+    """Flags as a mapping: they are saved as a dict or as some namespace, or not at all."""
+    if isinstance(flags, Mapping):
+        return flags
+    if flags is not None and not hasattr(flags, "__dict__"):
+        raise InputError(f"its flags are a {type(flags).__name__}, not a dict or a namespace")
+    return {} if flags is None else vars(flags)
+
+
+def check_flags(flags: Mapping[str, Any], has_core: bool) -> None:
+    """Refuse, by name, a flag that asks for another function than ours; None is the default."""
+    for name, supported in {**FIXED_FLAGS, "use_lstm": has_core}.items():
+        value = flags.get(name)
+        if value is not None and value != supported:
+            raise InputError(f"flag {name}={value!r} is not supported (only {supported!r} is)")
 
 
 def policy_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Config of the policy that has these tensors (their names); ``KeyError`` if one lacks."""
+    """Config of the policy that has these tensors (their names).
 
-    def count(pattern: str) -> int:
-        return len({m.group(1) for name in weights if (m := re.fullmatch(pattern, name))})
+    Raises:
+        InputError: A tensor is missing, or the parts do not fit together as ours do.
+    """
+    try:
+        encoder = encoder_config(weights)
+        core: dict[str, Any] = {"_target_": "agent_scaling.cores.none.NoCore"}
+        if "core.weight_ih_l0" in weights:
+            core = {
+                "_target_": "agent_scaling.cores.lstm.LSTMCore",
+                "width": weights["core.weight_hh_l0"].shape[1],
+                "layers": count(weights, r"core\.(weight_ih_l\d+)"),
+            }
+        actions = weights["policy.weight"].shape[0]
+    except KeyError as error:
+        raise InputError(f"no {error} in its model_state_dict: not the LSTM network") from None
+    if actions != NUM_ACTIONS:
+        raise InputError(f"policy.weight is of {actions} actions, not {NUM_ACTIONS}")
+    core["_partial_"] = True
+    return {"_target_": "agent_scaling.policy.Policy", "encoder": encoder, "core": core}
 
+
+def encoder_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Config of the encoder that has these tensors; raises ``KeyError`` if one is missing."""
     width, joined = weights["fc.0.weight"].shape
     message_width = weights["topline_encoder.msg_fwd.0.bias"].shape[0]
     status_width = weights["bottomline_encoder.fwd_net.0.bias"].shape[0]
     map_width = weights["screen_encoder.fc_head.0.bias"].shape[0]
     crop = "extract_crop_representation.0.weight" in weights
-    crop_width = CROP_CHANNELS[-1] * CROP**2 if crop else 0
-    encoder = {
+    known = message_width + status_width + map_width + (CROP_CHANNELS[-1] * CROP**2 if crop else 0)
+    if joined - known not in (0, NUM_ACTIONS):
+        raise InputError(
+            f"fc.0.weight reads {joined} features, of which {joined - known} belong to a part that "
+            f"is not supported (only the previous action's {NUM_ACTIONS} are)"
+        )
+    if "screen_encoder.conv_net.0.1.net.0.weight" in weights:
+        raise InputError("a block without pooling (no_max_pool) is not supported")
+    chars = weights["screen_encoder.char_embeddings.weight"].shape[1]
+    colors = weights["screen_encoder.color_embeddings.weight"].shape[1]
+    if chars != colors:
+        raise InputError(f"char_edim={chars} and color_edim={colors} must be the same")
+    return {
         "_target_": "agent_scaling.encoders.nethack.NetHackEncoder",
         "width": width,
         "message_width": message_width,
         "status_width": 4 * status_width,
         "map_width": map_width,
-        "map_fc_layers": count(r"screen_encoder\.fc_head\.(\d+)\.weight"),
-        "fc_layers": count(r"fc\.(\d+)\.weight"),
-        "blocks": count(r"screen_encoder\.conv_net\.(\d+)\.0\.weight"),
-        "residual_blocks": count(r"screen_encoder\.conv_net\.0\.(\d+)\.net\.0\.weight"),
-        # conv, norm, activation: every third module of a residual block is a convolution.
-        "residual_layers": count(r"screen_encoder\.conv_net\.0\.2\.net\.(\d+)\.running_mean"),
-        "channel_scale": weights["screen_encoder.conv_net.0.0.bias"].shape[0] / 16,
+        "map_fc_layers": count(weights, r"screen_encoder\.fc_head\.(\d+)\.weight"),
+        "fc_layers": count(weights, r"fc\.(\d+)\.weight"),
+        "blocks": count(weights, r"screen_encoder\.conv_net\.(\d+)\.0\.weight"),
+        "residual_blocks": count(weights, r"screen_encoder\.conv_net\.0\.(\d+)\.net\.0\.weight"),
+        # conv, norm, activation: one norm in three modules of a residual block
+        "residual_layers": count(
+            weights, r"screen_encoder\.conv_net\.0\.2\.net\.(\d+)\.running_mean"
+        ),
+        "channel_scale": channel_scale(weights),
         "crop": crop,
         "crop_norm": "extract_crop_representation.1.running_mean" in weights,
+        "embedding": chars,
+        "frames": weights["screen_encoder.conv_net.0.0.weight"].shape[1] // (chars + colors),
+        "prev_action": joined > known,
         "channels_last": False,  # parity down to the gradients
-        "prev_action": joined > message_width + status_width + map_width + crop_width,
     }
-    core = {
-        "_target_": "agent_scaling.cores.lstm.LSTMCore",
-        "_partial_": True,
-        "width": weights["core.weight_hh_l0"].shape[1],
-        "layers": count(r"core\.(weight_ih_l\d+)"),
-    }
-    return {"_target_": "agent_scaling.policy.Policy", "encoder": encoder, "core": core}
 
 
-def rename(weights: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
-    """Their names → ours; the message line's matrix is transposed into a table of rows."""
+def count(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """Distinct values of the pattern's group among the names."""
+    return len({m.group(1) for name in weights if (m := re.fullmatch(pattern, name))})
+
+
+def channel_scale(weights: Mapping[str, Tensor]) -> float:
+    """The s for which 16·s and 32·s round to the channels; they were cut to whole numbers."""
+    first = weights["screen_encoder.conv_net.0.0.bias"].shape[0]
+    second = weights.get("screen_encoder.conv_net.1.0.bias")
+    return first / 16 if second is None else (first + second.shape[0]) / 48
+
+
+def rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their names → ours; the message line's matrix is transposed into a table of rows.
+
+    A line whose layers have no width takes no part, and is left out.
+
+    Raises:
+        InputError: A parameter belongs to a part that we do not have.
+    """
+    empty = [
+        line
+        for line, layer in (("topline_encoder.", "msg_fwd.0"), ("bottomline_encoder.", "fwd_net.0"))
+        if not weights[f"{line}{layer}.bias"].numel()
+    ]
     found: dict[str, Tensor] = {}
     for name, value in weights.items():
-        if name.startswith(UNUSED):
+        if name.startswith((*UNUSED, *empty)):
             continue
         prefix = next((p for p in RENAMED if name.startswith(p)), None)
         if prefix is None:
-            raise InputError(f"{path}: parameter {name} belongs to a part that is not supported")
+            raise InputError(f"parameter {name} belongs to a part that is not supported")
         new = RENAMED[prefix] + name[len(prefix) :]
         found[new] = value.T.contiguous() if new == "encoder.message.table" else value
     return found
+
+
+def check_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise :class:`InputError` with the first tensor that is not as the others imply."""
+    for name in sorted(expected.keys() | found.keys()):
+        there, here = (str([*m[name].shape]) if name in m else "none" for m in (found, expected))
+        if there != here:
+            old = next(theirs for theirs, ours in RENAMED.items() if name.startswith(ours))
+            raise InputError(
+                f"{old}{name.removeprefix(RENAMED[old])} has shape {there}, where the other "
+                f"tensors imply {here}: a network that is not supported"
+            )
