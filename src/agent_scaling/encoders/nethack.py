@@ -18,6 +18,7 @@ from agent_scaling.batch import COLUMNS, Batch
 from agent_scaling.costs import LayerCost
 from agent_scaling.encoders.inventory import ITEMS, Inventory
 from agent_scaling.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
+from agent_scaling.encoders.lookup import LookupConv
 from agent_scaling.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.encoders.stack import FrameStack
 from agent_scaling.errors import InputError
@@ -91,6 +92,7 @@ class NetHackEncoder(nn.Module):
         self.status = StatusLines(status_width // 4, status_scale) if status_width >= 4 else None
         residual, cell = (residual_blocks, residual_layers), embedding * (2 if colors else 1)
         self.map = MapEncoder(frames * cell, channels, *residual, map_fc_layers, map_width)
+        self.lookup: LookupConv | None = None
         self.crop = Crop(cell, crop_norm, crop_scale) if crop else None
         self.num_actions = NUM_ACTIONS if prev_action else 0
         self.inventory = Inventory(inventory_width) if inventory else None
@@ -141,6 +143,14 @@ class NetHackEncoder(nn.Module):
         device = self.chars.weight.device
         return tuple(stack.initial_state(lanes, device) for stack in self.stacks)
 
+    def prepare_inference(self) -> None:
+        """On a CPU, look up the sums of the map's first convolution from now on."""
+        first = cast(nn.Sequential, self.map.blocks[0])
+        if not self.stacks and self.chars.weight.device.type == "cpu":
+            tables = [self.chars, self.colors] if self.colors else [self.chars]
+            self.lookup = LookupConv(tables, cast(nn.Conv2d, first[0]))
+            first[0] = nn.Identity()
+
     def embed(self, planes_NHW: list[Tensor]) -> Tensor:
         """Cells of each plane (and frame, as a last axis) → [N, C, H, W], frame by frame.
 
@@ -160,7 +170,7 @@ class NetHackEncoder(nn.Module):
         parts = [self.message(chars_NHW[:, 0])] if self.message else []
         if self.status:
             parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
-        parts.append(self.map(self.embed(seen)))
+        parts.append(self.map(self.embed(seen) if self.lookup is None else self.lookup(seen)))
         if self.num_actions:
             action_N = batch.prev_action_TB.flatten()
             parts.append(F.one_hot(action_N, self.num_actions).to(parts[0].dtype))
