@@ -31,9 +31,15 @@ def default_block(device: torch.device) -> int:
 
 
 def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
-    """A copy in evaluation mode, with each BatchNorm folded into the convolution before it."""
+    """A copy in evaluation mode, with each BatchNorm folded into the convolution before it.
+
+    A module that has a faster way to the same answers, up to rounding, takes it
+    (``prepare_inference``).
+    """
     fused = copy.deepcopy(policy).to(device).eval()
-    for module in fused.modules():
+    for module in list(fused.modules()):
+        if hasattr(module, "prepare_inference"):
+            module.prepare_inference()
         if not isinstance(module, nn.Sequential):
             continue
         for index in range(len(module) - 1):
