@@ -109,7 +109,8 @@ class Actor:
         self.prev_action = np.zeros(lanes, np.int64)
         self.logits: npt.NDArray[np.float32] | None = None
         """[lanes, A]: the logits of each lane's latest step, for those who set it."""
-        self._traces: dict[int, list[npt.NDArray[Any]]] | None = {} if trace else None
+        # Rows of TRACE by lane, as bytes: 18 a step, while an array of each row would take 120.
+        self._traces: dict[int, bytearray] | None = {} if trace else None
         # Recordings hold keys, and each of three keys has two actions: the policy has seen only
         # the first as a previous action.
         self._canonical = key_to_action()[action_to_key()]
@@ -118,7 +119,7 @@ class Actor:
         """The lane's next frame is the first of ``episode``."""
         self.step[lane], self.prev_action[lane], self.episode[lane] = 0, 0, episode
         if self._traces is not None:
-            self._traces[lane] = []
+            self._traces[lane] = bytearray()
 
     def act(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
@@ -135,15 +136,14 @@ class Actor:
     def latest_thought(self, lane: int) -> np.void:
         """What the policy thought at the lane's latest step: a row of :data:`TRACE`."""
         assert self._traces is not None
-        row: np.void = self._traces[lane][-1][0]
+        row: np.void = np.frombuffer(self._traces[lane][-TRACE.itemsize :], TRACE)[0]
         return row
 
     def take_trace(self, lane: int) -> npt.NDArray[Any] | None:
         """[steps] of :data:`TRACE`: what the policy thought in the lane's episode."""
         if self._traces is None:
             return None
-        rows = self._traces.pop(lane)
-        return np.concatenate(rows) if rows else np.empty(0, TRACE)
+        return np.frombuffer(self._traces.pop(lane), TRACE)
 
     def _act_block(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
@@ -194,7 +194,7 @@ class Actor:
         logs_NA = np.log(probs_NA, out=np.zeros_like(probs_NA), where=probs_NA > 0)
         rows["nats"] = -(probs_NA * logs_NA).sum(axis=1)
         for index, lane in enumerate(lanes.tolist()):
-            self._traces[lane].append(rows[index : index + 1])
+            self._traces[lane] += rows[index].tobytes()
 
 
 def _leaves(state: Any) -> list[Tensor]:
