@@ -11,9 +11,11 @@ from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.envs.nethack import character_options
 from agent_scaling.episodes import summarise, write_table
-from agent_scaling.play import play
+from agent_scaling.play import Traces, play
+from agent_scaling.replay import chosen_episodes, write_replays
 from agent_scaling.sampling import Sampling
 from agent_scaling.tracking import log_file, log_metrics
+from callbacks.ema import evaluated
 from callbacks.held_out import crossed
 
 NAMES = {
@@ -32,6 +34,9 @@ class Rollouts(Callback):
     Training is not disturbed: a copy of the policy plays, with noise of its own. Each table is kept
     as ``<output>/rollouts/<frames>.parquet``. Under DDP each rank plays its share of the seeds.
 
+    The best, the median and the worst episode are kept as ``<output>/replays/<frames>/best.html``
+    and ``.cast``, and so on; to choose them afterwards, each rank keeps 18 bytes of every step.
+
     Args:
         episodes: Episodes each time.
         every_frames: Frames of training between rollouts, all ranks; ``None``: never.
@@ -46,6 +51,7 @@ class Rollouts(Callback):
         top_p: Probability mass that ``top_p`` keeps.
         sampling_seed: Seed of the sampling noise.
         character: ``role-race-gender-alignment``, parts of it, or ``@`` for a random one.
+        replays: Whether to keep replays.
     """
 
     def __init__(
@@ -63,10 +69,12 @@ class Rollouts(Callback):
         top_p: float = 0.95,
         sampling_seed: int = 0,
         character: str = "@",
+        replays: bool = True,
     ) -> None:
         character_options(character)
         self.seeds = range(seed, seed + episodes)
         self.every_frames, self.at_milestones = every_frames, at_milestones
+        self.replays = replays
         self.options: dict[str, Any] = {
             "sampling": Sampling(sampling, temperature, top_k, top_p),
             "sampling_seed": sampling_seed,
@@ -103,7 +111,10 @@ class Rollouts(Callback):
             return
         self._played_at = module.frames
         mine = self.seeds[trainer.global_rank :: trainer.world_size]
-        table = play(module.policy, mine, device=pl_module.device, **self.options)
+        traces: Traces | None = {} if self.replays else None
+        table = play(
+            evaluated(trainer, module), mine, device=pl_module.device, traces=traces, **self.options
+        )
         table = _gather(table, trainer.world_size)
         self.last_table, self.last_summary = table, summarise(table)
         if trainer.is_global_zero:
@@ -111,6 +122,18 @@ class Rollouts(Callback):
             write_table(table, path)
             log_file(trainer, path, "rollouts")
         log_metrics(trainer, module, metrics_of(self.last_summary))
+        if traces is not None:
+            self._keep_replays(trainer, table, traces, str(module.frames))
+
+    def _keep_replays(
+        self, trainer: Trainer, table: pd.DataFrame, traces: Traces, name: str
+    ) -> None:
+        chosen = _gather_chosen(table, traces, trainer.world_size)
+        if trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir) / "replays" / name
+            game = {key: self.options[key] for key in ("character", "max_episode_steps")}
+            for path in write_replays(table, chosen, folder, True, **game):
+                log_file(trainer, path, f"replays/{name}")
 
 
 def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
@@ -136,3 +159,14 @@ def _gather(table: pd.DataFrame, ranks: int) -> pd.DataFrame:
     torch.distributed.all_gather_object(parts, table.to_dict("records"))
     rows = sorted((row for part in parts for row in part), key=lambda row: int(row["seed"]))
     return pd.DataFrame(rows, columns=table.columns)
+
+
+def _gather_chosen(table: pd.DataFrame, traces: Traces, ranks: int) -> Traces:
+    """The traces of the episodes that get a replay, from the ranks that played them."""
+    seeds = set(chosen_episodes(table, True).values())
+    mine = {seed: trace for seed, trace in traces.items() if seed in seeds}
+    if ranks == 1:
+        return mine
+    parts: list[Any] = [None] * ranks
+    torch.distributed.all_gather_object(parts, mine)
+    return {seed: trace for part in parts for seed, trace in part.items()}

@@ -1,3 +1,5 @@
+import json
+
 import lightning
 import pandas as pd
 import pytest
@@ -5,12 +7,14 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import CSVLogger
+from mlflow import MlflowClient
 from torch.utils.data import DataLoader
 
 from agent_scaling.errors import InputError
 from agent_scaling.modules.bc import BehaviouralCloning
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.play import play
+from agent_scaling.tracking import BufferedMLFlowLogger
 from callbacks.flops import FlopBudget
 from callbacks.rollouts import Rollouts, metrics_of
 from tests.policies import random_batch, small_policy
@@ -21,7 +25,7 @@ LIGHTNING = pytest.mark.filterwarnings(
 )
 
 
-def fit(tmp_path, *callbacks, steps=4):
+def fit(tmp_path, *callbacks, steps=4, logger=None):
     lightning.seed_everything(3, verbose=False)
     module = BehaviouralCloning(small_policy(), OptimizerFactory(torch.optim.SGD, lr=1e-3))
     windows = [random_batch(2, 3, seed=step) for step in range(steps)]
@@ -32,7 +36,7 @@ def fit(tmp_path, *callbacks, steps=4):
         callbacks=list(callbacks),
         limit_val_batches=0,
         log_every_n_steps=1,
-        logger=CSVLogger(str(tmp_path), name="", version=""),
+        logger=logger or CSVLogger(str(tmp_path), name="", version=""),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -68,6 +72,31 @@ def test_training_is_the_same_with_and_without_rollouts(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     for ours, theirs in zip(with_them.lane_state, without.lane_state, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@LIGHTNING
+def test_replays_of_the_best_the_median_and_the_worst_are_artifacts(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    logger = BufferedMLFlowLogger(
+        experiment_name="x", tracking_uri=uri, artifact_location=str(tmp_path / "artifacts")
+    )
+    rollouts = Rollouts(episodes=3, max_episode_steps=20)
+    fit(tmp_path, FlopBudget(None), rollouts, steps=1, logger=logger)
+    folder = f"replays/{FRAMES}"
+    found = [file.path for file in MlflowClient(uri).list_artifacts(logger.run_id, folder)]
+    kinds = ("best", "median", "worst")
+    assert sorted(found) == [f"{folder}/{kind}.{end}" for kind in kinds for end in ("cast", "html")]
+    logged = tmp_path / "artifacts" / logger.run_id / "artifacts" / folder / "best.cast"
+    best = rollouts.last_table.sort_values(["return", "seed"]).iloc[-1]
+    assert f"seed {best['seed']} " in json.loads(logged.read_text().splitlines()[0])["title"]
+
+
+@LIGHTNING
+def test_replays_can_be_left_out(tmp_path):
+    rollouts = Rollouts(episodes=1, max_episode_steps=20, replays=False)
+    fit(tmp_path, FlopBudget(None), rollouts, steps=1)
+    assert (tmp_path / "rollouts").is_dir()
+    assert not (tmp_path / "replays").exists()
 
 
 def test_the_config_makes_the_callback():
