@@ -135,16 +135,17 @@ class WatchApp(App[None]):
         self.playing = True
         self.moment: Moment | None = None
         """What is on the screen."""
+        self._game, self._thoughts = Static("starting NetHack …", id="screen"), Static(id="mind")
         self._go = asyncio.Event()
 
     def compose(self) -> ComposeResult:
         """The parts of the screen."""
         with Container(id="stage"):
-            yield Static("starting NetHack …", id="screen")
-            yield Static(id="mind")
+            yield self._game
+            yield self._thoughts
         yield Footer()
 
-    def on_mount(self) -> None:
+    def on_ready(self) -> None:
         """Begin."""
         self._go.set()
         self.run_worker(self._follow())
@@ -189,12 +190,12 @@ class WatchApp(App[None]):
             await asyncio.sleep(self.delay)
 
     def _show(self) -> None:
-        if self.moment is not None:
-            moment = self.moment
-            screen = screen_text(moment.chars_HW, moment.colors_HW, moment.cursor)
-            self.query_one("#screen", Static).update(screen)
-            state = f"playing, {self.delay:.3g} s a step" if self.playing else "paused"
-            self.query_one("#mind", Static).update(mind(moment, state))
+        moment = self.moment
+        if moment is None or not self._game.is_attached:  # not yet; not any more
+            return
+        self._game.update(screen_text(moment.chars_HW, moment.colors_HW, moment.cursor))
+        state = f"playing, {self.delay:.3g} s a step" if self.playing else "paused"
+        self._thoughts.update(mind(moment, state))
 
 
 def mind(moment: Moment, state: str) -> RenderableType:
