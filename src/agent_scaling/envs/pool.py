@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,6 +97,8 @@ class Pool:
         self._busy: list[list[int]] = [[]] * groups
         self._resetting: list[set[int]] = [set()] * groups
         self._sent = [[False] * workers for _ in range(groups)]
+        self._orders: list[deque[int]] = [deque() for _ in range(workers)]
+        self._early: dict[tuple[int, int], Any] = {}  # reports read while another was awaited
         self._assignments = [
             Assignment(
                 game, lanes, workers, w, [list(g[w]) for g in dealt], self._memory, -1, -1,
@@ -134,6 +137,7 @@ class Pool:
         sent = self._sent[group]
         for index in self._busy[group]:
             self._workers[index].order(group)
+            self._orders[index].append(group)
             sent[index] = True
 
     def receive(self, group: int) -> Report:
@@ -144,7 +148,7 @@ class Pool:
                 continue  # replaced meanwhile
             sent[index] = False
             try:
-                ended = self._workers[index].read(self.patience)
+                ended = self._read(index, group)
             except WorkerLostError as loss:
                 self._replace(index, loss, report)
                 continue
@@ -180,6 +184,13 @@ class Pool:
         self._changed = True
         return report
 
+    def _read(self, index: int, group: int) -> Any:
+        """A worker's report on a group's move: it moves the groups in the order of the orders."""
+        while (index, group) not in self._early:
+            report = self._workers[index].read(self.patience)
+            self._early[index, self._orders[index].popleft()] = report
+        return self._early.pop((index, group))
+
     def _look(self) -> None:
         """What the commands mean for each group: they change a few times in an episode only."""
         self._changed = False
@@ -211,6 +222,7 @@ class Pool:
         if self.lost > MAX_LOSSES:
             raise RuntimeError(f"{self.lost} game workers were lost, the last because {loss}")
         self._workers[index].close(kill=True)
+        self._orders[index].clear()
         culprit = int(self._moving[index])
         if loss.guilty and culprit >= 0:
             self._blame[culprit] += 1
@@ -219,6 +231,7 @@ class Pool:
                 report.ended.append((culprit, {"end": "crashed", "death": str(loss)}))
         for group, lanes in enumerate(self._assignments[index].groups):
             self._sent[group][index] = False
+            self._early.pop((index, group), None)
             for lane in lanes:
                 if self._command[lane] != PARKED:
                     self._command[lane] = RESET

@@ -1,0 +1,236 @@
+"""Actors as a LightningDataModule: games that the policy in training plays, as unrolls."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+
+from agent_scaling.actor import SCREEN, Actor, for_inference
+from agent_scaling.batch import Batch
+from agent_scaling.envs.game import find_game
+from agent_scaling.envs.pool import Pool
+from agent_scaling.errors import InputError
+from agent_scaling.sampling import Sampling
+from agent_scaling.unrolls import REWARD, UnrollPlayer, episode_seeds
+
+POLL_S = 0.5
+
+
+class ActorsDataModule(lightning.LightningDataModule):
+    """Endless unrolls of ``lanes`` games, each continuing where the one before has ended.
+
+    Every rank plays games of its own. The policy's weights are handed over before each unroll is
+    asked for, that is after every update.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        options: dict[str, Any] | None = None,
+        lanes: int = 32,
+        unroll_length: int = 80,
+        workers: int | None = None,
+        groups: int = 2,
+        asynchronous: bool = True,
+        seed: int = 0,
+        sampling_seed: int = 0,
+    ) -> None:
+        """Raises :class:`InputError` for a game without rewards, or sizes that cannot be.
+
+        Args:
+            game: Import path of a game (``module:Class``) that shows ``reward``.
+            options: Its keyword arguments.
+            lanes: B, games of each rank, all of them in every unroll.
+            unroll_length: T.
+            workers: Game processes per rank; None: one per core that the ranks of a node share.
+            groups: Parts of the lanes that take turns: one is thought about, the others move.
+            asynchronous: Play the next unroll while the learner learns from this one. False: play
+                when asked to, with the newest weights, the same each time.
+            seed: Of the episodes.
+            sampling_seed: Of the actions' noise.
+        """
+        super().__init__()
+        family = find_game(game)
+        if REWARD not in family.observations:
+            raise InputError(
+                f"data.game={game}: shows no {REWARD!r}, so that nothing can be learnt"
+            )
+        if unroll_length < 1 or groups < 1 or lanes < groups:
+            raise InputError(
+                f"data.lanes={lanes}, data.unroll_length={unroll_length}, data.groups={groups}: "
+                "each at least 1, and a lane or more for each group"
+            )
+        if workers is not None and workers < 1:
+            raise InputError(f"data.workers={workers}: must be at least 1, or null")
+        self.game, self.options = game, dict(options or {})
+        self.lanes, self.unroll_length, self.workers = lanes, unroll_length, workers
+        self.groups, self.asynchronous = groups, asynchronous
+        self.seed, self.sampling_seed = seed, sampling_seed
+        self.observations = tuple(name for name in family.observations if name != REWARD)
+        self._loader: ActorLoader | None = None
+
+    @property
+    def description(self) -> str:
+        """For the terminal."""
+        name = self.options.get("task", self.game.rpartition(":")[2])
+        how = "while learning" if self.asynchronous else "in turn with learning"
+        return f"{self.lanes} games of {name} per rank, played {how}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's record says of its data."""
+        return {}
+
+    def progress(self, frames: int) -> dict[str, float]:
+        """Metrics of the actors since the last call."""
+        return self._loader.measured() if self._loader else {}
+
+    def train_dataloader(self) -> ActorLoader:
+        """Unrolls played by the policy of the trainer's module."""
+        assert self.trainer is not None
+        self._loader = ActorLoader(self, self.trainer)
+        return self._loader
+
+    def teardown(self, stage: str) -> None:
+        """End the games."""
+        if self._loader is not None:
+            self._loader.close()
+
+    def pool(self, policy: Any, ranks: int) -> Pool:
+        """The games; as many workers as this rank's share of the cores allows."""
+        cores = max(1, len(os.sched_getaffinity(0)) // ranks)
+        return Pool(
+            self.game,
+            lanes=self.lanes,
+            workers=self.workers or min(cores, self.lanes),
+            groups=self.groups,
+            options=self.options,
+            observations=[*getattr(policy, "observations", SCREEN), REWARD],
+        )
+
+
+class ActorLoader:
+    """Iterates over unrolls; between two of them, hands the weights over.
+
+    Args:
+        data: What to play.
+        trainer: Whose module plays.
+    """
+
+    def __init__(self, data: ActorsDataModule, trainer: lightning.Trainer) -> None:
+        self.data, self.trainer = data, trainer
+        self._stack = ExitStack()
+        self._waited = 0.0
+        self._since = time.monotonic()
+
+    def __len__(self) -> int:
+        """Beyond reach. Without a length, Lightning would fetch each unroll one update early."""
+        return sys.maxsize
+
+    def __iter__(self) -> Iterator[Batch]:
+        module: Any = self.trainer.lightning_module
+        data, rank = self.data, self.trainer.global_rank
+        pool = self._stack.enter_context(data.pool(module.policy, self.trainer.world_size))
+        group = max(len(lanes) for lanes in pool.groups)
+        sampling_seed = np.random.SeedSequence([data.sampling_seed, rank]).generate_state(1)
+        actor = Actor(
+            module.policy,
+            data.lanes,
+            sampling=Sampling(),
+            sampling_seed=int(sampling_seed[0]),
+            block=group,
+            device=module.device,
+        )
+        begun = module.frames
+        seeds = [episode_seeds(data.seed, rank, begun, lane) for lane in range(data.lanes)]
+        player = UnrollPlayer(pool, actor, module.policy.num_actions, data.unroll_length, seeds)
+        play = self._asynchronous(player) if data.asynchronous else self._in_turn(player)
+        for unroll in play:
+            assert unroll.played is not None
+            if begun:  # a resumed run: the episodes that were under way are lost
+                unroll.played.restarted += data.lanes
+                begun = 0
+            yield unroll
+            actor.policy = for_inference(module.policy, module.device)
+
+    def measured(self) -> dict[str, float]:
+        """``actors/waiting``: the share of the time that the learner has waited for unrolls."""
+        now = time.monotonic()
+        share = self._waited / max(now - self._since, 1e-9)
+        self._waited, self._since = 0.0, now
+        return {"actors/waiting": share}
+
+    def close(self) -> None:
+        """End the thread, then the games."""
+        self._stack.close()
+
+    def _in_turn(self, player: UnrollPlayer) -> Iterator[Batch]:
+        while True:
+            began = time.monotonic()
+            unroll = player.play(self.trainer.global_step)
+            self._waited += time.monotonic() - began
+            yield unroll
+
+    def _asynchronous(self, player: UnrollPlayer) -> Iterator[Batch]:
+        thread = PlayerThread(player, lambda: self.trainer.global_step)
+        self._stack.callback(thread.stop)
+        thread.start()
+        while True:
+            began = time.monotonic()
+            unroll = thread.take()
+            self._waited += time.monotonic() - began
+            yield unroll
+
+
+class PlayerThread(threading.Thread):
+    """Plays ahead of the learner: at most one unroll waits for it while the next is played.
+
+    Args:
+        player: What plays.
+        updates: Tells how many updates the learner has made.
+    """
+
+    def __init__(self, player: UnrollPlayer, updates: Callable[[], int]) -> None:
+        super().__init__(name="actors", daemon=True)
+        self.player, self.updates = player, updates
+        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=1)
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        """Play until told to stop; what is raised, :meth:`take` raises."""
+        if self.player.actor.device.type == "cpu":
+            torch.set_num_threads(1)  # of this thread alone: the learner has the others
+        try:
+            while not self._stop_asked.is_set():
+                self._hand_over(self.player.play(self.updates()))
+        except Exception as error:
+            self._hand_over(error)
+
+    def take(self) -> Batch:
+        """The oldest unroll that was played."""
+        found = self._ready.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def stop(self) -> None:
+        """Return when it has ended; the unroll that is being played is played to its end."""
+        self._stop_asked.set()
+        self.join()
+
+    def _hand_over(self, item: Batch | BaseException) -> None:
+        while not self._stop_asked.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=POLL_S)
+                return
