@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from agent_scaling.scaling import analysis, laws, returns, select
+from agent_scaling.scaling.forecasts import compete
 from agent_scaling.scaling.forms import LOSS_FORMS
-from agent_scaling.scaling.profiles import best_of_grid, parabolas
-from tests.scaling.synthetic import DELTA, N_OPT, known_law
+from agent_scaling.scaling.profiles import parabolas
+from tests.scaling.synthetic import DELTA, N_OPT, known_law, optimum
 
 DRAWS = 200
 
@@ -52,46 +53,82 @@ def test_a_power_law_and_a_saturating_law():
         assert 0.85 <= share(found) <= 0.95
 
 
-def test_forecasts_of_the_form_that_was_chosen():
-    """Not told which law is true; what is measured half a decade ahead is in the interval."""
+def test_a_parabola_and_the_frames_of_a_known_grid():
+    """The minimum of one budget's parabola, and the exponent of frames."""
+    minima, frames = [], []
+    for seed in range(DRAWS):
+        points = parabolas(known_law(noise=0.01, seed=seed, sizes=15).cells, "loss")
+        middle = points.iloc[len(points) // 2]
+        truth, _ = optimum(np.array(middle["flops"]))
+        unbounded = not np.isfinite(middle["params_low"])
+        minima.append(unbounded or holds((middle["params_low"], middle["params_high"]), truth))
+        usable = points[~points["flag"].isin(["edge", "concave"])]
+        law = analysis.exponent(usable["flops"], usable["samples"])
+        frames.append(holds(law["interval"], 1 - N_OPT))
+    assert 0.85 <= share(minima) <= 0.95
+    assert 0.85 <= share(frames) <= 0.95
+
+
+def series(loss, flops):
+    table = {"flops": flops, "params": 1e6, "samples": 1e8, "loss": loss, "return": np.nan}
+    return pd.DataFrame(table)
+
+
+def fast_forms(monkeypatch):
+    """Without the two forms that a single size per budget cannot tell or that are slow."""
     forms = {name: form for name, form in LOSS_FORMS.items() if name != "parametric"}
+    monkeypatch.setattr("agent_scaling.scaling.forecasts.LOSS_FORMS", forms)
+
+
+def test_forecasts_that_are_not_told_which_law_is_true(monkeypatch):
+    """What is measured half a decade ahead is in the interval."""
+    fast_forms(monkeypatch)
     flops = np.geomspace(1e14, 1e17, 10)
     ahead = np.log(3e17)
     theta = np.array([np.log(0.1), 0.35 * 33.5, 0.35])
     hits = []
     for seed in range(DRAWS):
         *noise, later = 0.03 * np.random.default_rng(seed).standard_normal(len(flops) + 1)
-        loss = np.exp(laws.floor_curve(theta, np.log(flops)) + noise)
-        table = {"flops": flops, "params": 1e6, "samples": 1e8, "loss": loss, "return": np.nan}
-        cells = pd.DataFrame(table)
-        checks = select.rolling_origin(cells, best_of_grid(cells, "loss"), forms)
-        name = select.choose(checks, "power")
-        found = select.predict(forms, name, checks, cells, np.array([ahead]))
-        low, high = select.interval(found)
+        cells = series(np.exp(laws.floor_curve(theta, np.log(flops)) + noise), flops)
+        _, low, high = compete(cells, "loss", None, None).predict(cells, np.array([ahead]))
         hits.append(holds((low[0], high[0]), laws.floor_curve(theta, ahead) + later))
     assert 0.85 <= share(hits) <= 0.95
 
 
-def test_choice_prefers_what_predicted():
+@pytest.mark.parametrize("noise", [0.0003, 0.03])
+def test_only_a_decisive_form_replaces_the_average(monkeypatch, noise):
+    fast_forms(monkeypatch)
     flops = np.geomspace(1e14, 1e18, 13)
     for name, curve in (
         ("power", 3 - 0.2 * np.log(flops)),
         ("saturating", laws.floor_curve(np.array([-2.3, 11.7, 0.35]), np.log(flops))),
     ):
-        shifts = 0.003 * np.random.default_rng(1).standard_normal(len(flops))
-        table = {"flops": flops, "params": 1e6, "samples": 1e8, "loss": np.exp(curve + shifts)}
-        cells = pd.DataFrame(table | {"return": np.nan})
-        forms = {form: LOSS_FORMS[form] for form in ("power", "saturating")}
-        checks = select.rolling_origin(cells, best_of_grid(cells, "loss"), forms)
-        assert select.choose(checks, "none") == name
-        errors = checks[name].errors
+        shifts = noise * np.random.default_rng(1).standard_normal(len(flops))
+        chosen = compete(series(np.exp(curve + shifts), flops), "loss", None, None)
+        assert chosen.name.startswith(name if noise < 0.001 else select.AVERAGE)
+        errors = chosen.checks[name].errors
         assert (errors["flops"] > errors["origin"]).all()
-        assert errors["error"].abs().max() < 0.1
 
 
-def test_too_few_budgets_choose_the_default():
-    assert select.choose({}, "power") == "power"
-    table = {"flops": [1e14, 1e15, 1e16], "params": 1e6, "samples": 1e8, "loss": [3.0, 2.0, 1.0]}
-    cells = pd.DataFrame(table | {"return": np.nan})
+def test_too_few_budgets_choose_the_average():
+    assert select.choose({}) == select.AVERAGE
+    cells = series([3.0, 2.0, 1.0], [1e14, 1e15, 1e16])
     with pytest.raises(ValueError, match="4 are needed"):
         LOSS_FORMS["power"](cells, np.array([40.0]))
+
+
+def test_the_average_is_of_logarithms():
+    parts = [select.Prediction(np.array([v]), np.array([e])) for v, e in ((1, 0.1), (2, 0.3))]
+    found = select.average(parts)
+    assert (found.mean[0], found.error[0]) == pytest.approx((1.5, 0.2))
+    with pytest.raises(ValueError, match="no form"):
+        select.average([])
+
+
+def test_intervals_widen_ahead_and_with_past_errors():
+    found = select.Prediction(np.zeros(2), np.full(2, 0.01))
+    ratio = np.array([2.0, 100.0])
+    checks = [select.Validation(pd.DataFrame(), 0.1, scale, 5) for scale in (1.0, 3.0)]
+    narrow, wide = (select.interval(found, c, ratio, 0.1)[1] for c in checks)
+    assert narrow[0] < narrow[1]
+    assert wide == pytest.approx(3 * narrow)

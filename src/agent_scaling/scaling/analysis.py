@@ -107,8 +107,12 @@ def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[st
 
 def _parametric(cells: pd.DataFrame, flags: list[str]) -> dict[str, Any] | None:
     near = parametric.near_optimum(cells)
-    if len(near) < 8 or near["params"].nunique() < 3:
-        flags.append(f"no parametric law: {len(near)} cells near the optimum, 8 are needed")
+    if not parametric.enough(near):
+        sizes = near["params"].nunique()
+        flags.append(
+            f"no parametric law: {len(near)} cells of {sizes} sizes near the optimum; "
+            f"{parametric.FEWEST} cells of 3 sizes are needed"
+        )
         return None
     law = parametric.fit_parametric(cells)
     values: dict[str, Any] = law.coefficients()

@@ -73,7 +73,7 @@ def fit(
 def analyse(runs: Runs, ahead: Sequence[float], bootstraps: int, seed: int) -> dict[str, Any]:
     """Every law of ``runs`` and the forecast at the budgets ``ahead``, as plain values."""
     fitted = analysis.laws_of(runs)
-    fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted)
+    fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"])
     if bootstraps:
         from agent_scaling.scaling.bootstrap import bootstrap_intervals
 

@@ -1,67 +1,94 @@
-"""The forecast: forms compared by what they predicted, the best one's values and intervals."""
+"""The forecast: forms compared by what they predicted, then their average or a decisive one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling import laws, returns, select
-from agent_scaling.scaling.forms import LOSS_FORMS
+from agent_scaling.scaling.forms import LOSS_AVERAGED, LOSS_FORMS
 from agent_scaling.scaling.profiles import best_of_grid, parabolas
 from agent_scaling.scaling.runs import Runs
-from agent_scaling.scaling.select import FEWEST, Form
+from agent_scaling.scaling.select import AVERAGE, FEWEST, Form, Validation
 
 
-def forecast_of(runs: Runs, ahead: np.ndarray, fitted: dict[str, Any]) -> dict[str, Any]:
-    """``chosen``, ``validation`` and ``forecast`` at the budgets ``ahead`` (FLOPs)."""
+@dataclass(frozen=True)
+class Chosen:
+    """The competing forms of a target, how they did, and the one that forecasts."""
+
+    target: str
+    forms: Mapping[str, Form]
+    averaged: tuple[str, ...]
+    checks: Mapping[str, Validation]
+    name: str
+
+    def form(self) -> Form:
+        """The chosen form as one function."""
+        return returns.averaged_loss if self.name == AVERAGE else self.forms[self.name]
+
+    def predict(self, cells: pd.DataFrame, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Log mean, low and high at log budgets ``x``."""
+        found = select.predict_each(self.forms, self.averaged, cells, x)[self.name]
+        ratio = np.exp(x) / float(cells["flops"].max())
+        prior = select.PRIOR[self.target]
+        return found.mean, *select.interval(found, self.checks.get(self.name), ratio, prior)
+
+
+def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float | None) -> Chosen:
+    """Rolling-origin validation of every form of ``target``; ``loss`` carries two stages."""
+    if target == "loss":
+        forms, averaged = LOSS_FORMS, LOSS_AVERAGED
+    else:
+        forms, averaged = returns.return_forms(loss, expert), returns.RETURN_AVERAGED
+    truth, prior = best_of_grid(cells, target), select.PRIOR[target]
+    checks = select.rolling_origin(cells, truth, forms, averaged, prior)
+    if "expert" in checks and checks["expert"].mean_error < checks["bounded"].mean_error:
+        averaged = tuple("expert" if name == "bounded" else name for name in averaged)
+        checks = select.rolling_origin(cells, truth, forms, averaged, prior)
+    return Chosen(target, forms, averaged, checks, select.choose(checks))
+
+
+def forecast_of(
+    runs: Runs, ahead: np.ndarray, flags: list[str], expert: float | None = None
+) -> dict[str, Any]:
+    """``chosen``, ``averaged``, ``validation`` and ``forecast`` at the budgets ``ahead`` (FLOPs).
+
+    Adds to ``flags`` what cannot be forecast or validated.
+    """
     cells, x = runs.cells, np.log(ahead)
-    flags: list[str] = fitted["flags"]
     rows: list[dict[str, Any]] = [{"flops": float(c)} for c in ahead]
-    chosen: dict[str, str | None] = {"loss": None, "return": None}
-    validation: dict[str, Any] = {}
-    loss: Form | None = None
+    found: dict[str, Chosen] = {}
     for target in ("loss", "return"):
-        known = runs.target(target)
-        if known["flops"].nunique() < FEWEST:
+        if runs.target(target)["flops"].nunique() < FEWEST:
             flags.append(f"no forecast of {target}: fewer than {FEWEST} budgets have it")
             continue
-        forms = LOSS_FORMS if target == "loss" else returns.return_forms(loss)
-        truth = best_of_grid(cells, target)
-        checks = select.rolling_origin(cells, truth, forms)
-        name = select.choose(checks, "power")
-        chosen[target], validation[target] = name, _as_rows(checks)
-        if not checks:
+        loss = found["loss"].form() if "loss" in found else None
+        found[target] = compete(cells, target, loss, expert)
+        if not found[target].checks:
             flags.append(f"not validated: {target} has too few budgets to predict any from others")
-        loss = forms[name] if target == "loss" else loss
-        _add(rows, target, forms, name, checks, cells, x)
-    _add_sizes(rows, cells, x, "loss" if chosen["loss"] else "return")
-    return {"chosen": chosen, "validation": validation, "forecast": rows}
+        for row, mean, low, high in zip(rows, *found[target].predict(cells, x), strict=True):
+            row[target] = float(np.exp(mean))
+            row[f"{target}_interval"] = [float(np.exp(low)), float(np.exp(high))]
+    _add_sizes(rows, cells, x, "loss" if "loss" in found else "return")
+    return {
+        "chosen": {t: found[t].name if t in found else None for t in ("loss", "return")},
+        "averaged": {target: chosen.averaged for target, chosen in found.items()},
+        "validation": {target: _as_rows(chosen.checks) for target, chosen in found.items()},
+        "forecast": rows,
+    }
 
 
-def _add(
-    rows: list[dict[str, Any]],
-    target: str,
-    forms: Mapping[str, Form],
-    name: str,
-    checks: Mapping[str, select.Validation],
-    cells: pd.DataFrame,
-    x: np.ndarray,
-) -> None:
-    found = select.predict(forms, name, checks, cells, x)
-    for row, mean, low, high in zip(rows, found.mean, *select.interval(found), strict=True):
-        row[target] = float(np.exp(mean))
-        row[f"{target}_interval"] = [float(np.exp(low)), float(np.exp(high))]
-
-
-def _as_rows(checks: Mapping[str, select.Validation]) -> dict[str, Any]:
+def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
     return {
         name: {
             "mean_abs_log_error": check.mean_error,
-            "error_growth": check.growth,
-            "errors": check.errors[["origin", "flops", "error"]],
+            "error_scale": check.scale,
+            "origins": check.origins,
+            "errors": check.errors,
         }
         for name, check in checks.items()
     }

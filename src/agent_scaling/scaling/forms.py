@@ -1,4 +1,4 @@
-"""The forms of L_opt(C) that compete for the forecast."""
+"""The forms of L_opt(C) and of R_opt(C) alone that compete for the forecast."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from agent_scaling.scaling import laws, parametric
 from agent_scaling.scaling.profiles import best_of_grid
 from agent_scaling.scaling.select import FEWEST, Form, Prediction
 
-RECENT = 4
-"""Budgets of the power law of the latest budgets alone."""
+RECENT = 3
+"""Budgets of the local forms: the latest alone."""
+
+HALVING = 1.0
+"""Decades of FLOPs in which the damped form's slope halves."""
 
 RECENCY = 0.25
 """A budget weighs C^RECENCY in the weighted saturating law."""
 
 
-def _series(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
+def series(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Log budgets and the log of their best cells; ``ValueError`` below :data:`select.FEWEST`."""
     best = best_of_grid(cells, target)
     if len(best) < FEWEST:
         raise ValueError(f"{len(best)} budgets; {FEWEST} are needed")
@@ -26,26 +30,40 @@ def _series(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _at(curve: laws.Curve, x: np.ndarray) -> Prediction:
-    return Prediction(curve(x), curve.standard_error(x), curve.spare)
+    return Prediction(curve(x), curve.standard_error(x))
 
 
 def power(
     cells: pd.DataFrame, x: np.ndarray, target: str = "loss", last: int | None = None
 ) -> Prediction:
     """A power law through the best cells of all budgets, or of the ``last`` ones."""
-    at, value = _series(cells, target)
+    at, value = series(cells, target)
     return _at(laws.fit_power(at[-last:], value[-last:]) if last else laws.fit_power(at, value), x)
+
+
+def damped(cells: pd.DataFrame, x: np.ndarray, target: str = "loss") -> Prediction:
+    """The latest budgets' power law, its exponent halving every :data:`HALVING` decades ahead.
+
+    A damped trend (Gardner and McKenzie 1985): what a curve did last, but less and less so.
+    """
+    at, value = series(cells, target)
+    curve = laws.fit_power(at[-RECENT:], value[-RECENT:])
+    rate = np.log(2) / (HALVING * np.log(10))
+    last = at[-1]
+    ahead = np.maximum(x - last, 0.0)
+    reached = np.minimum(x, last) + (1 - np.exp(-rate * ahead)) / rate
+    return Prediction(curve(reached), curve.standard_error(x))
 
 
 def saturating(cells: pd.DataFrame, x: np.ndarray, recency: float = 0.0) -> Prediction:
     """L∞ + a C^−γ through the best cells, each weighing C^``recency``."""
-    return _at(laws.fit_saturating(*_series(cells, "loss"), recency=recency), x)
+    return _at(laws.fit_saturating(*series(cells, "loss"), recency=recency), x)
 
 
 def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
     """The lowest L(N, D) on the budget; its error by the delta method over the cells."""
     near = parametric.near_optimum(cells)
-    if len(near) < 8 or near["params"].nunique() < 3 or near["flops"].nunique() < FEWEST:
+    if not parametric.enough(near) or near["flops"].nunique() < FEWEST:
         raise ValueError("too few cells near the optimum for five coefficients")
     law = parametric.fit_parametric(cells)
     log_n, log_d = np.log(near["params"].to_numpy(float)), np.log(near["samples"].to_numpy(float))
@@ -68,8 +86,12 @@ def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
 LOSS_FORMS: dict[str, Form] = {
     "power": power,
     "power_recent": partial(power, last=RECENT),
+    "damped": damped,
     "saturating": saturating,
     "saturating_weighted": partial(saturating, recency=RECENCY),
     "parametric": two_variables,
 }
 """Forms of L_opt(C) by the names used in ``fit.json``."""
+
+LOSS_AVERAGED = ("power_recent", "damped", "saturating")
+"""What the average is of: a trend that goes on, one that fades, and a floor."""

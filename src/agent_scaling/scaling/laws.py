@@ -75,6 +75,12 @@ def numerical_slopes(
     return np.stack(slopes, 1)
 
 
+def slope(curve: Curve, x: np.ndarray) -> np.ndarray:
+    """dy/dx of a curve at ``x``, by central differences."""
+    value: np.ndarray = (curve(x + 1e-4) - curve(x - 1e-4)) / 2e-4
+    return value
+
+
 def _finish(
     function: Callable[[np.ndarray, np.ndarray], np.ndarray],
     theta: np.ndarray,
@@ -131,10 +137,16 @@ def fit_saturating(x: np.ndarray, y: np.ndarray, recency: float = 0.0) -> Curve:
         scale = (weight * (y - shape)).sum() / weight.sum()
         return np.asarray(root * (y - shape - scale))
 
+    def slopes(p: np.ndarray) -> np.ndarray:
+        decay = -p[1] * (x - last)
+        share = np.exp(p[0] - np.logaddexp(p[0], decay))
+        free = np.stack([share, -(1 - share) * (x - last)], 1)
+        return np.asarray(root[:, None] * ((weight @ free) / weight.sum() - free))
+
     bounds = np.array([RATIO_BOUNDS, GAMMA_BOUNDS]).T
     start = np.clip([ratio, gamma], bounds[0] + 1e-9, bounds[1] - 1e-9)
     best = optimize.least_squares(
-        residual, start, bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-13
+        residual, start, slopes, bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-13
     )
     ratio, gamma = best.x
     shape = np.logaddexp(ratio, -gamma * (x - last))

@@ -11,6 +11,9 @@ NEAR = 2.0
 """Cells with a loss within this factor of their budget's best are fitted: those far from the
 optimum do not follow the law, and with them E collapses to 0."""
 
+FEWEST = 8
+"""Cells below which the law is not fitted."""
+
 HUBER = 1e-3
 """Width of the Huber loss on log loss (Hoffmann et al. 2022)."""
 
@@ -75,6 +78,11 @@ def near_optimum(cells: pd.DataFrame, factor: float = NEAR) -> pd.DataFrame:
     known = cells[(cells["loss"] > 0) & (cells["samples"] > 0)]
     best = known.groupby("flops")["loss"].transform("min")
     return known[known["loss"] <= factor * best]
+
+
+def enough(near: pd.DataFrame) -> bool:
+    """Whether five coefficients can be fitted to these cells."""
+    return len(near) >= FEWEST and near["params"].nunique() >= 3
 
 
 def cost_by_size(cells: pd.DataFrame) -> np.ndarray:

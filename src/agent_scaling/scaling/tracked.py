@@ -11,6 +11,7 @@ import pandas as pd
 from agent_scaling.errors import InputError
 
 ARTIFACT = "milestones.json"
+SIZE = "policy.num_params"
 MOST_RUNS = 10_000
 
 
@@ -30,7 +31,9 @@ def read_mlflow(study: str, tracking_uri: str) -> tuple[pd.DataFrame, list[str]]
     client = MlflowClient(tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     where = "tags.study = '{}'".format(study.replace("'", "\\'"))
-    runs = list(client.search_runs(experiments, where, max_results=MOST_RUNS))
+    tagged = client.search_runs(experiments, where, max_results=MOST_RUNS)
+    # The run that stands for the whole study has the tag too, but no policy.
+    runs = [run for run in tagged if SIZE in run.data.params]
     if not runs:
         raise InputError(f"study={study}: no run has this tag in {tracking_uri}")
     rows: list[dict[str, Any]] = []
@@ -53,5 +56,5 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
     rows = json.loads(Path(client.download_artifacts(run_id, ARTIFACT)).read_text())
     # A killed or stopped run's milestones are as good as any: only a failure is worth a flag.
     status = "FINISHED" if run.info.status in ("RUNNING", "KILLED") else run.info.status
-    shared = {"run": run_id, "status": status, "params": run.data.params.get("policy.num_params")}
+    shared = {"run": run_id, "status": status, "params": run.data.params[SIZE]}
     return [row | shared | {"flops": row["milestone"]} for row in rows]
