@@ -22,6 +22,8 @@ VERBS = {
     "rollout": "play a checkpoint and tabulate its episodes",
     "watch": "play a checkpoint live in the terminal, with the policy's odds beside the game",
     "flops": "count what a policy costs by layer, and what a run of it costs",
+    "plan": "lay out a grid of runs, or the best run of a law, as configs of train",
+    "sweep": "train the runs of a plan, several at a time or on a cluster; go on after a stop",
     "fit": "fit scaling laws to measured runs and forecast the next one",
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
 }

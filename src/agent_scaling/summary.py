@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning import Trainer
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.tracking import BufferedMLFlowLogger
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from agent_scaling.tracking import BufferedMLFlowLogger
 
 LOSSES = {
     "val/nats": "policy",

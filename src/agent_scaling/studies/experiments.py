@@ -1,0 +1,88 @@
+"""Training runs as experiment files, which ``train --config-dir FOLDER experiment=NAME`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from agent_scaling.errors import InputError
+
+PLANNED = ("output", "flops_budget", "milestones", "ckpt_path", "seed", "policy.params")
+"""Keys of ``train`` that the plan sets; a setting of one would undo it."""
+
+Settings = Mapping[str, Any]
+"""Of ``train``, by group (``policy/core``) or dotted key; ``+key`` is one that it has not yet."""
+
+
+@contextmanager
+def hydra() -> Iterator[ConfigLoader]:
+    """Hydra's own: that of the verb that runs, or one for a caller that is no verb."""
+    if GlobalHydra.instance().is_initialized():
+        yield GlobalHydra.instance().config_loader()
+        return
+    with initialize_config_module("conf", version_base=None):
+        yield GlobalHydra.instance().config_loader()
+
+
+def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
+    """Settings as chosen groups and as values by dotted key.
+
+    Raises:
+        InputError: One that the plan itself sets.
+    """
+    for key in PLANNED:
+        if key in settings:
+            raise InputError(f"train.{key} is for the plan to set; take it out")
+    with hydra() as loader:
+        groups = {k: str(v) for k, v in settings.items() if loader.get_group_options(k)}
+    return groups, {k: v for k, v in settings.items() if k not in groups}
+
+
+def compose_train(settings: Settings, planned: Settings) -> DictConfig:
+    """The config of ``train`` with ``settings``, then with what the plan sets.
+
+    Raises:
+        InputError: A group or an option that is not there, or a key that ``train`` does not have.
+    """
+    groups, values = split(settings)
+    try:
+        with hydra():
+            cfg = compose("train", [f"{group}={option}" for group, option in groups.items()])
+        for key, value in {**values, **planned}.items():
+            if key.startswith("+"):
+                with open_dict(cfg):
+                    OmegaConf.update(cfg, key[1:], value, force_add=True)
+            else:
+                OmegaConf.update(cfg, key, value)
+    except (HydraException, OmegaConfBaseException) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"train={dict(settings)}: {line}") from error
+    return cfg
+
+
+def experiment_file(settings: Settings, planned: Settings, head: Sequence[str]) -> str:
+    """The YAML of an experiment: groups and values of ``settings``, then what the plan sets.
+
+    Args:
+        settings: Of ``train``.
+        planned: What the plan sets, by dotted key.
+        head: Lines of the comment at its top.
+    """
+    groups, values = split(settings)
+    base = groups.pop("experiment", None)
+    defaults: list[Any] = [base] if base not in (None, "None", "null") else []
+    defaults += [{f"override /{group}": option} for group, option in groups.items()]
+    body = OmegaConf.create({})
+    for key, value in {**values, **planned}.items():
+        OmegaConf.update(body, key.removeprefix("+"), value, force_add=True)
+    comment = "".join(f"# {line}\n" for line in head)
+    listed = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]}))
+    return f"# @package _global_\n{comment}{listed}\n{OmegaConf.to_yaml(body)}"

@@ -1,0 +1,200 @@
+"""The isoFLOP grid: sizes crossed with budgets, variants and seeds, as training runs."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from agent_scaling.account import short
+from agent_scaling.errors import InputError
+from agent_scaling.flops import Convention, flops_per_frame
+from agent_scaling.sizes import on_meta
+from agent_scaling.studies.experiments import Settings, compose_train
+from agent_scaling.studies.record import Run, Store
+
+Runs = Literal["milestones", "cells"]
+NAME = re.compile(r"[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a plan knows of the data of one variant."""
+
+    fingerprint: str
+    epoch_frames: int
+    step_frames: int
+
+
+def values_of(given: Any, key: str) -> list[float]:
+    """``[a, b, …]``, or ``{lowest, highest, count}`` as a geometric series of two digits.
+
+    Raises:
+        InputError: Neither, or not positive.
+    """
+    if isinstance(given, Mapping) and set(given) == {"lowest", "highest", "count"}:
+        series = np.geomspace(given["lowest"], given["highest"], int(given["count"]))
+        values = [float(f"{value:.1e}") for value in series]
+    elif isinstance(given, Sequence) and not isinstance(given, str) and given:
+        values = [float(value) for value in given]
+    else:
+        raise InputError(f"{key}={given}: give [a,b,…] or {{lowest:a,highest:b,count:n}}")
+    if min(values) <= 0 or len(set(values)) < len(values):
+        raise InputError(f"{key}={values}: must be positive and distinct")
+    return sorted(values)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a grid is made of; sizes in parameters, budgets in FLOPs of ``convention``.
+
+    Attributes:
+        runs: ``milestones``: a run per size, which serves all budgets (constant learning rate);
+            ``cells``: a run per budget and size (a rate that decays to the budget's end).
+        ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
+    """
+
+    name: str
+    sizes: Sequence[float]
+    budgets: Sequence[float]
+    seeds: Sequence[int]
+    variants: Mapping[str, Settings]
+    train: Settings
+    runs: Runs
+    convention: Convention
+    ratios: Sequence[float] | None
+
+    def study(self, variant: str) -> str:
+        """The tag ``study`` of a variant's runs: what ``fit`` asks for."""
+        return f"{self.name}-{variant}" if variant else self.name
+
+    def settings(self, variant: str) -> Settings:
+        """Settings of ``train`` for a variant."""
+        return {**self.train, **self.variants.get(variant, {})}
+
+
+def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
+    """The runs, and the data of each variant ("" where there are none).
+
+    Raises:
+        InputError: An impossible size, name, setting or ratio, or budgets within one step.
+    """
+    runs: list[Run] = []
+    data: dict[str, Data] = {}
+    for variant in request.variants or [""]:
+        data[variant] = data_of(compose(request, variant))
+        for size in request.sizes:
+            cfg = compose(request, variant, size)
+            made = solved(request, variant, size, cfg, data[variant])
+            budgets = served(request, made)
+            runs += [named(request, made, part, s) for s in request.seeds for part in budgets]
+    for run in runs:
+        if not NAME.fullmatch(run.name):
+            raise InputError(f"{run.name!r}: names of studies and variants are letters and digits")
+    if len({run.name for run in runs}) < len(runs) or not runs:
+        raise InputError(f"sizes={list(request.sizes)}: give distinct ones, and budgets for them")
+    return runs, data
+
+
+def compose(request: Request, variant: str = "", size: float | None = None) -> DictConfig:
+    """The config of a variant's training at a size."""
+    planned = {"flops_budget": max(request.budgets)}
+    sized = {} if size is None else {"policy.params": size}
+    return compose_train(request.settings(variant), planned | sized)
+
+
+def data_of(cfg: DictConfig) -> Data:
+    """The data that a config trains on, opened once."""
+    found: Any = instantiate(cfg.data)
+    step = int(cfg.data.get("lanes", 1)) * int(cfg.data.get("unroll_length", 1))
+    return Data(getattr(found, "fingerprint", ""), getattr(found, "train_frames", 0), step)
+
+
+def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: Data) -> Run:
+    """A run of a size with its costs, before it has a name, a seed and budgets."""
+    policy = on_meta(OmegaConf.to_container(cfg.policy, resolve=True))  # type: ignore[arg-type]
+    return Run(
+        name="",
+        study=request.study(variant),
+        variant=variant,
+        size=size,
+        params=policy.num_params,
+        seed=0,
+        budgets=(),
+        cost=flops_per_frame(policy, request.convention),
+        model_cost=flops_per_frame(policy),
+        step_frames=data.step_frames,
+        epoch_frames=data.epoch_frames,
+    )
+
+
+def served(request: Request, run: Run) -> list[tuple[float, ...]]:
+    """The budgets of each run of a size.
+
+    Raises:
+        InputError: Two of them end in the same step.
+    """
+    low, high = request.ratios or (0.0, math.inf)
+    budgets = [b for b in request.budgets if low <= run.frames(b) / run.params <= high]
+    if request.runs == "cells":
+        return [(budget,) for budget in budgets]
+    steps = [math.ceil(run.frames(budget) / run.step_frames) for budget in budgets]
+    for budget, step, following in zip(budgets, steps, steps[1:], strict=False):
+        if step == following:
+            raise InputError(
+                f"budgets: {budget:g} and the next end in the same step of a policy of "
+                f"{run.params:,} parameters: give smaller batches or larger budgets"
+            )
+    return [tuple(budgets)] if budgets else []
+
+
+def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> Run:
+    """The run with its name: variant, size, budget and seed, as far as they tell it apart."""
+    parts = [run.variant, short(run.size)]
+    parts += [budget_name(budgets[-1])] if request.runs == "cells" else []
+    parts += [f"s{seed}"] if len(request.seeds) > 1 else []
+    return replace(run, name="-".join(filter(None, parts)), seed=seed, budgets=budgets)
+
+
+def budget_name(budget: float) -> str:
+    """``3e12``."""
+    return f"{budget:.4g}".replace("e+", "e")
+
+
+def store_of(cfg: DictConfig) -> Store:
+    """Where a config's runs are recorded."""
+    logger: Any = OmegaConf.to_container(cfg.logger, resolve=True)
+    return Store(*(logger[f.name] for f in fields(Store)))
+
+
+def planned(run: Run, folder: Path, cfg: DictConfig, convention: Convention) -> dict[str, Any]:
+    """What a run's experiment sets, by dotted key of ``train``: paths are absolute."""
+    store = asdict(store_of(cfg))
+    found: dict[str, Any] = {
+        "flops_budget": run.budgets[-1],
+        "milestones": list(run.budgets[:-1]),
+        "seed": run.seed,
+        "policy.params": run.size,
+        "output": str(run.output(folder)),
+        "tags.study": run.study,
+        "tags.cell": run.name,
+        "tags.size": short(run.size),
+        "tags.budget": budget_name(run.budgets[-1]),
+        "tags.seed": run.seed,
+        "logger.run_name": f"{run.study} {run.name}",
+        **{f"logger.{name}": value for name, value in store.items()},
+    }
+    if run.variant:
+        found["tags.variant"] = run.variant
+    if convention != "model":
+        found["callbacks.flops.convention"] = convention
+    if "shards" in cfg.data:
+        found["data.shards"] = str(Path(cfg.data.shards).resolve())
+    return found

@@ -1,0 +1,62 @@
+"""The MLflow run that stands for a whole study; its training runs are its children."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent_scaling.studies.record import FILE, Plan
+
+REMEMBERED = "mlflow_run_id"
+
+
+def client_of(plan: Plan) -> Any:
+    """A client of the plan's store."""
+    from mlflow import MlflowClient  # takes seconds to import
+
+    return MlflowClient(plan.store.tracking_uri)
+
+
+def open_parent(plan: Plan, folder: Path) -> str:
+    """The id of the parent run, which is made at the first call and taken up at later ones."""
+    client, remembered = client_of(plan), folder / REMEMBERED
+    if remembered.exists():
+        run_id = remembered.read_text()
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    experiment = client.get_experiment_by_name(plan.store.experiment_name)
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(
+            plan.store.experiment_name, artifact_location=plan.store.artifact_location
+        )
+    )
+    tags = {
+        "study": plan.name,
+        "mlflow.note.content": f"{len(plan.runs)} runs, planned in {folder}",
+    }
+    run = client.create_run(experiment_id, tags=tags, run_name=f"{plan.name} (study)")
+    run_id = str(run.info.run_id)
+    client.log_artifact(run_id, str(folder / FILE))
+    partial = remembered.with_suffix(".partial")
+    partial.write_text(run_id)
+    partial.replace(remembered)
+    return run_id
+
+
+def close_parent(plan: Plan, run_id: str, status: str) -> None:
+    """Close it as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+    client_of(plan).set_terminated(run_id, status)
+
+
+def log_results(
+    plan: Plan, folder: Path, metrics: Mapping[str, float], files: Sequence[Path]
+) -> None:
+    """Numbers and files of the study on its parent run."""
+    client, run_id = client_of(plan), (folder / REMEMBERED).read_text()
+    for name, value in metrics.items():
+        client.log_metric(run_id, name, value)
+    for path in files:
+        client.log_artifact(run_id, str(path))

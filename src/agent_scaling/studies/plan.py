@@ -1,0 +1,271 @@
+"""The ``plan`` verb: a grid of runs, or the best run of a fitted law, as configs of ``train``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.account import short
+from agent_scaling.errors import InputError
+from agent_scaling.flops import BUDGETS, Convention
+from agent_scaling.scaling.forecast import forecast
+from agent_scaling.studies import grid as grids
+from agent_scaling.studies.cautions import cautions
+from agent_scaling.studies.experiments import experiment_file
+from agent_scaling.studies.record import FILE, Plan, Run, load
+from agent_scaling.studies.speed import speeds_of
+from agent_scaling.summary import say
+from agent_scaling.tracking import flatten
+
+
+def plan(
+    *,
+    name: str,
+    train: Mapping[str, Any],
+    budgets: Any = None,
+    sizes: Any = None,
+    fit: str | None = None,
+    budget: float | None = None,
+    runs: grids.Runs = "milestones",
+    convention: Convention = "model",
+    seeds: Sequence[int] = (0,),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    ratios: Sequence[float] | None = None,
+    speed: float | str | None = None,
+    launcher: Mapping[str, Any] | None = None,
+    output: str,
+) -> Plan:
+    """Write ``plan.json`` and an experiment of ``train`` for each run to ``output``.
+
+    With ``fit`` and ``budget``, the run that the fit says is the best at that budget; else the grid
+    of ``budgets`` and ``sizes``.
+
+    Args:
+        name: Of the study: the tag ``study`` of its runs.
+        train: Settings of ``train`` for all runs, nested or by dotted key.
+        budgets: FLOPs: a list, or ``lowest``, ``highest`` and ``count``.
+        sizes: Parameters, likewise.
+        fit: A ``fit.json`` or its folder.
+        budget: FLOPs to forecast from ``fit``.
+        runs: ``milestones``: a run per size; ``cells``: a run per size and budget.
+        convention: How budgets count FLOPs.
+        seeds: Of each cell.
+        variants: Settings by name, crossed with the grid.
+        ratios: Lowest and highest frames per parameter of a cell.
+        speed: FLOP/s, ``probe``, or a study in MLflow; for the hours.
+        launcher: Hydra's settings with which ``sweep`` launches.
+        output: Folder.
+
+    Returns:
+        The plan.
+
+    Raises:
+        InputError: Impossible settings, or another plan in ``output``.
+    """
+    shared = flatten(train)
+    best = fit is not None and budget is not None
+    if best:
+        request, row = best_run(name, str(fit), float(budget or 0), shared, convention, seeds)
+    elif budgets is None or sizes is None:
+        raise InputError("give budgets= and sizes=, or fit= and budget=")
+    else:
+        row = {}
+        request = grids.Request(
+            name=name,
+            sizes=grids.values_of(sizes, "sizes"),
+            budgets=grids.values_of(budgets, "budgets"),
+            seeds=list(seeds),
+            variants={name: flatten(more) for name, more in (variants or {}).items()},
+            train=shared,
+            runs=runs,
+            convention=convention,
+            ratios=ratios,
+        )
+    check(request)
+    folder = Path(output).resolve()
+    made = lay_out(request, row, None if best else fit, flatten(launcher or {}))
+    there = (folder / FILE).exists()
+    if there:
+        made = same(made, folder)
+    else:
+        speeds = speeds_of(
+            speed, made.runs, made.store, lambda run: grids.compose(request, run.variant, run.size)
+        )
+        made = replace(made, speeds=speeds)
+        write(made, request, folder)
+    show(made)
+    say(f"{'unchanged' if there else 'written'}  {folder / FILE}")
+    say(f"one run   agent-scaling train --config-dir {folder} experiment={made.runs[0].name}")
+    say(f"all runs  agent-scaling sweep plan={folder}")
+    return made
+
+
+def check(request: grids.Request) -> None:
+    """Raise :class:`InputError` for values that no grid can have."""
+    if request.runs not in get_args(grids.Runs):
+        raise InputError(f"runs={request.runs}: use one of {', '.join(get_args(grids.Runs))}")
+    if request.convention not in BUDGETS:
+        raise InputError(f"convention={request.convention!r}: use one of {', '.join(BUDGETS)}")
+    if not request.seeds:
+        raise InputError("seeds=[]: give at least one")
+    if not grids.NAME.fullmatch(request.name):
+        raise InputError(f"name={request.name!r}: letters, digits, '.', '_' and '-' only")
+    ratios = request.ratios
+    if ratios is not None and not (len(ratios) == 2 and 0 <= ratios[0] < ratios[1]):
+        raise InputError(f"ratios={list(ratios)}: give [lowest,highest] frames per parameter")
+
+
+def best_run(
+    name: str,
+    fit: str,
+    budget: float,
+    train: Mapping[str, Any],
+    convention: Convention,
+    seeds: Sequence[int],
+) -> tuple[grids.Request, dict[str, Any]]:
+    """The grid of the one cell that a fit says is the best at ``budget``, and what it predicts."""
+    row = forecast(fit=fit, budget=budget)
+    if "params" not in row:
+        raise InputError(f"fit={fit}: it has no law of sizes; fit budgets with three sizes or more")
+    size = float(f"{row['params']:.4g}")
+    request = grids.Request(
+        name=f"{name}-forecast",
+        sizes=[size],
+        budgets=[budget],
+        seeds=list(seeds),
+        variants={},
+        train=train,
+        runs="cells",
+        convention=convention,
+        ratios=None,
+    )
+    return request, row
+
+
+def lay_out(
+    request: grids.Request, row: Mapping[str, Any], fit: str | None, launcher: Mapping[str, Any]
+) -> Plan:
+    """The plan of a request, without speeds."""
+    runs, data = grids.grid(request)
+    cfg = grids.compose(request, next(iter(request.variants), ""))
+    fitted = None
+    if fit is not None:
+        path = Path(fit)
+        path = path / "fit.json" if path.is_dir() else path
+        try:
+            fitted = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"fit={fit}: not a fit.json of `fit` ({error})") from error
+    return Plan(
+        name=request.name,
+        convention=request.convention,
+        train=request.train,
+        variants=request.variants,
+        data=" ".join(dict.fromkeys(d.fingerprint for d in data.values())),
+        store=grids.store_of(cfg),
+        runs=tuple(runs),
+        launcher=launcher,
+        warnings=() if row else tuple(cautions(runs, fitted)),
+        forecast=dict(row),
+    )
+
+
+def same(made: Plan, folder: Path) -> Plan:
+    """The plan that ``folder`` holds, if it is the one just made.
+
+    Raises:
+        InputError: It is another.
+    """
+    before = load(folder)
+    different = made.differs(before)
+    if different:
+        raise InputError(
+            f"output={folder}: holds another plan (other {different}); give another output="
+        )
+    return before
+
+
+def write(made: Plan, request: grids.Request, folder: Path) -> None:
+    """Write the folder beside its place, then put it there.
+
+    Raises:
+        InputError: The place is taken, or cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"output={folder}: holds something that is no plan; give another output=")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+            partial = Path(beside) / "plan"
+            (partial / "experiment").mkdir(parents=True)
+            (partial / FILE).write_text(made.to_json())
+            for run in made.runs:
+                text = experiment(made, request, run, folder)
+                (partial / "experiment" / f"{run.name}.yaml").write_text(text)
+            partial.rename(folder)
+    except OSError as error:
+        raise InputError(f"output={folder}: cannot be written ({error.strerror})") from error
+
+
+def experiment(made: Plan, request: grids.Request, run: Run, folder: Path) -> str:
+    """The YAML of a run, with what is expected of it at its head."""
+    last = run.budgets[-1]
+    head = [
+        f"{run.study} {run.name}: {run.params:,} parameters, {run.frames(last):,.0f} frames, "
+        f"{last:.4g} FLOPs ({made.convention} convention)",
+        f"  agent-scaling train --config-dir {folder} experiment={run.name}",
+    ]
+    for key in ("params", "frames", "loss", "return"):
+        if key in made.forecast:
+            low, high = made.forecast[f"{key}_interval"]
+            head.append(f"forecast {key}: {made.forecast[key]:.4g} ({low:.4g} to {high:.4g}, 90 %)")
+    cfg = grids.compose(request, run.variant)
+    return experiment_file(
+        request.settings(run.variant), grids.planned(run, folder, cfg, made.convention), head
+    )
+
+
+def show(made: Plan) -> None:
+    """Print the cells, their totals and the warnings."""
+    table = Table(title=f"{made.name}: cells", title_justify="left", box=SIMPLE)
+    columns = ("FLOPs", "parameters", "frames", "frames/param.", "epochs", "hours", "run")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
+    cells = [(budget, run) for run in made.runs for budget in run.budgets]
+    before = None
+    for budget, run in sorted(cells, key=lambda c: (c[0], c[1].variant, c[1].params, c[1].seed)):
+        if before not in (None, budget):
+            table.add_section()
+        before = budget
+        table.add_row(*cell_row(made, run, budget))
+    console = Console()
+    console.print(table)
+    total = sum(run.flops(run.budgets[-1]) for run in made.runs)
+    hours = [made.hours(run, run.budgets[-1]) or 0.0 for run in made.runs]
+    time = f", {sum(hours):.3g} hours of one process" if made.speeds else ""
+    say(f"{len(cells)} cells in {len(made.runs)} runs: {total:.3g} FLOPs in all{time}")
+    for line in made.warnings:
+        console.print(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
+
+
+def cell_row(made: Plan, run: Run, budget: float) -> list[str]:
+    """A cell as the table shows it; hours are those since its run began."""
+    frames, hours = run.frames(budget), made.hours(run, budget)
+    epochs = f"{frames / run.epoch_frames:.3g}" if run.epoch_frames else "–"
+    return [
+        f"{budget:.3g}",
+        short(run.params),
+        f"{frames:,.0f}",
+        f"{frames / run.params:.3g}",
+        epochs,
+        "–" if hours is None else f"{hours:.3g}",
+        run.name,
+    ]

@@ -1,0 +1,112 @@
+"""How fast a policy trains here: measured by real steps, or read from runs that were made."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from agent_scaling.errors import InputError
+from agent_scaling.studies.record import Run, Store
+from agent_scaling.train import build, keep_memory, quiet
+
+WARM_UP = 3
+SECONDS = 5.0
+STEPS = 200
+
+Speeds = tuple[tuple[float, float], ...]
+
+
+class Stopwatch(Callback):
+    """Stops after :data:`SECONDS` of steps that were not warm-up."""
+
+    def __init__(self) -> None:
+        self._steps = self._frames = 0
+        self._begin = 0.0
+        self.frames_per_second = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count frames since the warm-up."""
+        module: Any = pl_module
+        self._steps += 1
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.monotonic()
+        if self._steps <= WARM_UP:
+            self._begin, self._frames = now, module.frames
+            return
+        self.frames_per_second = (module.frames - self._frames) / (now - self._begin)
+        if now - self._begin > SECONDS or self._steps >= STEPS:
+            trainer.should_stop = True
+
+
+def probe(cfg: DictConfig) -> float:
+    """FLOP/s (``model`` convention) of a few training steps of a config, one process."""
+    quiet()
+    keep_memory()
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    parts: Any = build(cfg)
+    module, data = parts
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer: Trainer = instantiate(
+            cfg.trainer, default_root_dir=folder, callbacks=[watch], logger=False
+        )
+        trainer.fit(module, data)
+    return float(watch.frames_per_second * module.flops_per_frame)
+
+
+def speeds_of(
+    asked: float | str | None, runs: Sequence[Run], store: Store, cfg: Callable[[Run], DictConfig]
+) -> Speeds:
+    """(parameters, FLOP/s) at one or more sizes.
+
+    Args:
+        asked: FLOP/s of all sizes; ``probe``: measured at the smallest and the largest; ``None``:
+            unknown; anything else is the tag ``study`` of finished runs.
+        runs: The plan's runs.
+        store: Where finished runs are looked for.
+        cfg: The training config of a run.
+    """
+    if asked is None:
+        return ()
+    if isinstance(asked, int | float):
+        if asked <= 0:
+            raise InputError(f"speed={asked}: give FLOP/s above 0, probe, or a study")
+        return ((1.0, float(asked)),)
+    if asked == "probe":
+        ends = {min(runs, key=size_of).params: min(runs, key=size_of)}
+        ends[max(runs, key=size_of).params] = max(runs, key=size_of)
+        return tuple((float(n), probe(cfg(run))) for n, run in ends.items())
+    return of_finished(asked, store)
+
+
+def size_of(run: Run) -> int:
+    """Its parameters."""
+    return run.params
+
+
+def of_finished(study: str, store: Store) -> Speeds:
+    """The last ``speed/flops_per_second`` of each size that a study has trained."""
+    from mlflow import MlflowClient  # takes seconds to import
+
+    client = MlflowClient(store.tracking_uri)
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    where = "tags.study = '{}'".format(study.replace("'", "\\'"))
+    found: dict[float, float] = {}
+    for run in client.search_runs(experiments, where):
+        speed = run.data.metrics.get("speed/flops_per_second")
+        if speed and "policy.num_params" in run.data.params:
+            found[float(run.data.params["policy.num_params"])] = speed
+    if not found:
+        raise InputError(f"speed={study}: no run with that tag `study` in {store.tracking_uri}")
+    return tuple(found.items())

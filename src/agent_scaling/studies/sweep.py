@@ -1,0 +1,158 @@
+"""The ``sweep`` verb: what a plan still lacks, through Hydra's multirun and its launchers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.cli import call_verb
+from agent_scaling.errors import InputError
+from agent_scaling.studies.cells import PREEMPTED, STOP, Progress, log_of, progress, train_cell
+from agent_scaling.studies.parent import REMEMBERED, close_parent, open_parent
+from agent_scaling.studies.record import Plan, Run, load
+from agent_scaling.summary import say
+
+STYLES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
+HELD_ELSEWHERE = "another process trains it"
+
+
+def sweep(*, plan: str, run: str | None = None) -> str | None:
+    """Train the runs of a plan that are not finished; those that were cut off go on.
+
+    Whether a run is finished is what its own folder says: all milestones reached, and the last
+    checkpoint there. With ``run``, that one alone, in this process's place: what Hydra's launchers
+    call.
+
+    Args:
+        plan: Folder that ``agent-scaling plan`` wrote.
+        run: Name of one run; ``None``: all, with the launcher that Hydra is given.
+
+    Returns:
+        With ``run``, its state.
+
+    Raises:
+        InputError: No plan there, or no run of that name.
+        SystemExit: 1 where a run failed or another process trains it, 143 where the sweep was
+            stopped.
+    """
+    folder = Path(plan).resolve()
+    made = load(folder)
+    if run is not None:
+        return train_one(made, folder, run)
+    before = states(made, folder)
+    show(made, before, folder)
+    if all(p.state == "finished" for p in before.values()):
+        return None
+    parent = open_parent(made, folder)
+    left = [name for name, p in before.items() if p.state not in ("finished", "running")]
+    with stopping(folder / STOP) as stop:
+        if left:
+            launch(folder, left, made.launcher)
+        stopped = stop.exists()
+    after = states(made, folder)
+    show(made, after, folder)
+    end(made, parent, after, folder, stopped)
+    return None
+
+
+def train_one(made: Plan, folder: Path, name: str) -> str:
+    """Train the run ``name`` in a process of its own; its state, said in one line."""
+    found = next((run for run in made.runs if run.name == name), None)
+    if found is None:
+        raise InputError(f"run={name}: {folder} has no such run")
+    remembered = folder / REMEMBERED
+    parent = remembered.read_text() if remembered.exists() else None
+    begin = time.monotonic()
+    state = train_cell(found, folder, parent)
+    say(f"{state:8}  {name}  ({(time.monotonic() - begin) / 60:.1f} min)")
+    return state
+
+
+def states(made: Plan, folder: Path) -> dict[str, Progress]:
+    """What each run's folder says, by the run's name."""
+    return {run.name: progress(run, folder) for run in made.runs}
+
+
+def launch(folder: Path, names: list[str], settings: Mapping[str, Any]) -> None:
+    """Hydra's multirun over ``names``; the command line's launcher wins over the plan's."""
+    hydra = GlobalHydra.instance().hydra
+    if hydra is None:
+        raise InputError("sweep: runs as a verb of the command line only")
+    # An option of a group is a bare word to Hydra; other values are as JSON writes them.
+    planned = [f"{k}={v if '/' in k else json.dumps(v)}" for k, v in settings.items()]
+    asked = [o for o in HydraConfig.get().overrides.hydra if not o.startswith("hydra.mode=")]
+    if any(line.startswith("hydra/launcher=") for line in asked):
+        planned = []
+    overrides = [f"plan={json.dumps(str(folder))}", "run=" + ",".join(names), *planned, *asked]
+    say(f"agent-scaling sweep --multirun {' '.join(overrides)}")
+    hydra.multirun(config_name="sweep", task_function=call_verb, overrides=overrides)
+
+
+@contextmanager
+def stopping(stop: Path) -> Iterator[Path]:
+    """SIGTERM and SIGINT write the file ``stop``, which ends the runs wherever they are."""
+    stop.unlink(missing_ok=True)
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if stop.exists():
+            sys.exit(128 + signum)
+        stop.write_text(signal.Signals(signum).name)
+        say("stopping: the runs save their checkpoints (again: leave at once)")
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def show(made: Plan, found: Mapping[str, Progress], folder: Path) -> None:
+    """Print a row per run."""
+    counts = [f"{sum(p.state == s for p in found.values())} {s}" for s in (*STYLES, "to do")]
+    title = f"{made.name}: " + ", ".join(c for c in counts if not c.startswith("0 "))
+    table = Table("run", "state", title=title, title_justify="left", box=SIMPLE)
+    for column in ("reached", "of", "FLOPs"):
+        table.add_column(column, justify="right")
+    for run in made.runs:
+        at = found[run.name]
+        style = STYLES.get(at.state, "")
+        done = [b for b in run.budgets if at.reached is not None and b <= at.reached]
+        reached = "–" if at.reached is None else f"{at.reached:.3g}"
+        state = f"[{style}]{at.state}[/]" if style else at.state
+        row = (str(len(done)), str(len(run.budgets)), reached)
+        table.add_row(run.name, state, *row)
+    Console().print(table)
+
+
+def end(
+    made: Plan, parent: str, after: Mapping[str, Progress], folder: Path, stopped: bool
+) -> None:
+    """Name what is missing and why; exit with 1, or with 143 where the sweep was stopped."""
+    missing = [run for run in made.runs if after[run.name].state != "finished"]
+    status = "KILLED" if stopped else "FAILED" if missing else "FINISHED"
+    close_parent(made, parent, status)
+    for run in missing:
+        say(reason(run, after[run.name], folder))
+    if missing:
+        say(f"to go on: agent-scaling sweep plan={folder}")
+        sys.exit(PREEMPTED if stopped else 1)
+
+
+def reason(run: Run, at: Progress, folder: Path) -> str:
+    """One line: the run, its last error line and its log."""
+    text = HELD_ELSEWHERE if at.state == "running" else at.error or at.state
+    return f"{at.state}  {run.name}: {text}  ({log_of(run.output(folder))})"
