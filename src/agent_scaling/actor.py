@@ -112,8 +112,10 @@ class Actor:
         # Rows of TRACE by lane, as bytes: 18 a step, while an array of each row would take 120.
         self._traces: dict[int, bytearray] | None = {} if trace else None
         # Recordings hold keys, and each of three keys has two actions: the policy has seen only
-        # the first as a previous action.
-        self._canonical = key_to_action()[action_to_key()]
+        # the first as a previous action. Other action sets than NetHack's whole one are left alone.
+        actions = getattr(policy, "num_actions", NUM_ACTIONS)
+        whole = key_to_action()[action_to_key()]
+        self._canonical = whole if actions == NUM_ACTIONS else np.arange(actions)
 
     def restart(self, lane: int, episode: int) -> None:
         """The lane's next frame is the first of ``episode``."""

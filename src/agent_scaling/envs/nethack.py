@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import _ctypes
-import ctypes
 import os
 import shutil
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from nle import nethack
-from nle.nethack.nethack import DLPATH
 
 from agent_scaling.actions import NUM_ACTIONS, action_to_key
 from agent_scaling.envs.game import Record, Views
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.envs.shared_code import SharedCode
+from agent_scaling.envs.shared_code import prepare_library
 from agent_scaling.errors import InputError
 
 MAX_EPISODE_STEPS = 100_000
@@ -63,12 +59,6 @@ def character_options(character: str) -> list[str]:
         )
     chosen = dict.fromkeys(CHARACTER, "random") | dict(zip(kinds, said, strict=True))
     return [*nethack.NETHACKOPTIONS, *(f"{kind}:{part}" for kind, part in chosen.items())]
-
-
-@cache
-def shared_code() -> SharedCode:
-    """The code of NLE's library, one for all games of this process."""
-    return SharedCode(Path(DLPATH))
 
 
 class NetHack:
@@ -142,7 +132,7 @@ class NetHack:
             self._raw.reset()
         else:
             self._raw.reset(self._ttyrec)  # named again, so that the xlogfile names it too
-        self._prepare_library(seeds.birthday)
+        prepare_library(self._nethack.dlpath, seeds.birthday)
         for _ in range(1000):  # past the introduction
             if self._program[IN_MOVELOOP]:
                 break
@@ -208,16 +198,6 @@ class NetHack:
         self._partial.mkdir(parents=True)
         prefix = f"{self._partial}/nle.{os.getpid()}."
         self._open(f"{prefix}0.ttyrec3.bz2", prefix)
-
-    def _prepare_library(self, birthday: int) -> None:
-        # Each NLE instance loads a private copy of the library, anew at each reset, and refuses to
-        # while a handle to it is held: it is taken and given back here.
-        library = ctypes.CDLL(self._nethack.dlpath, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
-        try:
-            ctypes.c_long.in_dll(library, "ubirthday").value = birthday
-            shared_code().share(library)
-        finally:
-            _ctypes.dlclose(library._handle)
 
     def _pass_known_screens(self, decline: bool) -> None:
         """Press what NLE itself presses on the way out: spaces, escapes."""

@@ -1,4 +1,4 @@
-"""One copy of NetHack's machine code in memory for all games.
+"""What is done to a game's private copy of NetHack's library: one machine code, no wall clock.
 
 NLE loads a private copy of its library per game, because NetHack keeps its state in global
 variables. Only the state needs to be private: with 16 copies of the code a core's caches miss all
@@ -7,11 +7,15 @@ the time, and a step takes up to 1.6 times as long (``docs/rollouts.md``).
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import mmap
 import os
 import struct
+from functools import cache
 from pathlib import Path
+
+from nle.nethack.nethack import DLPATH
 
 LOAD, WRITABLE = 1, 2  # PT_LOAD, PF_W
 MAP_FIXED = 0x10  # missing in Python's mmap
@@ -21,6 +25,23 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
 ]  # fmt: skip
+
+
+def prepare_library(path: str, birthday: int) -> None:
+    """After a game's reset: share its code's pages, and fix what it would take from the clock.
+
+    Args:
+        path: The game's copy of the library (NLE's ``dlpath``).
+        birthday: See :class:`~agent_scaling.envs.seeds.Seeds`.
+    """
+    # NLE loads the copy anew at each reset, and refuses to while a handle to it is held: it is
+    # taken and given back here.
+    library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+    try:
+        ctypes.c_long.in_dll(library, "ubirthday").value = birthday
+        _shared_code().share(library)
+    finally:
+        _ctypes.dlclose(library._handle)
 
 
 class SharedCode:
@@ -67,3 +88,9 @@ def read_only_segments(elf: bytes) -> list[tuple[int, int, int]]:
             # PF_X, PF_R are 1, 4; PROT_EXEC, PROT_READ are 4, 1.
             found.append((offset, size, (flags & 1) << 2 | flags >> 2 & 1))
     return found
+
+
+@cache
+def _shared_code() -> SharedCode:
+    """One for all games of this process."""
+    return SharedCode(Path(DLPATH))

@@ -1,0 +1,148 @@
+"""NLE's tasks and MiniHack as gymnasium has them: their rewards, their own actions, seedable."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import gymnasium
+import nle  # noqa: F401  (registers NetHack…-v0)
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+from nle import nethack
+
+from agent_scaling.actions import NUM_ACTIONS
+from agent_scaling.envs.game import Record, Views
+from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack
+from agent_scaling.envs.seeds import game_seeds
+from agent_scaling.envs.shared_code import prepare_library
+from agent_scaling.errors import InputError
+
+ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}
+"""NLE's end status → a record's ``end``."""
+
+
+class Task:
+    """An environment of NLE's (``NetHackScore-v0``, ``NetHackStaircase-v0``, …) or MiniHack's.
+
+    Actions are positions in the task's own set (:func:`action_keys`). An episode's return is the
+    sum of the task's rewards; it ends when the task says so (``end`` is ``solved``, ``death`` or
+    ``cap``). A step costs some 40 µs of Python more than one of
+    :class:`~agent_scaling.envs.nethack.NetHack`.
+
+    Args:
+        views: Arrays for ``observations``, or some of them.
+        task: The environment's id in gymnasium's registry.
+        level_seed: Seed of level generation for all episodes; None: each episode has its own.
+        options: Keyword arguments of the environment, e.g. ``max_episode_steps``, ``character``,
+            ``penalty_step``.
+
+    Raises:
+        InputError: There is no such task, it cannot be seeded, or MiniHack is not installed.
+    """
+
+    observations: ClassVar[dict[str, tuple[tuple[int, ...], str]]] = {
+        **NetHack.observations,
+        "reward": ((1,), "float32"),
+    }
+    num_actions: ClassVar[int] = NUM_ACTIONS
+    """At most; how many a task has, :func:`action_keys` tells."""
+
+    def __init__(
+        self, views: Views, *, task: str, level_seed: int | None = None, **options: Any
+    ) -> None:
+        self._views = {KEYS[name]: view for name, view in views.items() if name != "reward"}
+        self._reward = views.get("reward", np.zeros(1, np.float32))
+        self.level_seed = level_seed
+        self._env = make_environment(task, **options)
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode of ``seed``; the reward shown is 0."""
+        seeds = game_seeds(seed)
+        if self.level_seed is not None:
+            seeds = replace(seeds, levels=self.level_seed)
+        random.seed(seeds.levels)  # Boxoban chooses its level in Python
+        self._env.seed(seeds.core, seeds.display, reseed=False, lgen=seeds.levels)
+        frame, _ = self._env.reset()
+        prepare_library(self._env.nethack.dlpath, seeds.birthday)
+        self._seeds, self._steps, self._deepest, self._return = seeds, 0, 0, 0.0
+        self._show(frame, 0.0)
+
+    def step(self, action: int) -> Record | None:
+        """Take an action; the episode's record if that was its last step."""
+        frame, reward, terminated, truncated, info = self._env.step(action)
+        self._steps += 1
+        self._return += reward
+        ended = terminated or truncated
+        self._show(frame, reward, ended)
+        return self._record(info["end_status"].name) if ended else None
+
+    def close(self) -> None:
+        """End NetHack and remove its folder."""
+        self._env.close()
+
+    def _show(self, frame: dict[str, Any], reward: float, ended: bool = False) -> None:
+        for name, view in self._views.items():
+            np.copyto(view, frame[name])
+        self._reward[0] = reward
+        if not ended:  # after the end NLE shows zeros
+            self._last: list[int] = frame["blstats"].tolist()
+            self._deepest = max(self._deepest, self._last[nethack.NLE_BL_DEPTH])
+
+    def _record(self, status: str) -> Record:
+        last = self._last
+        hunger = last[nethack.NLE_BL_HUNGER]
+        return {
+            "return": self._return,
+            "steps": self._steps,
+            "turns": last[nethack.NLE_BL_TIME],
+            "max_depth": self._deepest,
+            "level": last[nethack.NLE_BL_XP],
+            "gold": last[nethack.NLE_BL_GOLD],
+            "max_hp": last[nethack.NLE_BL_HPMAX],
+            "hunger": HUNGER[hunger] if 0 <= hunger < len(HUNGER) else str(hunger),
+            "end": ENDS[status],
+            "core_seed": self._seeds.core,
+            "display_seed": self._seeds.display,
+            "lgen_seed": self._seeds.levels,
+        }
+
+
+def action_keys(task: str, **options: Any) -> list[int]:
+    """The key codes of a task's actions, in their order; a policy for it has as many actions."""
+    env = make_environment(task, **options)
+    try:
+        return [int(key) for key in env.actions]
+    finally:
+        env.close()
+
+
+def make_environment(task: str, **options: Any) -> Any:
+    """The task without gymnasium's wrappers; raises :class:`InputError` as :class:`Task` does."""
+    if task == "NetHackChallenge-v0":
+        raise InputError(f"task={task} refuses seeds; use agent_scaling.envs.nethack:NetHack")
+    if task.startswith("MiniHack"):
+        _import_minihack(task)
+    if task not in gymnasium.registry:
+        known = sorted(name for name in gymnasium.registry if name.startswith("NetHack"))
+        raise InputError(f"task={task}: none of {', '.join(known)}, nor one of MiniHack's")
+    spec = gymnasium.spec(task)
+    assert isinstance(spec.entry_point, str)
+    # Not gymnasium.make: it would keep max_episode_steps for a wrapper of its own.
+    create = load_env_creator(spec.entry_point)
+    keys = tuple(KEYS.values())
+    return create(**{**spec.kwargs, **options}, observation_keys=keys, fix_moon_phase=True)
+
+
+def _import_minihack(task: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pkg_resources announces its end
+            import minihack  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"task={task} needs MiniHack, which cannot be imported ({error}): "
+            "pip install 'agent-scaling[minihack]'"
+        ) from error

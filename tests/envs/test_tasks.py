@@ -1,0 +1,120 @@
+import sys
+
+import numpy as np
+import pytest
+
+from agent_scaling.envs.pool import Pool
+from agent_scaling.envs.tasks import Task, action_keys, make_environment
+from agent_scaling.errors import InputError
+
+TASKS = ["NetHackScore-v0", "NetHackStaircase-v0", "MiniHack-Room-Random-5x5-v0"]
+
+
+@pytest.fixture
+def task():
+    made = []
+
+    def make(name, **options):
+        views = {n: np.zeros(shape, dtype) for n, (shape, dtype) in Task.observations.items()}
+        made.append(Task(views, task=name, **options))
+        return made[-1], views
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def played(game, views, seed, steps=80):
+    """Screens, rewards and the record of an episode of random actions."""
+    rng, screens, rewards = np.random.default_rng(seed), [], []
+    game.reset(seed)
+    for _ in range(steps):
+        screens.append(views["chars"].copy())
+        record = game.step(int(rng.integers(8)))
+        rewards.append(views["reward"][0].item())
+        if record is not None:
+            return screens, rewards, record
+    return screens, rewards, None
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_an_episode_is_a_function_of_its_seed(task, name):
+    one, views = task(name, max_episode_steps=50)
+    other, other_views = task(name, max_episode_steps=50)
+    played(other, other_views, 3)
+    (screens, rewards, record), again = played(one, views, 8), played(other, other_views, 8)
+    np.testing.assert_array_equal(screens, again[0])
+    assert (rewards, record) == again[1:]
+    assert record["steps"] == len(rewards) <= 50
+    assert record["return"] == pytest.approx(sum(rewards), abs=1e-5)
+    different, _, _ = played(one, views, 9)
+    assert (different[0] != screens[0]).any()
+
+
+def test_it_is_what_gymnasium_plays():
+    """The reference: the environment itself, under the same seeds."""
+    from agent_scaling.envs.seeds import game_seeds
+
+    views = {n: np.zeros(shape, dtype) for n, (shape, dtype) in Task.observations.items()}
+    ours, theirs = Task(views, task="NetHackScore-v0"), make_environment("NetHackScore-v0")
+    try:
+        seeds, rng = game_seeds(4), np.random.default_rng(0)
+        theirs.seed(seeds.core, seeds.display, reseed=False, lgen=seeds.levels)
+        frame, _ = theirs.reset()
+        ours.reset(4)
+        for _ in range(300):
+            np.testing.assert_array_equal(frame["tty_chars"], views["chars"])
+            np.testing.assert_array_equal(frame["blstats"], views["blstats"])
+            action = int(rng.integers(len(theirs.actions)))
+            frame, reward, done, _, _ = theirs.step(action)
+            record = ours.step(action)
+            assert views["reward"][0] == np.float32(reward)
+            assert done == (record is not None)
+            if done:
+                break
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_a_solved_room_says_so_and_a_level_seed_keeps_the_room(task):
+    game, views = task("MiniHack-Room-Random-5x5-v0", level_seed=7)
+    records = [played(game, views, seed, 200) for seed in range(6)]
+    assert {record["end"] for _, _, record in records} <= {"solved", "cap"}
+    solved = [rewards for _, rewards, record in records if record["end"] == "solved"]
+    assert solved
+    assert all(rewards[-1] == 1 for rewards in solved)
+    rooms = [screens[0][1:22] for screens, _, _ in records]
+    assert all((room == rooms[0]).all() for room in rooms)
+
+
+def test_tasks_have_actions_of_their_own():
+    assert len(action_keys("NetHackScore-v0")) == 23
+    assert len(action_keys("MiniHack-Room-5x5-v0")) == 8
+
+
+def test_a_pool_plays_tasks():
+    options = {"task": "MiniHack-Room-5x5-v0", "max_episode_steps": 5}
+    with Pool(
+        "agent_scaling.envs.tasks:Task", lanes=2, workers=1, groups=1, options=options
+    ) as pool:
+        for lane in range(2):
+            pool.assign(lane, lane)
+        ended = []
+        while len(ended) < 2:
+            pool.send(0)
+            ended += pool.receive(0).ended
+            pool.actions[:] = 0
+    assert {(record["end"], record["steps"]) for _, record in ended} == {("cap", 5)}
+
+
+@pytest.mark.parametrize("name", ["NetHackChess-v0", "MiniHack-Nowhere-v0", "NetHackChallenge-v0"])
+def test_unknown_tasks_are_refused(name):
+    with pytest.raises(InputError, match="task="):
+        make_environment(name)
+
+
+def test_a_missing_minihack_is_said_with_its_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "minihack", None)
+    with pytest.raises(InputError, match=r"agent-scaling\[minihack\]"):
+        make_environment("MiniHack-Room-5x5-v0")
