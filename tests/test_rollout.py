@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from agent_scaling.errors import InputError
 from agent_scaling.play import COLUMNS
@@ -19,6 +21,14 @@ def checkpoint(tmp_path):
     path = tmp_path / "some.ckpt"
     torch.save({"policy_config": policy.config, "state_dict": weights}, path)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The URI of an MLflow store; making one takes seconds."""
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+    MlflowClient(uri).search_experiments()
+    return uri
 
 
 def test_a_checkpoint_is_played_and_written_down(checkpoint, tmp_path, capsys):
@@ -50,6 +60,36 @@ def test_replays_are_written_beside_the_table(tmp_path):
     rollout(ckpt="random", output=str(tmp_path), replay="best", **SETTINGS)
     found = sorted(p.name for p in (tmp_path / "replays").iterdir())
     assert found == ["best.cast", "best.html"]
+
+
+def test_results_are_copied_to_the_checkpoints_run(checkpoint, store, tmp_path):
+    client = MlflowClient(store)
+    experiment = client.create_experiment("x", str(tmp_path / "artifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    saved = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    saved.parent.mkdir(parents=True)
+    Path(checkpoint).rename(saved)
+    options = {**SETTINGS, "ckpt": str(saved), "output": str(tmp_path / "final"), "replay": "best"}
+    with pytest.raises(InputError, match="mlflow_run_id"):
+        rollout(**options, mlflow_run_id="ckpt", tracking_uri=store)
+    (tmp_path / "run" / "mlflow_run_id").write_text(run_id)
+    rollout(**options, mlflow_run_id="ckpt", tracking_uri=store)
+    for folder, names in (
+        ("rollouts/final", ["episodes.parquet", "settings.json", "summary.json"]),
+        ("replays/final", ["best.cast", "best.html"]),
+    ):
+        found = sorted(Path(file.path).name for file in client.list_artifacts(run_id, folder))
+        assert found == names
+
+
+def test_a_store_or_run_that_is_not_there_is_refused_before_playing(store, tmp_path):
+    options = {**SETTINGS, "ckpt": "random", "output": str(tmp_path / "out")}
+    nowhere = f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(InputError, match="no such store"):
+        rollout(**options, mlflow_run_id="feed", tracking_uri=nowhere)
+    with pytest.raises(InputError, match="mlflow_run_id=feed: not found"):
+        rollout(**options, mlflow_run_id="feed", tracking_uri=store)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -22,6 +22,9 @@ from agent_scaling.errors import InputError
 from agent_scaling.play import MAX_EPISODE_STEPS, Traces, play
 from agent_scaling.replay import check_kinds, write_replays
 from agent_scaling.sampling import Sampling
+
+if TYPE_CHECKING:
+    from agent_scaling.tracking import StoredRun
 
 __all__ = ["play", "rollout", "summarise"]
 
@@ -45,6 +48,8 @@ def rollout(
     device: str = "auto",
     ttyrecs: bool = False,
     replay: bool | str = False,
+    mlflow_run_id: str | None = None,
+    tracking_uri: str = "sqlite:///mlflow.db",
 ) -> None:
     """Play the episodes ``seed`` … ``seed + episodes − 1`` and write what came of them.
 
@@ -68,8 +73,11 @@ def rollout(
         block: Lanes per call of the policy; null: 16 on a CPU, 128 on a GPU.
         device: ``auto``, or what torch calls it.
         ttyrecs: Record the games in ``output``, as ttyrec3 in NLD-AA's layout.
-        replay: Write HTML replays of the ``best``, the ``median`` or the ``worst`` episode; true
-            for all three.
+        replay: Write replays of the ``best``, the ``median`` or the ``worst`` episode, as HTML and
+            as casts; true for all three.
+        mlflow_run_id: Copy table, summary and replays to this MLflow run too, named after
+            ``output``; ``ckpt`` is the run that the checkpoint is of.
+        tracking_uri: The MLflow store of that run.
 
     Raises:
         InputError: A value is out of its range, or the checkpoint cannot be used.
@@ -78,6 +86,7 @@ def rollout(
     check(episodes, seed, sampling_seed, max_episode_steps, workers, lanes, block)
     character_options(character)
     check_kinds(replay)
+    run = find_run(mlflow_run_id, ckpt, tracking_uri)
     where = find_device(device)
     policy: nn.Module = RandomPolicy() if ckpt == "random" else load_policy(ckpt)
     folder = Path(output)
@@ -111,10 +120,33 @@ def rollout(
     summary = summarise(table)
     write_json(summary, folder / "summary.json")
     print_summary(summary, table, seconds, folder)
-    if traces is not None:
-        game = {"character": character, "max_episode_steps": max_episode_steps}
-        for path in write_replays(table, traces, folder / "replays", replay, **game):
-            Console().print(f"replay: {path}", soft_wrap=True, highlight=False)
+    game = {"character": character, "max_episode_steps": max_episode_steps}
+    replays = write_replays(table, traces or {}, folder / "replays", replay, **game)
+    for path in replays:
+        Console().print(f"replay: {path}", soft_wrap=True, highlight=False)
+    if run is not None:
+        name = folder.resolve().name
+        for file in ("episodes.parquet", "summary.json", "settings.json"):
+            run.log_file(folder / file, f"rollouts/{name}")
+        for path in replays:
+            run.log_file(path, f"replays/{name}")
+
+
+def find_run(mlflow_run_id: str | None, ckpt: str, tracking_uri: str) -> StoredRun | None:
+    """The MLflow run that ``mlflow_run_id`` means; raises :class:`InputError` where there is none.
+
+    ``train`` leaves its run's id beside the folder of its checkpoints.
+    """
+    if mlflow_run_id is None:
+        return None
+    from agent_scaling.tracking import RUN_ID_FILE, StoredRun  # MLflow takes a second to import
+
+    if mlflow_run_id == "ckpt":
+        remembered = Path(ckpt).resolve().parent.parent / RUN_ID_FILE
+        if not remembered.is_file():
+            raise InputError(f"mlflow_run_id=ckpt: no {remembered}; give the run's id")
+        mlflow_run_id = remembered.read_text().strip()
+    return StoredRun(tracking_uri, mlflow_run_id)
 
 
 def check(

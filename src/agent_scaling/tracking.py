@@ -14,13 +14,18 @@ from typing import Any, Protocol
 from lightning import Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
+from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
+from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
+RUN_ID_FILE = "mlflow_run_id"
+"""In a run's output folder: the id of its MLflow run."""
 
 
 class Counted(Protocol):
@@ -114,6 +119,35 @@ class BufferedMLFlowLogger(MLFlowLogger):
         """Flush, then close the run as ``status`` says."""
         self.flush()
         super().finalize(status)
+
+
+class StoredRun:
+    """A run of an MLflow store that files can be added to, whoever began it.
+
+    Args:
+        tracking_uri: The store.
+        run_id: The run.
+
+    Raises:
+        InputError: There is no such run.
+    """
+
+    def __init__(self, tracking_uri: str, run_id: str) -> None:
+        database = tracking_uri.removeprefix("sqlite:///")
+        if database != tracking_uri and not Path(database).exists():  # MLflow would make one
+            raise InputError(f"tracking_uri={tracking_uri}: no such store; give the run's")
+        self.run_id, self._client = run_id, MlflowClient(tracking_uri)
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            raise InputError(
+                f"mlflow_run_id={run_id}: not found in {tracking_uri} ({error.message}); "
+                "give the run's tracking_uri="
+            ) from None
+
+    def log_file(self, path: Path, folder: str) -> None:
+        """Copy a file to the run's artifacts."""
+        self._client.log_artifact(self.run_id, str(path), folder)
 
 
 def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float]) -> None:

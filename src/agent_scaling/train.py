@@ -32,7 +32,7 @@ from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.schedules import Schedule, change
 from agent_scaling.summary import print_end, say
-from agent_scaling.tracking import BufferedMLFlowLogger, environment, flatten
+from agent_scaling.tracking import RUN_ID_FILE, BufferedMLFlowLogger, environment, flatten
 
 PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
 
@@ -136,7 +136,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
     """The logger, on the MLflow run that this output folder began, if it did."""
-    remembered = output / "mlflow_run_id"
+    remembered = output / RUN_ID_FILE
     run_id = remembered.read_text().strip() if remembered.exists() else None
     size = f"{module.policy.num_params / 1e6:.3g}M"
     name = cfg.logger.run_name or f"{cfg.tags.study} {size} {cfg.flops_budget or 0:.3g}"
