@@ -11,7 +11,7 @@ import pandas as pd
 from agent_scaling.errors import InputError
 
 ARTIFACT = "milestones.json"
-SIZE = "policy.num_params"
+KIND = "kind"
 MOST_RUNS = 10_000
 
 
@@ -32,8 +32,8 @@ def read_mlflow(study: str, tracking_uri: str) -> tuple[pd.DataFrame, list[str]]
     experiments = [e.experiment_id for e in client.search_experiments()]
     where = "tags.study = '{}'".format(study.replace("'", "\\'"))
     tagged = client.search_runs(experiments, where, max_results=MOST_RUNS)
-    # The run that stands for the whole study has the tag too, but no policy.
-    runs = [run for run in tagged if SIZE in run.data.params]
+    # What stands for the whole study, and not for a policy, says its kind.
+    runs = [run for run in tagged if KIND not in run.data.tags]
     if not runs:
         raise InputError(f"study={study}: no run has this tag in {tracking_uri}")
     rows: list[dict[str, Any]] = []
@@ -56,5 +56,5 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
     rows = json.loads(Path(client.download_artifacts(run_id, ARTIFACT)).read_text())
     # A killed or stopped run's milestones are as good as any: only a failure is worth a flag.
     status = "FINISHED" if run.info.status in ("RUNNING", "KILLED") else run.info.status
-    shared = {"run": run_id, "status": status, "params": run.data.params[SIZE]}
+    shared = {"run": run_id, "status": status, "params": run.data.params.get("policy.num_params")}
     return [row | shared | {"flops": row["milestone"]} for row in rows]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent_scaling.scaling.tracked import KIND
 from agent_scaling.studies.record import FILE, Plan
 
 REMEMBERED = "mlflow_run_id"
