@@ -2,6 +2,7 @@ import contextlib
 import os
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,37 @@ def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
     assert set(psutil.Process().children()) <= set(before)
+
+
+def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_path, monkeypatch):
+    """64 real games while some worker is killed or stopped all the time."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    options = {"max_episode_steps": 100, "workers": 4, "lanes": 16, "block": 8, "patience": 3.0}
+    before, shared = psutil.Process().children(), set(Path("/dev/shm").iterdir())
+    calm = play(policy, range(64), **options)
+    rng, done, hurt = np.random.default_rng(0), threading.Event(), []
+
+    def attack():
+        while len(hurt) < 6 and not done.wait(0.5):
+            workers = game_workers()
+            if workers:
+                pid = int(rng.choice(workers))
+                how = [signal.SIGKILL, signal.SIGSTOP][len(hurt) % 2]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, how)
+                    hurt.append((pid, how))
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    hit = play(policy, range(64), **options)
+    done.set()
+    attacker.join()
+    assert {how for _, how in hurt} == {signal.SIGKILL, signal.SIGSTOP}
+    pd.testing.assert_frame_equal(hit, calm)
+    assert list(tmp_path.iterdir()) == []
+    assert set(Path("/dev/shm").iterdir()) == shared
+    assert set(psutil.Process().children()) <= set(before)
+    assert not any(psutil.pid_exists(pid) for pid, _ in hurt)  # killed and reaped
 
 
 def test_playing_touches_neither_the_policy_nor_the_global_generators(policy):

@@ -38,8 +38,8 @@ def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
     """
     fused = copy.deepcopy(policy).to(device).eval()
     for module in list(fused.modules()):
-        if hasattr(module, "prepare_inference"):
-            module.prepare_inference()
+        if prepare := getattr(module, "prepare_inference", None):
+            prepare()
         if not isinstance(module, nn.Sequential):
             continue
         for index in range(len(module) - 1):

@@ -44,10 +44,12 @@ def play(
     sampling_seed: int = 0,
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
+    level_seed: int | None = None,
     workers: int | None = None,
     lanes: int | None = None,
     block: int | None = None,
     device: torch.device | str = "cpu",
+    patience: float = 60.0,
     record_dir: str | Path | None = None,
     traces: Traces | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -61,10 +63,12 @@ def play(
         sampling_seed: Seed of the sampling noise.
         character: NetHack's ``role-race-gender-alignment``; ``@`` is random.
         max_episode_steps: Step cap of an episode.
+        level_seed: Seed of level generation for all episodes; by default each has its own.
         workers: Game processes; by default one per core, and no more than the lanes need.
         lanes: Games at the same time; by default a block per core, on a GPU two blocks.
         block: Lanes per call of the policy (see :class:`Actor`); by default the device's.
         device: Where the policy runs.
+        patience: Seconds after which a silent game process counts as hung.
         record_dir: Record every episode as ttyrec3 there, in NLD-AA's layout.
         traces: Filled with each episode's actions, most probable actions and entropies.
         progress: Called with the episodes done and the steps made so far.
@@ -79,7 +83,11 @@ def play(
     lanes = max(1, min(lanes or block * default_players(device), len(seeds)))
     players = min(default_players(device), math.ceil(lanes / block))
     share = math.ceil((workers or default_workers(lanes)) / players)
-    options: dict[str, Any] = {"character": character, "max_episode_steps": max_episode_steps}
+    options: dict[str, Any] = {
+        "character": character,
+        "max_episode_steps": max_episode_steps,
+        "level_seed": level_seed,
+    }
     if record_dir is not None:
         options["record_dir"] = str(Path(record_dir).resolve())
     work = _Work(seeds, traces, progress)
@@ -104,6 +112,7 @@ def play(
             workers=share,
             groups=1,
             options=options,
+            patience=patience,
             observations=getattr(policy, "observations", SCREEN),
         ) as pool:
             _Player(pool, actor, work).run()
@@ -114,8 +123,9 @@ def play(
     finally:
         torch.set_num_threads(threads)  # for threads that are yet to come
         if record_dir is not None:
-            for left in Path(record_dir).glob(".partial-*"):  # of workers that were killed
-                shutil.rmtree(left, ignore_errors=True)
+            for seed in seeds:  # of workers that were killed; other seeds may be played elsewhere
+                for left in Path(record_dir).glob(f".partial-{seed}-*"):
+                    shutil.rmtree(left, ignore_errors=True)
     rows = [{"seed": seed, **work.records[seed]} for seed in seeds]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -33,7 +33,7 @@ class LookupConv(nn.Module):
         outputs = conv.out_channels
         with torch.no_grad():
             taps_DKO = conv.weight.permute(1, 2, 3, 0).reshape(-1, TAPS * outputs)
-            parts = taps_DKO.split([table.embedding_dim for table in tables])
+            parts = torch.split(taps_DKO, [table.embedding_dim for table in tables])
             rows = torch.zeros(1, TAPS * outputs, device=conv.weight.device)
             for table, part in zip(tables, parts, strict=True):
                 added = table.weight @ part

@@ -30,6 +30,8 @@ from agent_scaling.envs.worker import Assignment
 
 ATTEMPTS = 3
 """An episode that has crashed or hung this many workers by itself is given up."""
+STARTING_S = 60.0
+"""Patience with a worker that starts, at least: many at once on a busy machine take their time."""
 MAX_LOSSES = 1000
 """Workers lost in a pool's life before it gives up: the machine kills them."""
 
@@ -244,7 +246,7 @@ class Pool:
         """Wait for a worker's first report; one that is lost before it is started again."""
         for _ in range(ATTEMPTS):
             try:
-                self._workers[index].read(self.patience)
+                self._workers[index].read(max(self.patience, STARTING_S))
                 return
             except WorkerLostError as loss:
                 reason = str(loss)
