@@ -8,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.evaluate import evaluate
 from agent_scaling.tracking import log_metrics
+from callbacks.ema import evaluated
 
 
 class HeldOut(Callback):
@@ -35,7 +36,7 @@ class HeldOut(Callback):
         if data.val_games == 0:
             return
         windows = data.val_dataloader()
-        self.last = evaluate(module.policy, windows, data.val_games, module.device)
+        self.last = evaluate(evaluated(trainer, module), windows, data.val_games, module.device)
         log_metrics(trainer, module, self.at_milestone())
 
     def at_milestone(self) -> dict[str, float]:

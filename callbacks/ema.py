@@ -1,0 +1,103 @@
+"""An average of the weights over training; where it is kept, it is what is evaluated and played."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+from agent_scaling.errors import InputError
+from agent_scaling.policy import Policy
+
+
+class EMA(WeightAveraging):
+    """average ← decay · average + (1 − decay) · weights, after each step of the optimiser.
+
+    It begins with the weights after the first step. Statistics of norms are averaged as well. In
+    checkpoints, ``state_dict`` is the average, so that whatever loads a policy gets it; the weights
+    in training are ``current_model_state``, and a resumed run goes on from both.
+
+    Comes before callbacks that evaluate or save at the end of a step.
+
+    Args:
+        decay: Share of the average that a step keeps: it covers about 1 / (1 − decay) steps,
+            however many frames these have. ``None``: no average is kept.
+    """
+
+    def __init__(self, decay: float | None = None) -> None:
+        if decay is not None and not 0 <= decay < 1:
+            raise InputError(f"callbacks.ema.decay={decay:g}: must be at least 0 and below 1")
+        self.decay = decay
+        update = partial(_update, weight=1 - (decay or 0.0))
+        super().__init__(use_buffers=True, multi_avg_fn=update)
+
+    @property
+    def policy(self) -> Policy | None:
+        """The averaged policy."""
+        if self._average_model is None:
+            return None
+        module: Any = self._average_model.module
+        averaged: Policy = module.policy
+        return averaged
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After each step of the optimiser."""
+        return self.decay is not None and step_idx is not None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Copy the module."""
+        if self.decay is not None:
+            super().setup(trainer, pl_module, stage)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Follow the module to its device; the count of steps stays where it costs no wait."""
+        if self._average_model is not None:
+            self._average_model.module.to(pl_module.device)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the weights in training as they are: the last checkpoint is one to go on from."""
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save both."""
+        if self.decay is not None:
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore both.
+
+        Raises:
+            InputError: One of checkpoint and run keeps an average, the other does not.
+        """
+        if (self.decay is not None) != ("averaging_state" in checkpoint):
+            has, asks = ("no", "asks for") if self.decay is not None else ("an", "does without")
+            raise InputError(
+                f"callbacks.ema.decay={self.decay}: the checkpoint has {has} average of the "
+                f"weights, and this run {asks} one; resume with callbacks.ema.decay as it was"
+            )
+        if self.decay is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def evaluated(trainer: Trainer, module: Any) -> Policy:
+    """The policy to evaluate and play: the averaged one where it is kept, else the module's."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EMA) and callback.policy is not None:
+            return callback.policy
+    policy: Policy = module.policy
+    return policy
+
+
+def _update(average: list[Tensor], current: list[Tensor], _count: Any, weight: float) -> None:
+    """Step the tensors of one type; whole numbers (counters, indices) are taken over."""
+    if average[0].is_floating_point():
+        torch._foreach_lerp_(average, current, weight)
+    else:
+        torch._foreach_copy_(average, current)
