@@ -51,7 +51,7 @@ def test_targets_exist(verb: str) -> None:
     "choice",
     [
         f"{group}={name}"
-        for group in ("policy/core", "optimizer", "trainer", "module", "data")
+        for group in ("policy/core", "optimizer", "schedule", "trainer", "module", "data")
         for name in options(group)
     ]
     + [f"experiment={name}" for name in options("experiment")],
