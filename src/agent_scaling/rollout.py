@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from agent_scaling.checkpoint import load_policy
 from agent_scaling.envs.nethack import character_options
 from agent_scaling.episodes import MEASURES, summarise, write_json, write_table
 from agent_scaling.errors import InputError
+from agent_scaling.parts import check_same_division, find_part, merge_parts, parts_in, write_part
 from agent_scaling.play import MAX_EPISODE_STEPS, Traces, play
 from agent_scaling.replay import check_kinds, write_replays
 from agent_scaling.sampling import Sampling
@@ -42,10 +44,13 @@ def rollout(
     sampling_seed: int = 0,
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
+    level_seed: int | None = None,
     workers: int | None = None,
     lanes: int | None = None,
     block: int | None = None,
     device: str = "auto",
+    shard: str | None = None,
+    merge: bool = False,
     ttyrecs: bool = False,
     replay: bool | str = False,
     mlflow_run_id: str | None = None,
@@ -54,7 +59,7 @@ def rollout(
     """Play the episodes ``seed`` … ``seed + episodes − 1`` and write what came of them.
 
     Writes ``episodes.parquet`` (a row per episode) and ``summary.json``; prints the summary. The
-    table is the same for any number of workers and lanes.
+    table is the same for any number of workers and lanes, and of jobs that share it (``shard``).
 
     Args:
         ckpt: A checkpoint of ``train`` or ``import``; ``random`` for uniformly random keys.
@@ -68,10 +73,14 @@ def rollout(
         sampling_seed: Seed of the sampling noise.
         character: ``role-race-gender-alignment``, parts of it, or ``@``.
         max_episode_steps: Step cap of an episode.
+        level_seed: Seed of level generation for all episodes; null: each has its own.
         workers: Game processes; null: one per core.
         lanes: Games at the same time; null: a block per core, on a GPU two blocks.
         block: Lanes per call of the policy; null: 16 on a CPU, 128 on a GPU.
         device: ``auto``, or what torch calls it.
+        shard: ``3/8``: play the third of eight parts only; ``slurm``: the part that a job of an
+            array is. The job that completes the parts in ``output`` merges them.
+        merge: Play nothing: merge the parts in ``output``.
         ttyrecs: Record the games in ``output``, as ttyrec3 in NLD-AA's layout.
         replay: Write replays of the ``best``, the ``median`` or the ``worst`` episode, as HTML and
             as casts; true for all three.
@@ -80,47 +89,67 @@ def rollout(
         tracking_uri: The MLflow store of that run.
 
     Raises:
-        InputError: A value is out of its range, or the checkpoint cannot be used.
+        InputError: A value is out of its range, the checkpoint cannot be used, or parts do not
+            make a whole.
     """
     drawing = Sampling(sampling, temperature, top_k, top_p)
     check(episodes, seed, sampling_seed, max_episode_steps, workers, lanes, block)
     character_options(character)
     check_kinds(replay)
+    part = find_part(shard)
+    if replay and (part or merge):
+        raise InputError("replay= goes without shard= and merge=; play one episode again with it")
     run = find_run(mlflow_run_id, ckpt, tracking_uri)
     where = find_device(device)
     policy: nn.Module = RandomPolicy() if ckpt == "random" else load_policy(ckpt)
-    folder = Path(output)
+    folder, seeds = Path(output), range(seed, seed + episodes)
+    if part and (there := parts_in(folder)):
+        check_same_division(folder, there[0], part)
     settings = {
-        "ckpt": ckpt, "seed": seed, "sampling": sampling, "temperature": temperature,
-        "top_k": top_k, "top_p": top_p, "sampling_seed": sampling_seed, "character": character,
-        "max_episode_steps": max_episode_steps, "block": block or default_block(where),
-        "device": str(where),
+        "ckpt": ckpt, "ckpt_sha256": digest(ckpt), "episodes": episodes, "seed": seed,
+        "sampling": sampling, "temperature": temperature, "top_k": top_k, "top_p": top_p,
+        "sampling_seed": sampling_seed, "character": character,
+        "max_episode_steps": max_episode_steps, "level_seed": level_seed,
+        "block": block or default_block(where), "device": str(where),
     }  # fmt: skip
     write_json(settings, folder / "settings.json")  # an output that cannot be written shows now
     began = time.monotonic()
     traces: Traces | None = {} if replay else None
-    with EpisodeProgress(episodes) as progress:
-        table = play(
-            policy,
-            range(seed, seed + episodes),
-            sampling=drawing,
-            sampling_seed=sampling_seed,
-            character=character,
-            max_episode_steps=max_episode_steps,
-            workers=workers,
-            lanes=lanes,
-            block=block,
-            device=where,
-            record_dir=folder if ttyrecs else None,
-            traces=traces,
-            progress=progress.update,
-        )
+    if merge:
+        table = merge_parts(folder, settings, seeds)
+    else:
+        mine = part.seeds(seeds) if part else seeds
+        with EpisodeProgress(len(mine)) as progress:
+            table = play(
+                policy,
+                mine,
+                sampling=drawing,
+                sampling_seed=sampling_seed,
+                character=character,
+                max_episode_steps=max_episode_steps,
+                level_seed=level_seed,
+                workers=workers,
+                lanes=lanes,
+                block=block,
+                device=where,
+                record_dir=folder if ttyrecs else None,
+                traces=traces,
+                progress=progress.update,
+            )
     seconds = time.monotonic() - began
+    if part and not merge:
+        write_part(part, table, settings, folder)
+        Console().print(f"part {part}: {part.table(folder)}", soft_wrap=True, highlight=False)
+        if len(parts_in(folder)) < part.count:
+            return  # the job that is last merges
+        table = merge_parts(folder, settings, seeds)
     write_table(table, folder / "episodes.parquet")
     summary = summarise(table)
     write_json(summary, folder / "summary.json")
-    print_summary(summary, table, seconds, folder)
-    game = {"character": character, "max_episode_steps": max_episode_steps}
+    print_summary(summary, table, None if part or merge else seconds, folder)
+    game = {
+        "character": character, "max_episode_steps": max_episode_steps, "level_seed": level_seed
+    }  # fmt: skip
     replays = write_replays(table, traces or {}, folder / "replays", replay, **game)
     for path in replays:
         Console().print(f"replay: {path}", soft_wrap=True, highlight=False)
@@ -130,6 +159,14 @@ def rollout(
             run.log_file(folder / file, f"rollouts/{name}")
         for path in replays:
             run.log_file(path, f"replays/{name}")
+
+
+def digest(ckpt: str) -> str | None:
+    """SHA-256 of the checkpoint's file: ``last.ckpt`` is another one after an hour of training."""
+    if ckpt == "random":
+        return None
+    with Path(ckpt).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_run(mlflow_run_id: str | None, ckpt: str, tracking_uri: str) -> StoredRun | None:
@@ -205,9 +242,9 @@ class EpisodeProgress:
 
 
 def print_summary(
-    summary: dict[str, Any], table: pd.DataFrame, seconds: float, folder: Path
+    summary: dict[str, Any], table: pd.DataFrame, seconds: float | None, folder: Path
 ) -> None:
-    """The measures, returns by role, how the episodes ended."""
+    """The measures, returns by role, how the episodes ended, how long it took."""
     console = Console()
     shown = Table("", "mean", "± se", "90 % interval", "median", title="episodes")
     for name in MEASURES:
@@ -219,10 +256,9 @@ def print_summary(
     console.print(shown)
     ends = ", ".join(f"{end} {count}" for end, count in summary["ends"].items())
     steps = int(table["steps"].sum())
+    took = f" in {seconds:.0f} s ({steps / seconds:,.0f}/s)" if seconds else ""
     console.print(
-        f"{summary['episodes']} episodes ({ends}), {steps:,} steps in {seconds:.0f} s "
-        f"({steps / seconds:,.0f}/s)",
-        highlight=False,
+        f"{summary['episodes']} episodes ({ends}), {steps:,} steps{took}", highlight=False
     )
     console.print(f"table: {folder / 'episodes.parquet'}", soft_wrap=True, highlight=False)
 
