@@ -41,8 +41,14 @@ def screens(steps: int, lanes: int, device: str) -> Batch:
     )
     actions = torch.randint(0, 121, (2, steps, lanes), generator=g)
     first = torch.zeros((steps, lanes), dtype=torch.bool)
-    batch = Batch(chars, colors, cursor.to(torch.uint8), actions[0], actions[1], first)
-    batch = batch.to(device)
+    batch = Batch(
+        chars_TBHW=chars,
+        colors_TBHW=colors,
+        cursor_TB2=cursor.to(torch.uint8),
+        prev_action_TB=actions[0],
+        action_TB=actions[1],
+        first_TB=first,
+    ).to(device)
     batch.openings = ()
     return batch
 

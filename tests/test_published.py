@@ -36,8 +36,15 @@ def io(reference: Path) -> dict[str, np.ndarray]:
 
 def batch_of(io: dict[str, np.ndarray]) -> Batch:
     names = ("tty_chars", "tty_colors", "tty_cursor", "prev_action", "labels", "done")
-    chars, colors, *others = (torch.from_numpy(io[name]) for name in names)
-    return Batch(chars[:, :, 0], colors[:, :, 0], *others)
+    found = {name: torch.from_numpy(io[name]) for name in names}
+    return Batch(
+        chars_TBHW=found["tty_chars"][:, :, 0],
+        colors_TBHW=found["tty_colors"][:, :, 0],
+        cursor_TB2=found["tty_cursor"],
+        prev_action_TB=found["prev_action"],
+        action_TB=found["labels"],
+        first_TB=found["done"],
+    )
 
 
 def state_of(io: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
