@@ -98,6 +98,7 @@ def test_a_store_or_run_that_is_not_there_is_refused_before_playing(store, tmp_p
         {"ckpt": "missing.ckpt"},
         {"episodes": 0},
         {"seed": -1},
+        {"level_seed": -1},
         {"workers": 0},
         {"sampling": "beam"},
         {"temperature": 0.0},

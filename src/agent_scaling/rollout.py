@@ -93,7 +93,7 @@ def rollout(
             make a whole.
     """
     drawing = Sampling(sampling, temperature, top_k, top_p)
-    check(episodes, seed, sampling_seed, max_episode_steps, workers, lanes, block)
+    check(episodes, seed, sampling_seed, level_seed, max_episode_steps, workers, lanes, block)
     character_options(character)
     check_kinds(replay)
     part = find_part(shard)
@@ -190,14 +190,15 @@ def check(
     episodes: int,
     seed: int,
     sampling_seed: int,
+    level_seed: int | None,
     max_episode_steps: int,
     *sizes: int | None,
 ) -> None:
     """Ranges of the verb's numbers; raises :class:`InputError`."""
     if episodes < 1 or max_episode_steps < 1:
         raise InputError("episodes= and max_episode_steps= must be at least 1")
-    if seed < 0 or sampling_seed < 0:
-        raise InputError("seed= and sampling_seed= must not be negative")
+    if min(seed, sampling_seed, level_seed or 0) < 0:
+        raise InputError("seed=, sampling_seed= and level_seed= must not be negative")
     if any(size is not None and size < 1 for size in sizes):
         raise InputError("workers=, lanes= and block= must be at least 1, or null")
 
