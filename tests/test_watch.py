@@ -26,9 +26,9 @@ COMMAND = Path(sys.executable).with_name("agent-scaling")
 
 
 def test_live_episodes_are_those_of_a_rollout():
-    policy, traces = small_policy(), {}
-    table = play(policy, [3, 4], max_episode_steps=25, traces=traces)
-    with closing(live(policy, 3, max_episode_steps=25)) as moments:
+    policy, traces, game = small_policy(), {}, {"max_episode_steps": 25, "level_seed": 1}
+    table = play(policy, [3, 4], traces=traces, **game)
+    with closing(live(policy, 3, **game)) as moments:
         seen = [next(moments) for _ in range(2 * 26)]
     for row in table.to_dict("records"):
         *steps, last = [moment for moment in seen if moment.seed == row["seed"]]
@@ -142,6 +142,7 @@ def test_without_a_terminal_it_says_so(monkeypatch):
     "change",
     [
         {"seed": -1},
+        {"level_seed": -1},
         {"sampling": "beam"},
         {"temperature": 0.0},
         {"delay": -1.0},

@@ -50,6 +50,7 @@ def live(
     sampling_seed: int = 0,
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
+    level_seed: int | None = None,
     block: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Generator[Moment]:
@@ -67,7 +68,11 @@ def live(
         device=device,
         trace=True,
     )
-    options: dict[str, Any] = {"character": character, "max_episode_steps": max_episode_steps}
+    options: dict[str, Any] = {
+        "character": character,
+        "max_episode_steps": max_episode_steps,
+        "level_seed": level_seed,
+    }
     seen = sorted({*getattr(policy, "observations", SCREEN), *SCREEN, "blstats"})
     with Pool(NETHACK, lanes=1, workers=1, groups=1, options=options, observations=seen) as pool:
         for episode in count(seed):

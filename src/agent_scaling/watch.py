@@ -47,6 +47,7 @@ def watch(
     sampling_seed: int = 0,
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
+    level_seed: int | None = None,
     block: int | None = None,
     device: str = "auto",
     delay: float = 0.1,
@@ -63,6 +64,7 @@ def watch(
         sampling_seed: Seed of the sampling noise.
         character: ``role-race-gender-alignment``, parts of it, or ``@``.
         max_episode_steps: Step cap of an episode.
+        level_seed: Seed of level generation for all episodes; null: each has its own.
         block: Lanes per call of the policy, as in ``rollout``; 1 is fastest here.
         device: ``auto``, or what torch calls it.
         delay: Seconds between steps at first; keys change it.
@@ -72,7 +74,7 @@ def watch(
             terminal.
     """
     drawing = Sampling(sampling, temperature, top_k, top_p)
-    check(1, seed, sampling_seed, max_episode_steps, block)
+    check(1, seed, sampling_seed, level_seed, max_episode_steps, block)
     character_options(character)
     if not delay >= 0:
         raise InputError(f"delay={delay} must not be negative")
@@ -90,6 +92,7 @@ def watch(
         sampling_seed=sampling_seed,
         character=character,
         max_episode_steps=max_episode_steps,
+        level_seed=level_seed,
         block=block,
         device=where,
     )
