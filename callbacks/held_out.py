@@ -32,7 +32,8 @@ class HeldOut(Callback):
     def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
         """Evaluate and log as ``val/…``."""
         module: Any = pl_module
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        mixed: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data = getattr(mixed, "demonstrations", mixed)
         if data.val_games == 0:
             return
         windows = data.val_dataloader()

@@ -11,7 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.envs.nethack import character_options
 from agent_scaling.episodes import summarise, write_table
-from agent_scaling.play import Traces, play
+from agent_scaling.errors import InputError
+from agent_scaling.play import NETHACK, Traces, play
 from agent_scaling.replay import chosen_episodes, write_replays
 from agent_scaling.sampling import Sampling
 from agent_scaling.tracking import log_file, log_metrics
@@ -52,6 +53,11 @@ class Rollouts(Callback):
         sampling_seed: Seed of the sampling noise.
         character: ``role-race-gender-alignment``, parts of it, or ``@`` for a random one.
         replays: Whether to keep replays.
+        game: Import path of another game to play.
+        game_options: Its keyword arguments, instead of ``character`` and ``max_episode_steps``.
+
+    Raises:
+        InputError: An option is out of its range, or replays are asked for of another game.
     """
 
     def __init__(
@@ -70,8 +76,12 @@ class Rollouts(Callback):
         sampling_seed: int = 0,
         character: str = "@",
         replays: bool = True,
+        game: str = NETHACK,
+        game_options: dict[str, Any] | None = None,
     ) -> None:
         character_options(character)
+        if replays and game != NETHACK:
+            raise InputError(f"callbacks.rollouts.replays: not of {game}; set it to false")
         self.seeds = range(seed, seed + episodes)
         self.every_frames, self.at_milestones = every_frames, at_milestones
         self.replays = replays
@@ -82,6 +92,8 @@ class Rollouts(Callback):
             "max_episode_steps": max_episode_steps,
             "workers": workers,
             "lanes": lanes,
+            "game": game,
+            "game_options": game_options,
         }
         self.last_summary: dict[str, Any] = {}
         """What :func:`~agent_scaling.episodes.summarise` says of the latest rollout."""
@@ -102,7 +114,7 @@ class Rollouts(Callback):
 
     def at_milestone(self) -> dict[str, float]:
         """The latest rollout's metrics, for the table of milestones."""
-        return metrics_of(self.last_summary) if self.at_milestones and self.last_summary else {}
+        return self._metrics() if self.at_milestones and self.last_summary else {}
 
     def play(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Play, keep the table, log the summary; once for the same weights."""
@@ -121,9 +133,16 @@ class Rollouts(Callback):
             path = Path(trainer.default_root_dir) / "rollouts" / f"{module.frames}.parquet"
             write_table(table, path)
             log_file(trainer, path, "rollouts")
-        log_metrics(trainer, module, metrics_of(self.last_summary))
+        log_metrics(trainer, module, self._metrics())
         if traces is not None:
             self._keep_replays(trainer, table, traces, str(module.frames))
+
+    def _metrics(self) -> dict[str, float]:
+        found = metrics_of(self.last_summary)
+        if self.options["game"] != NETHACK:  # which is never solved
+            solved = self.last_summary["ends"].get("solved", 0)
+            found["rollout/solved"] = solved / self.last_summary["episodes"]
+        return found
 
     def _keep_replays(
         self, trainer: Trainer, table: pd.DataFrame, traces: Traces, name: str

@@ -131,6 +131,7 @@ class ActorLoader:
     def __init__(self, data: ActorsDataModule, trainer: lightning.Trainer) -> None:
         self.data, self.trainer = data, trainer
         self._stack = ExitStack()
+        self._resumed = False
         self._waited = 0.0
         self._since = time.monotonic()
 
@@ -152,17 +153,25 @@ class ActorLoader:
             block=group,
             device=module.device,
         )
-        begun = module.frames
-        seeds = [episode_seeds(data.seed, rank, begun, lane) for lane in range(data.lanes)]
+        lanes = range(data.lanes)
+        seeds = [episode_seeds(data.seed, rank, module.frames, lane) for lane in lanes]
         player = UnrollPlayer(pool, actor, module.policy.num_actions, data.unroll_length, seeds)
         play = self._asynchronous(player) if data.asynchronous else self._in_turn(player)
         for unroll in play:
             assert unroll.played is not None
-            if begun:  # a resumed run: the episodes that were under way are lost
+            if self._resumed:
                 unroll.played.restarted += data.lanes
-                begun = 0
+                self._resumed = False
             yield unroll
             actor.policy = for_inference(module.policy, module.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: games cannot be saved."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The run resumes: the episodes that were under way are lost, and begun again as others."""
+        self._resumed = True
 
     def measured(self) -> dict[str, float]:
         """``actors/waiting``: the share of the time that the learner has waited for unrolls."""

@@ -57,7 +57,8 @@ def test_targets_exist(verb: str) -> None:
     + [f"experiment={name}" for name in options("experiment")],
 )
 def test_every_option_composes(choice: str) -> None:
-    cfg = composed("train", [*FILLED, choice])
+    more = ["policy.path=x"] if choice.endswith("kickstart") else []
+    cfg = composed("train", [*FILLED, choice, *more])
     for target in targets(cfg):
         assert callable(get_object(target))
 

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ def play(
     *,
     sampling: Sampling | None = None,
     sampling_seed: int = 0,
+    game: str = NETHACK,
+    game_options: Mapping[str, Any] | None = None,
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
     level_seed: int | None = None,
@@ -61,6 +63,8 @@ def play(
         seeds: Episode seeds, ≥ 0, each once.
         sampling: How actions are drawn; softmax at temperature 1 by default.
         sampling_seed: Seed of the sampling noise.
+        game: Import path of what is played.
+        game_options: Its keyword arguments, instead of the three that follow, which are NetHack's.
         character: NetHack's ``role-race-gender-alignment``; ``@`` is random.
         max_episode_steps: Step cap of an episode.
         level_seed: Seed of level generation for all episodes; by default each has its own.
@@ -88,6 +92,8 @@ def play(
         "max_episode_steps": max_episode_steps,
         "level_seed": level_seed,
     }
+    if game_options is not None:
+        options = dict(game_options)
     if record_dir is not None:
         options["record_dir"] = str(Path(record_dir).resolve())
     work = _Work(seeds, traces, progress)
@@ -107,7 +113,7 @@ def play(
             trace=traces is not None,
         )
         with Pool(
-            NETHACK,
+            game,
             lanes=lanes_here,
             workers=share,
             groups=1,

@@ -83,7 +83,9 @@ class NetHack:
         "cursor": ((2,), "uint8"),
         "blstats": (nethack.BLSTATS_SHAPE, "int64"),
         "inv_glyphs": (nethack.INV_SIZE, "int16"),
+        "reward": ((1,), "float32"),
     }
+    """``reward``: points of the in-game score that the latest key has earned."""
     num_actions: ClassVar[int] = NUM_ACTIONS
 
     def __init__(
@@ -108,11 +110,12 @@ class NetHack:
         self._internal = np.zeros(nethack.INTERNAL_SHAPE, np.int32)
         self._last = np.zeros_like(self._blstats)  # as last shown while the game was on
         self._buffers = {
-            **{KEYS[name]: view for name, view in views.items()},
+            **{KEYS[name]: view for name, view in views.items() if name != "reward"},
             "blstats": self._blstats,
             "program_state": self._program,
             "internal": self._internal,
         }
+        self._reward = views.get("reward", np.zeros(1, np.float32))
         self._partial: Path | None = None
         self._nethack: Any = None
         if self.record_dir is None:
@@ -139,6 +142,7 @@ class NetHack:
             self._raw.step(SPACE)
         self._steps = self._idle = self._deepest = 0
         self._turns = -1
+        self._reward[0] = 0
         self._first_score = int(self._blstats[nethack.NLE_BL_SCORE])
         np.copyto(self._last, self._blstats)
 
@@ -148,7 +152,10 @@ class NetHack:
         self._steps += 1
         if self._program.item(GAME_OVER):
             self._pass_known_screens(decline=False)
+            self._reward[0] = 0
         else:
+            score, before = self._blstats[nethack.NLE_BL_SCORE], self._last[nethack.NLE_BL_SCORE]
+            self._reward[0] = score - before
             np.copyto(self._last, self._blstats)
         if self._raw.done():
             return self._finish(None)

@@ -1,0 +1,71 @@
+"""Unrolls and demonstrations side by side, as one CombinedLoader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+from lightning.pytorch.utilities import CombinedLoader
+
+from data_modules.actors import ActorsDataModule
+from data_modules.shards import ShardsDataModule
+
+
+class MixedDataModule(lightning.LightningDataModule):
+    """Each step learns from an unroll and from a window of recorded games.
+
+    Batches are ``{"unroll": …, "demonstrations": …}``. The held-out loss is that of the
+    demonstrations.
+    """
+
+    def __init__(self, unrolls: ActorsDataModule, demonstrations: ShardsDataModule) -> None:
+        """Takes its parts.
+
+        Args:
+            unrolls: Games that the policy plays.
+            demonstrations: Games that somebody has played.
+        """
+        super().__init__()
+        self.unrolls, self.demonstrations = unrolls, demonstrations
+        self.observations = tuple(
+            name for name in unrolls.observations if name in demonstrations.observations
+        )
+        self.recorded_scores = demonstrations.recorded_scores
+
+    @property
+    def description(self) -> str:
+        """For the terminal."""
+        return f"{self.unrolls.description}; beside {self.demonstrations.description}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run's record says of its data."""
+        return {**self.unrolls.facts, **self.demonstrations.facts}
+
+    def progress(self, frames: int) -> dict[str, float]:
+        """Metrics of both since the last call."""
+        assert self.trainer is not None
+        module: Any = self.trainer.lightning_module
+        cloned = self.demonstrations.progress(module.worked["cloning"])
+        return {**self.unrolls.progress(frames), **cloned}
+
+    def train_dataloader(self) -> CombinedLoader:
+        """Both, as long as the unrolls go on."""
+        self.unrolls.trainer = self.demonstrations.trainer = self.trainer
+        loaders = {
+            "unroll": self.unrolls.train_dataloader(),
+            "demonstrations": self.demonstrations.train_dataloader(),
+        }
+        return CombinedLoader(loaders, mode="min_size")
+
+    def teardown(self, stage: str) -> None:
+        """End the games."""
+        self.unrolls.teardown(stage)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The demonstrations' position."""
+        return self.demonstrations.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint stands."""
+        self.demonstrations.load_state_dict(state_dict)
