@@ -57,7 +57,7 @@ def test_a_parabola_and_the_frames_of_a_known_grid():
     """The minimum of one budget's parabola, and the exponent of frames."""
     minima, frames = [], []
     for seed in range(DRAWS):
-        points = parabolas(known_law(noise=0.01, seed=seed, sizes=15).cells, "loss")
+        points = parabolas(known_law(noise=0.01, seed=seed).cells, "loss")
         middle = points.iloc[len(points) // 2]
         truth, _ = optimum(np.array(middle["flops"]))
         unbounded = not np.isfinite(middle["params_low"])
@@ -75,7 +75,7 @@ def series(loss, flops):
 
 
 def fast_forms(monkeypatch):
-    """Without the two forms that a single size per budget cannot tell or that are slow."""
+    """Without the law of two variables, which one size per budget cannot tell."""
     forms = {name: form for name, form in LOSS_FORMS.items() if name != "parametric"}
     monkeypatch.setattr("agent_scaling.scaling.forecasts.LOSS_FORMS", forms)
 

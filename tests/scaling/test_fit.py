@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
-from mlflow import MlflowClient
 
 from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import fit
@@ -41,6 +39,11 @@ def test_everything_is_written(tmp_path):
     assert pngs == {file.stem for file in (tmp_path / "out").glob("*.svg")}
     assert {"profiles_loss", "optimum_return", "params_loss", "return_from_loss"} <= pngs
     assert not list((tmp_path / "out").glob(".*"))
+    low, high = fitted["bootstrap"]["parametric"]["N_opt"]["interval"]
+    assert low <= fitted["parametric"]["N_opt"] <= high
+    assert fitted["diagnostics"]["noise"] == {"loss": None, "return": None}
+    leverage = [row["leverage"] for row in fitted["diagnostics"]["budgets"]["loss"]]
+    assert sum(leverage) == pytest.approx(2)  # as many as a line has coefficients
 
 
 @pytest.mark.parametrize("column", ["eval_loss", "return_mean"])
@@ -78,41 +81,6 @@ def test_three_budgets_give_exponents_but_no_forecast(tmp_path):
 def test_bad_options(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         fit(output=str(tmp_path), **options)
-
-
-def test_mlflow_gives_what_the_runs_measured(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/store.db"
-    client = MlflowClient(uri)
-    experiment = client.create_experiment("study", artifact_location=str(tmp_path / "artifacts"))
-    rows = known_law(noise=0.02, seed=4, budgets=5, sizes=5).rows
-    for params, group in rows.groupby("params"):
-        tracked = client.create_run(experiment, tags={"study": "mini"}).info.run_id
-        client.log_param(tracked, "policy.num_params", round(float(params)))
-        milestones = [
-            {
-                "milestone": row["flops"],
-                "flops": row["flops"] * 1.003,  # the step that crossed it ended later
-                "frames": row["samples"],
-                "val/nats": row["loss"],
-                "rollout/return_mean": row["return"],
-            }
-            for row in group.to_dict("records")
-        ]
-        client.log_dict(tracked, milestones, "milestones.json")
-        client.set_terminated(tracked)
-    lost = client.create_run(experiment, tags={"study": "mini"}, run_name="lost").info.run_id
-    client.set_terminated(lost, "FAILED")
-    options = {"bootstraps": 0, "figures": False, "output": str(tmp_path / "out")}
-    fitted = fit(source="mlflow", study="mini", tracking_uri=uri, **options)
-    again = run(tmp_path, write(tmp_path), bootstraps=0, figures=False)
-    assert fitted["best_of_grid"]["loss"]["optimum"]["exponent"] == pytest.approx(
-        again["best_of_grid"]["loss"]["optimum"]["exponent"]
-    )
-    assert np.array(fitted["budgets"]) == pytest.approx(rows["flops"].agg(["min", "max"]))
-    assert any("lost is FAILED" in flag for flag in fitted["flags"])
-    with pytest.raises(InputError, match="no run has this tag"):
-        fit(source="mlflow", study="other", tracking_uri=uri, **options)
 
 
 def test_the_table_needs_no_index(tmp_path):

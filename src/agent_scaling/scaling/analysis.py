@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.errors import InputError
-from agent_scaling.scaling import laws, parametric, profiles, returns
+from agent_scaling.scaling import forms, laws, parametric, profiles, returns
 from agent_scaling.scaling.runs import Runs
 
 FEWEST = 3
@@ -41,6 +41,8 @@ def laws_of(runs: Runs) -> dict[str, Any]:
         fitted["saturating_weighted"]["loss"] = _saturating(best, 0.25, flags)
         fitted["parametric"] = _parametric(cells, flags)
         fitted["quadratic"] = _quadratic(cells)
+    if "return" in targets and (bounded := _bounded(cells)):
+        fitted["saturating"]["return"] = bounded
     fitted["return_from_loss"] = _return_from_loss(cells) if len(targets) == 2 else None
     return fitted | {"flags": flags}
 
@@ -101,6 +103,29 @@ def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[st
         "log_a": curve.theta[1],
         "residual_sd": curve.noise,
         "residuals": y - curve(x),
+        "converged": curve.converged,
+    }
+
+
+def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
+    """R = 1 / (1/R_max + a C^−γ) over the latest budgets."""
+    try:
+        curve = returns.fit_bounded(cells)
+    except ValueError:
+        return None
+    at, value = forms.series(cells, "return")
+    found = laws.has_floor(curve, at.max())
+    low, high = curve.interval(0)
+    with np.errstate(over="ignore"):
+        interval = [np.exp(-high), np.exp(-low)]
+    return {
+        "R_max": np.exp(-curve.theta[0]) if found else None,
+        "R_max_interval": interval if found else [np.exp(value.max()), None],
+        "gamma": curve.theta[2],
+        "gamma_interval": curve.interval(2),
+        "log_a": curve.theta[1],
+        "residual_sd": curve.noise,
+        "budgets": returns.LATEST,
         "converged": curve.converged,
     }
 

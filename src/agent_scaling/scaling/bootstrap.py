@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agent_scaling.scaling import batched
+from agent_scaling.scaling import batched, parametric
 from agent_scaling.scaling.profiles import LEVEL
 from agent_scaling.scaling.returns import LATEST
 from agent_scaling.scaling.runs import Runs
 
 CHUNK = 500
 """Resamples held in memory at once."""
+
+
+PARAMETRIC = 200
+"""Most resamples that the law of two variables is fitted to in a fit."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,33 @@ def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
         _estimates(grid, min(CHUNK, count - done), generator) for done in range(0, count, CHUNK)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def bootstrap_parametric(runs: Runs, count: int, seed: int = 0) -> dict[str, Any] | None:
+    """Percentile intervals of the law of two variables over ``count`` resamples.
+
+    Each starts from the law of all runs. ``None`` where that cannot be fitted.
+    """
+    if not parametric.enough(parametric.near_optimum(runs.cells)):
+        return None
+    whole, grid = parametric.fit_parametric(runs.cells), as_grid(runs)
+    loss_BSK, _ = resample(grid, count, np.random.default_rng(seed))
+    rows: list[dict[str, float]] = []
+    for loss_SK in loss_BSK:
+        cells = _as_cells(grid, loss_SK)
+        if parametric.enough(parametric.near_optimum(cells)):
+            rows.append(parametric.fit_parametric(cells, start=whole).coefficients())
+    if not rows:
+        return None
+    names = ("E", "alpha", "beta", "N_opt", "D_opt")
+    return summarise({name: np.array([row[name] for row in rows]) for name in names})
+
+
+def _as_cells(grid: Grid, loss_SK: np.ndarray) -> pd.DataFrame:
+    size, budget = np.nonzero(np.isfinite(loss_SK))
+    logs = {"params": grid.log_n_S[size], "flops": grid.log_c_K[budget]}
+    logs |= {"samples": grid.log_d_SK[size, budget], "loss": loss_SK[size, budget]}
+    return pd.DataFrame({name: np.exp(values) for name, values in logs.items()})
 
 
 def summarise(estimates: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -95,8 +95,7 @@ def _optimum(points: pd.DataFrame, fitted: dict[str, Any], target: str) -> Calla
         line = np.exp(law["log_coefficient"]) * x ** law["exponent"]
         axes.plot(x, line, color=GREEN, lw=1, ls="--", label=f"power law, C^{law['exponent']:.3f}")
         if floor := fitted["saturating"].get(target):
-            curve = floor["L_inf"] + np.exp(floor["log_a"] - floor["gamma"] * np.log(x))
-            label = f"{floor['L_inf']:.3g} + a C^-{floor['gamma']:.3f}"
+            curve, label = saturating(floor, x)
             axes.plot(x, curve, color=BLUE, lw=1, label=label)
         for i, row in enumerate(rows):
             low, high = row[f"{target}_interval"]
@@ -109,6 +108,16 @@ def _optimum(points: pd.DataFrame, fitted: dict[str, Any], target: str) -> Calla
     return panel
 
 
+def saturating(law: dict[str, Any], x: np.ndarray) -> tuple[np.ndarray, str]:
+    """Values at budgets ``x`` and the label of a law of ``fit.json``'s ``saturating``."""
+    decay = np.exp(law["log_a"] - law["gamma"] * np.log(x))
+    if "R_max" not in law:
+        return law["L_inf"] + decay, f"{law['L_inf']:.3g} + a C^−{law['gamma']:.3f}"
+    bound = law["R_max"]
+    label = f"bounded by {bound:.4g}" if bound else "bounded, no bound found"
+    return 1 / (decay + (1 / bound if bound else 0.0)), label
+
+
 def _allocation(
     fitted: dict[str, Any], target: str, column: str, quantity: str
 ) -> Callable[[Axes], None]:
@@ -116,12 +125,17 @@ def _allocation(
 
     def panel(axes: Axes) -> None:
         looks = {"best_of_grid": ("o", BLUE), "parabola": ("x", ORANGE)}
+        shown: list[float] = []
         for form, (marker, colour) in looks.items():
             law = fitted[form][target]
             points = law["points"][law["points"][column] > 0]
             if "flag" in points:
                 points = points[points["flag"] != "edge"]
             axes.plot(points["flops"], points[column], marker, color=colour)
+            shown += list(points[column])
+            if f"{column}_low" in points:
+                ends = points[[f"{column}_low", f"{column}_high"]].to_numpy(float).T
+                axes.vlines(points["flops"], *ends, color=colour, lw=0.8)
             if law[quantity]:
                 fit, (low, high) = law[quantity], law[quantity]["interval"]
                 label = f"{form}: C^{fit['exponent']:.3f} [{low:.3f}, {high:.3f}]"
@@ -129,6 +143,7 @@ def _allocation(
                 y = np.exp(fit["log_coefficient"]) * x ** fit["exponent"]
                 axes.plot(x, y, color=colour, lw=1, label=label)
         _label(axes, "flops", name, f"{LABELS[name]} at the best {target}")
+        axes.set_ylim(0.6 * np.nanmin(shown), 1.7 * np.nanmax(shown))  # whatever the intervals
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize=7)
 

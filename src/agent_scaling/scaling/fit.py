@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from agent_scaling.errors import InputError
-from agent_scaling.scaling import analysis, forecasts
+from agent_scaling.scaling import analysis, diagnostics, forecasts
+from agent_scaling.scaling.comparison import compare
+from agent_scaling.scaling.files import write_json
 from agent_scaling.scaling.runs import Runs, read_csv, tidy
 from agent_scaling.scaling.table import print_fit
+from agent_scaling.scaling.tracked import DEFAULT_STORE, read_mlflow
 
 FILE = "fit.json"
 
@@ -24,28 +24,39 @@ def fit(
     source: str,
     path: str | Sequence[str] | None = None,
     study: str | None = None,
-    tracking_uri: str = "sqlite:///mlflow.db",
+    experiment_name: str | None = None,
+    tracking_uri: str | None = None,
     game: str | None = None,
     budgets: Sequence[float] | None = None,
     forecast: Sequence[float] | float | None = None,
+    measured: Mapping[str, float | None] | None = None,
+    expert_return: float | None = None,
     bootstraps: int = 1000,
     seed: int = 0,
     figures: bool = True,
+    log: bool | None = None,
     output: str,
 ) -> dict[str, Any]:
-    """Fit the scaling laws and write ``fit.json`` and the figures to ``output``.
+    """Fit the scaling laws and write ``fit.json``, figures and ``report.html`` to ``output``.
 
     Args:
         source: ``csv`` or ``mlflow``.
         path: A CSV or several that complete each other; of ``source=csv``.
         study: The tag ``study`` of the runs; of ``source=mlflow``.
-        tracking_uri: The MLflow store; of ``source=mlflow``.
+        experiment_name: The MLflow experiment of the runs; of ``source=mlflow``, beside or in
+            place of ``study``.
+        tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` here.
         game: The game to fit, where the table holds several.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
         forecast: Budgets to predict, FLOPs; ``None``: ten times the highest.
+        measured: ``loss`` and ``return`` at the first of ``forecast``, to compare.
+        expert_return: Return at which a form that saturates does so; ``None``: what the runs hold
+            of the recorded games' own, if anything.
         bootstraps: Resamples for the bootstrap intervals; 0: none.
         seed: Seed of the resampling.
-        figures: Whether to draw the figures.
+        figures: Whether to draw the figures and the report.
+        log: Whether to log it all to an MLflow run; ``None``: with ``source=mlflow``, and where
+            ``tracking_uri`` is given.
         output: Folder of what is written.
 
     Returns:
@@ -54,30 +65,52 @@ def fit(
     Raises:
         InputError: An unusable source, path, game or range, or too few budgets.
     """
-    runs = read(source, path, study, tracking_uri, game, budgets)
-    ahead = _ahead(forecast, runs)
-    fitted = analyse(runs, ahead, bootstraps, seed)
-    origin = {"source": source, "path": path, "study": study, "game": game}
-    fitted = {"origin": origin | {"tracking_uri": tracking_uri}} | fitted
+    uri = tracking_uri or DEFAULT_STORE
+    origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
+    origin |= {"experiment_name": experiment_name, "tracking_uri": uri}
+    runs = read(budgets=budgets, **origin)
+    if expert_return is not None and not expert_return > 0:
+        raise InputError(f"expert_return={expert_return}: give a return above 0")
+    expert = runs.expert() if expert_return is None else float(expert_return)
+    fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
+    fitted = {"origin": origin} | fitted
+    if known := {name: value for name, value in (measured or {}).items() if value is not None}:
+        fitted["forecast"][0]["comparison"] = compare(fitted["forecast"][0], known)
     folder = Path(output)
-    write_json(folder / FILE, fitted)
-    drawn: list[Path] = []
+    files = [folder / FILE]
+    write_json(files[0], fitted)
     if figures:
         from agent_scaling.scaling.figures import draw  # matplotlib takes a second to import
+        from agent_scaling.scaling.report import write_report
 
-        drawn = draw(runs, fitted, folder)
-    print_fit(fitted, [folder / FILE, *drawn])
+        files += [*draw(runs, fitted, folder), write_report(runs, fitted, folder)]
+    if log or (log is None and (source == "mlflow" or tracking_uri is not None)):
+        from agent_scaling.scaling.logged import log_fit
+
+        options: dict[str, Any] = {"budgets": budgets, "bootstraps": bootstraps, "seed": seed}
+        options |= {"expert_return": expert, "chosen": fitted["chosen"]}
+        drawn = [p.with_suffix(".svg") for p in files if p.suffix == ".png"]
+        run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments)
+        print_fit(fitted, files, f"MLflow run {run_id} in {uri}")
+    else:
+        print_fit(fitted, files)
     return fitted
 
 
-def analyse(runs: Runs, ahead: Sequence[float], bootstraps: int, seed: int) -> dict[str, Any]:
+def analyse(
+    runs: Runs, ahead: Sequence[float], bootstraps: int, seed: int, expert: float | None = None
+) -> dict[str, Any]:
     """Every law of ``runs`` and the forecast at the budgets ``ahead``, as plain values."""
     fitted = analysis.laws_of(runs)
-    fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"])
+    fitted["expert_return"] = expert
+    fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"], expert)
+    fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)
     if bootstraps:
-        from agent_scaling.scaling.bootstrap import bootstrap_intervals
+        from agent_scaling.scaling import bootstrap
 
-        fitted["bootstrap"] = bootstrap_intervals(runs, bootstraps, seed)
+        fitted["bootstrap"] = bootstrap.bootstrap_intervals(runs, bootstraps, seed)
+        few = min(bootstraps, bootstrap.PARAMETRIC)  # each takes as long as hundreds of the others
+        fitted["bootstrap"]["parametric"] = bootstrap.bootstrap_parametric(runs, few, seed)
     fitted["flags"] = [*runs.flags, *fitted["flags"]]
     return fitted
 
@@ -89,6 +122,7 @@ def read(
     tracking_uri: str,
     game: str | None,
     budgets: Sequence[float] | None,
+    experiment_name: str | None = None,
 ) -> Runs:
     """The table that ``fit`` works on; raises :class:`InputError` as it does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -98,13 +132,12 @@ def read(
             raise InputError("path=null: source=csv needs path=FILE")
         return tidy(read_csv(path, game), f"path={path}", budgets)
     if source == "mlflow":
-        if not study:
-            raise InputError("study=null: source=mlflow needs study=NAME")
-        from agent_scaling.scaling.tracked import read_mlflow  # mlflow takes seconds to import
-
-        table, flags = read_mlflow(study, tracking_uri)
-        runs = tidy(table, f"study={study}", budgets)
-        runs.flags[:0] = flags
+        if not study and not experiment_name:
+            raise InputError("study=null: source=mlflow needs study=NAME or experiment_name=NAME")
+        tracked = read_mlflow(study, experiment_name, tracking_uri)
+        runs = tidy(tracked.table, tracked.origin, budgets)
+        runs.flags[:0] = tracked.flags
+        runs.experiments = tracked.experiments
         return runs
     raise InputError(f"source={source}: use csv or mlflow")
 
@@ -116,38 +149,3 @@ def _ahead(forecast: Sequence[float] | float | None, runs: Runs) -> list[float]:
     if not all(value > 0 for value in values):
         raise InputError(f"forecast={values}: budgets are FLOPs above 0")
     return [float(value) for value in values]
-
-
-def plain(value: Any) -> Any:
-    """Numpy values as Python's, what is not finite as ``None``: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [plain(v) for v in value]
-    if isinstance(value, pd.DataFrame):
-        return plain(value.to_dict("records"))
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write beside the target, then replace it.
-
-    Raises:
-        InputError: The folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("w") as handle:
-            json.dump(plain(value), handle, indent=1)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"output={path.parent}: cannot be written ({error.strerror})") from error

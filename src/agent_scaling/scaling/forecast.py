@@ -11,7 +11,10 @@ from typing import Any
 from rich.console import Console
 
 from agent_scaling.errors import InputError
-from agent_scaling.scaling.fit import FILE, analyse, read, write_json
+from agent_scaling.scaling.comparison import compare
+from agent_scaling.scaling.files import write_json
+from agent_scaling.scaling.fit import FILE, analyse, read
+from agent_scaling.scaling.tracked import DEFAULT_STORE, measured_at, read_mlflow
 
 
 def forecast(
@@ -19,6 +22,10 @@ def forecast(
     fit: str,
     budget: float,
     measured: Mapping[str, float | None] | None = None,
+    study: str | None = None,
+    experiment_name: str | None = None,
+    run: str | None = None,
+    tracking_uri: str | None = None,
     output: str | None = None,
 ) -> dict[str, Any]:
     """Predict the best run at ``budget`` from a fit; compare it with what was ``measured``.
@@ -30,37 +37,35 @@ def forecast(
         fit: A ``fit.json``, or the folder that holds it.
         budget: Training FLOPs.
         measured: ``loss`` and ``return`` of the run since made; ``None``: not measured.
+        study: Look up what is not in ``measured`` in MLflow: among the runs with this tag.
+        experiment_name: Likewise, among the runs of this experiment.
+        run: Likewise, in this run alone, by its id.
+        tracking_uri: The store of the look-up; ``None``: the fit's own.
         output: Folder for ``forecast.json``; ``None``: nothing is written.
 
     Returns:
         The row of ``fit.json``'s ``forecast``; with ``measured``, a ``comparison`` of each.
 
     Raises:
-        InputError: No fit there, or a budget or measurement that is not above 0.
+        InputError: No fit there, a budget or measurement that is not above 0, or no run at that
+            budget in MLflow.
     """
     if not budget > 0:
         raise InputError(f"budget={budget}: give FLOPs above 0")
-    row: dict[str, Any] = _predict(_load(fit), budget)
+    fitted = _load(fit)
+    row: dict[str, Any] = _predict(fitted, budget)
     known = {name: value for name, value in (measured or {}).items() if value is not None}
+    if study or experiment_name or run:
+        uri = tracking_uri or fitted["origin"].get("tracking_uri") or DEFAULT_STORE
+        table = read_mlflow(study, experiment_name, uri, run).table
+        found = measured_at(table, budget)
+        known = {name: value for name, value in found.items() if name in row} | known
     if known:
         row["comparison"] = compare(row, known)
     _print(row)
     if output is not None:
         write_json(Path(output) / "forecast.json", row)
     return row
-
-
-def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
-    """For each metric measured: its value, log error (predicted − measured), within interval."""
-    found: dict[str, Any] = {}
-    for name, value in measured.items():
-        if name not in row or not value > 0:
-            known = [n for n in ("loss", "return") if n in row]
-            raise InputError(f"measured.{name}={value}: give values above 0 of {known}")
-        low, high = row[f"{name}_interval"]
-        error = math.log(row[name] / value)
-        found[name] = {"measured": value, "log_error": error, "within": bool(low <= value <= high)}
-    return found
 
 
 def _load(fit: str) -> dict[str, Any]:
@@ -80,8 +85,8 @@ def _predict(fitted: dict[str, Any], budget: float) -> dict[str, Any]:
         if math.isclose(row["flops"], budget, rel_tol=1e-9):
             return dict(row)
     runs = read(budgets=fitted["budgets"], **fitted["origin"])
-    row = analyse(runs, [budget], bootstraps=0, seed=0)["forecast"][0]
-    return dict(row)
+    chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=fitted.get("expert_return"))
+    return dict(chosen["forecast"][0])
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -40,6 +40,7 @@ class Chosen:
 
 def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float | None) -> Chosen:
     """Rolling-origin validation of every form of ``target``; ``loss`` carries two stages."""
+    averaged: tuple[str, ...]
     if target == "loss":
         forms, averaged = LOSS_FORMS, LOSS_AVERAGED
     else:

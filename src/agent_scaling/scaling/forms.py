@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling import laws, parametric
-from agent_scaling.scaling.profiles import best_of_grid
+from agent_scaling.scaling.profiles import best_rows
 from agent_scaling.scaling.select import FEWEST, Form, Prediction
 
 RECENT = 3
@@ -23,10 +23,11 @@ RECENCY = 0.25
 
 def series(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Log budgets and the log of their best cells; ``ValueError`` below :data:`select.FEWEST`."""
-    best = best_of_grid(cells, target)
+    best = best_rows(cells, target)
     if len(best) < FEWEST:
         raise ValueError(f"{len(best)} budgets; {FEWEST} are needed")
-    return np.log(best["flops"].to_numpy(float)), np.log(best["value"].to_numpy(float))
+    flops, value = (cells[name].to_numpy(float)[best] for name in ("flops", target))
+    return np.log(flops), np.log(value)
 
 
 def _at(curve: laws.Curve, x: np.ndarray) -> Prediction:

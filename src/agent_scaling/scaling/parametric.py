@@ -55,6 +55,12 @@ class Parametric:
         """The same law with other parameters."""
         return replace(self, theta=theta)
 
+    def about(self, centre: np.ndarray) -> np.ndarray:
+        """θ of the same law about another centre."""
+        theta = self.theta.copy()
+        theta[1:3] += theta[3:] * (self.centre - centre)
+        return theta
+
     def optimum(self, log_flops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(ln L, ln N) of the best size of each budget, on 2,000 sizes."""
         width = max(np.ptp(self.cost[0]), 1.0)
@@ -98,18 +104,25 @@ def _terms(theta: np.ndarray, n: np.ndarray, d: np.ndarray) -> np.ndarray:
     return np.stack([np.full(n.shape, theta[0]), theta[1] - theta[3] * n, theta[2] - theta[4] * d])
 
 
-def fit_parametric(cells: pd.DataFrame, factor: float = NEAR, delta: float = HUBER) -> Parametric:
+def fit_parametric(
+    cells: pd.DataFrame,
+    factor: float = NEAR,
+    delta: float = HUBER,
+    start: Parametric | None = None,
+) -> Parametric:
     """Hoffmann's approach 3, started from a variable-projection grid, polished by Newton steps.
 
     For fixed exponents E, A, B are linear, so the grid of exponents has no starts to stick in; its
-    local minima are the starts. ``cells`` holds flops, params, samples, loss.
+    local minima are the starts, or the law ``start`` alone. ``cells`` holds flops, params, samples,
+    loss.
     """
     near = near_optimum(cells, factor)
     log_n, log_d = np.log(near["params"].to_numpy(float)), np.log(near["samples"].to_numpy(float))
     y = np.log(near["loss"].to_numpy(float))
     centre = np.array([log_n.mean(), log_d.mean()])
     n, d = log_n - centre[0], log_d - centre[1]
-    found = [_polish(start, n, d, y, delta) for start in grid_starts(n, d, y)]
+    starts = grid_starts(n, d, y) if start is None else [start.about(centre)]
+    found = [_polish(theta, n, d, y, delta) for theta in starts]
     found.sort(key=lambda item: item[1])
     theta, value = found[0]
     gradient, hessian = huber_derivatives(theta, n, d, y, delta)[1:]

@@ -19,15 +19,23 @@ def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
     Returns a row per budget: flops, params, samples, loss, return, value (the target), edge (the
     best is the smallest or the largest size of its budget).
     """
-    sign = 1.0 if target == "loss" else -1.0
+    index = best_rows(cells, target)
+    best = cells.iloc[index][["flops", "params", "samples", "loss", "return"]].copy()
     known = cells[cells[target] > 0]
-    best = known.loc[(sign * known[target]).groupby(known["flops"]).idxmin()].copy()
-    sizes = known.groupby("flops")["params"].agg(["min", "max"]).loc[best["flops"]]
-    params = best["params"].to_numpy()
-    best["edge"] = (params == sizes["min"].to_numpy()) | (params == sizes["max"].to_numpy())
+    sizes = known.groupby("flops")["params"].agg(["min", "max"]).to_numpy()
     best["value"] = best[target]
-    names = ["flops", "params", "samples", "loss", "return", "value", "edge"]
-    return best[names].reset_index(drop=True)
+    best["edge"] = (best["params"].to_numpy()[:, None] == sizes).any(1)
+    return best.reset_index(drop=True)
+
+
+def best_rows(cells: pd.DataFrame, target: str) -> np.ndarray:
+    """Positions in ``cells`` of each budget's best cell, by budget."""
+    value, flops = cells[target].to_numpy(float), cells["flops"].to_numpy(float)
+    known = np.flatnonzero(value > 0)
+    signed = value[known] if target == "loss" else -value[known]
+    order = known[np.lexsort((signed, flops[known]))]
+    first = np.diff(flops[order], prepend=-np.inf) > 0
+    return order[first]
 
 
 def parabolas(cells: pd.DataFrame, target: str, nearest: int = NEAREST) -> pd.DataFrame:

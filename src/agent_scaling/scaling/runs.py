@@ -20,6 +20,7 @@ COLUMNS = {
     "loss_se": ("eval_se", "loss_se", "val/nats_se"),
     "return": ("return_mean", "return", "rollout/return_mean"),
     "return_se": ("return_se", "rollout/return_se"),
+    "expert": ("reference/recorded_return_mean", "expert_return"),
     "rollouts": ("n_rollouts", "rollouts", "episodes", "rollout/episodes"),
     "status": ("status",),
 }
@@ -35,14 +36,21 @@ class Runs:
 
     Attributes:
         rows: One row per evaluated checkpoint, columns of :data:`COLUMNS`; flops in FLOPs, samples
-            in frames, loss in nats per action, return in the game's points.
+            in frames, loss in nats per action, return and the expert's return in the game's points.
         cells: Rows of one (flops, params) as one: log loss averaged, return weighted by rollouts.
         flags: What was missing, failed, averaged or left out, one line each, "kind: detail".
+        experiments: Ids of the MLflow experiments that they come from.
     """
 
     rows: pd.DataFrame
     cells: pd.DataFrame
     flags: list[str] = field(default_factory=list)
+    experiments: list[str] = field(default_factory=list)
+
+    def expert(self) -> float | None:
+        """Median of what the runs hold of the expert's return; ``None``: nothing."""
+        known = self.rows["expert"].dropna()
+        return float(known.median()) if len(known) else None
 
     def target(self, name: str) -> pd.DataFrame:
         """Cells where ``loss`` or ``return`` is known and positive."""

@@ -28,7 +28,7 @@ DECISIVE_ORIGINS = 6
 """Origins below which no error is decisive: few are small by luck."""
 
 PRIOR = {"loss": 0.1, "return": 0.25}
-"""Error per decade ahead, in log units, before any was seen: what forms are wrong by beyond noise."""
+"""Error per decade ahead, in log units, before any was seen: what noise does not explain."""
 
 PRIOR_ORIGINS = 2.0
 """Origins that :data:`PRIOR` weighs as much as."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def print_fit(fitted: dict[str, Any], written: Sequence[Path]) -> None:
+def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | None = None) -> None:
     """Exponents, the forms side by side, the forecast, the flags by kind, the files."""
     console = Console(highlight=False, soft_wrap=True, width=140)
     low, high = fitted["budgets"]
@@ -20,6 +20,9 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path]) -> None:
     for name in ("saturating", "saturating_weighted"):
         if law := fitted[name].get("loss"):
             console.print(f"{name}: L = {law['L_inf']:.4g} + a C^-{law['gamma']:.4g}")
+    if law := fitted["saturating"].get("return"):
+        bound = f"{law['R_max']:.4g}" if law["R_max"] else "none found"
+        console.print(f"bounded: 1/R = 1/R_max + a C^-{law['gamma']:.4g}, R_max {bound}")
     if law := fitted.get("parametric"):
         state = "converged" if law["converged"] else "NOT converged"
         console.print(
@@ -30,12 +33,19 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path]) -> None:
         console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
     for target, checks in fitted["validation"].items():
         console.print(_validation(target, checks, fitted["chosen"][target]))
+        console.print(f"average: equal weights of {', '.join(fitted['averaged'][target])}")
     console.print(_forecast(fitted["forecast"]))
+    for target, noise in fitted["diagnostics"]["noise"].items():
+        if noise:
+            text = f"log SD {noise['log_sd']:.3g} over {noise['cells']} cells run more than once"
+            console.print(f"noise of {target} between runs: {text}")
     kinds = Counter(flag.partition(":")[0] for flag in fitted["flags"])
     for kind, count in kinds.items():
         example = next(f for f in fitted["flags"] if f.startswith(kind)).partition(": ")[2]
         console.print(f"flag: {kind} ({count}), as: {example}")
     console.print("wrote " + ", ".join(map(str, written)))
+    if logged:
+        console.print(f"logged to {logged}")
 
 
 def _span(interval: Sequence[float | None] | None) -> str:

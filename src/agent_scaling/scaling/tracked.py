@@ -1,8 +1,10 @@
-"""The runs of a study in MLflow: the tables of milestones that they keep as artifacts."""
+"""The runs of a study or an experiment in MLflow: the tables of milestones that they keep."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +13,59 @@ import pandas as pd
 from agent_scaling.errors import InputError
 
 ARTIFACT = "milestones.json"
-KIND = "kind"
 MOST_RUNS = 10_000
 
+DEFAULT_STORE = "sqlite:///mlflow.db"
 
-def read_mlflow(study: str, tracking_uri: str) -> tuple[pd.DataFrame, list[str]]:
-    """A row per milestone of each run tagged ``study``, and what was missing.
+KIND = "kind"
+"""Tag of runs that stand for no policy: of a fit, of a whole sweep or study."""
 
-    The budget of a row is the milestone, not the FLOPs that were spent when its step ended.
 
-    Raises:
-        InputError: No such store, no run with the tag, or no milestone in any.
+@dataclass(frozen=True)
+class Tracked:
+    """What a store holds of a study.
+
+    Attributes:
+        table: A row per milestone.
+        flags: Runs without any, one line each.
+        experiments: Ids of the runs' MLflow experiments, the most frequent first.
+        origin: The study or experiment, as the user named it.
     """
+
+    table: pd.DataFrame
+    flags: list[str] = field(default_factory=list)
+    experiments: list[str] = field(default_factory=list)
+    origin: str = ""
+
+
+def open_store(tracking_uri: str) -> Any:
+    """An MLflow client; raises :class:`InputError` where a sqlite store is not there."""
     from mlflow import MlflowClient  # takes seconds to import
 
-    folder = tracking_uri.removeprefix("sqlite:///")
-    if folder != tracking_uri and not Path(folder).exists():
+    path = tracking_uri.removeprefix("sqlite:///")
+    if path != tracking_uri and not Path(path).exists():
         raise InputError(f"tracking_uri={tracking_uri}: no such file; give the runs' store")
-    client = MlflowClient(tracking_uri)
-    experiments = [e.experiment_id for e in client.search_experiments()]
-    where = "tags.study = '{}'".format(study.replace("'", "\\'"))
-    tagged = client.search_runs(experiments, where, max_results=MOST_RUNS)
-    # What stands for the whole study, and not for a policy, says its kind.
-    runs = [run for run in tagged if KIND not in run.data.tags]
+    return MlflowClient(tracking_uri)
+
+
+def read_mlflow(
+    study: str | None, experiment_name: str | None, tracking_uri: str, run_id: str | None = None
+) -> Tracked:
+    """A row per milestone of the runs of a study (tag), of an experiment, or of one run.
+
+    The budget of a row is the milestone, not the FLOPs that were spent when its step ended. Runs
+    of fits, and the parents of sweeps, hold no milestones and are not runs of a policy.
+
+    Raises:
+        InputError: No such store, experiment or run, or no milestone in any.
+    """
+    client = open_store(tracking_uri)
+    names = {"study": study, "experiment_name": experiment_name, "run": run_id}
+    origin = " ".join(f"{key}={value}" for key, value in names.items() if value)
+    runs = _runs(client, study, experiment_name, tracking_uri)
+    runs = [run for run in runs if run_id in (None, run.info.run_id)]
     if not runs:
-        raise InputError(f"study={study}: no run has this tag in {tracking_uri}")
+        raise InputError(f"{origin}: no run of a policy in {tracking_uri}")
     rows: list[dict[str, Any]] = []
     flags: list[str] = []
     for run in runs:
@@ -45,8 +75,27 @@ def read_mlflow(study: str, tracking_uri: str) -> tuple[pd.DataFrame, list[str]]
             name = run.info.run_name or run.info.run_id
             flags.append(f"failed run: {name} is {run.info.status} and reached no milestone")
     if not rows:
-        raise InputError(f"study={study}: none of its {len(runs)} runs has reached a milestone")
-    return pd.DataFrame(rows), flags
+        raise InputError(f"{origin}: none of its {len(runs)} runs has reached a milestone")
+    experiments = pd.Series([run.info.experiment_id for run in runs]).value_counts()
+    return Tracked(pd.DataFrame(rows), flags, list(experiments.index), origin)
+
+
+def _runs(
+    client: Any, study: str | None, experiment_name: str | None, tracking_uri: str
+) -> list[Any]:
+    if experiment_name:
+        experiment = client.get_experiment_by_name(experiment_name)
+        if experiment is None:
+            names = sorted(e.name for e in client.search_experiments())
+            message = f"not in {tracking_uri}; use one of {names}"
+            raise InputError(f"experiment_name={experiment_name}: {message}")
+        experiments = [experiment.experiment_id]
+    else:
+        experiments = [e.experiment_id for e in client.search_experiments()]
+    where = "tags.study = '{}'".format(study.replace("'", "\\'")) if study else ""
+    found = client.search_runs(experiments, where, max_results=MOST_RUNS)
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in found}
+    return [r for r in found if KIND not in r.data.tags and r.info.run_id not in parents]
 
 
 def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
@@ -58,3 +107,24 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
     status = "FINISHED" if run.info.status in ("RUNNING", "KILLED") else run.info.status
     shared = {"run": run_id, "status": status, "params": run.data.params.get("policy.num_params")}
     return [row | shared | {"flops": row["milestone"]} for row in rows]
+
+
+def measured_at(table: pd.DataFrame, budget: float) -> dict[str, float]:
+    """Lowest loss, and highest return, of the milestones within 1 % of ``budget`` FLOPs.
+
+    Raises:
+        InputError: No milestone there.
+    """
+    near = table[(table["flops"].astype(float) / budget).map(math.log).abs() < 0.01]
+    if near.empty:
+        known = ", ".join(f"{value:.3g}" for value in sorted(table["flops"].astype(float).unique()))
+        raise InputError(f"budget={budget:.3g}: no run has reached it; milestones are {known}")
+    found = {}
+    for name, column, best in (
+        ("loss", "val/nats", "min"),
+        ("return", "rollout/return_mean", "max"),
+    ):
+        values = pd.to_numeric(near[column], errors="coerce") if column in near else pd.Series()
+        if values.notna().any():
+            found[name] = float(getattr(values, best)())
+    return found

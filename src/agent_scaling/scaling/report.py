@@ -1,0 +1,121 @@
+"""``report.html``: a fit as one page that needs no network, to read on a screen or on paper."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from agent_scaling.scaling.files import write_text
+from agent_scaling.scaling.interactive import figures
+from agent_scaling.scaling.logged import run_name
+from agent_scaling.scaling.runs import Runs
+
+FILE = "report.html"
+DASH = "–"
+
+
+def write_report(runs: Runs, fitted: dict[str, Any], folder: Path) -> Path:
+    """Write the report of ``fitted`` to ``folder``; returns its path.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    drawn = figures(runs, fitted)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "span": span}
+    text = resources.files("agent_scaling.scaling").joinpath(FILE).read_text(encoding="utf-8")
+    page = environment.from_string(text).render(
+        title=run_name(fitted["origin"]),
+        fit=fitted,
+        plotly=get_plotlyjs(),
+        figures={s: {n: _script(f) for n, f in group.items()} for s, group in drawn.items()},
+        runs=run_table(runs.rows),
+        cells=len(runs.cells),
+        flags=by_kind(fitted["flags"]),
+        command=command(fitted),
+        folder=str(folder),
+        version=version("agent-scaling"),
+    )
+    write_text(folder / FILE, page)
+    return folder / FILE
+
+
+def _script(figure: Any) -> str:
+    """The figure as JSON that may stand in a ``<script>``."""
+    return str(figure.to_json()).replace("</", "<\\/")
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Significant digits; thousands as k, M, G; a dash for what is not known."""
+    if value is None or value != value:
+        return DASH
+    size = abs(float(value))
+    if 0 < size < 1e-3 or size >= 1e15:
+        return f"{value:.{digits}g}".replace("e+", "e")
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= unit:
+            return f"{value / (1e3 if letter == 'k' else unit):.{digits}g} {letter}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.{digits}g}"
+
+
+def span(interval: Any, digits: int = 3) -> str:
+    """Low to high; what is unbounded as ∞."""
+    if interval is None:
+        return ""
+    ends = ("∞" if v is None or abs(v) == float("inf") else number(v, digits) for v in interval)
+    return " to ".join(ends)
+
+
+def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """A line per run: its size, status, budgets, and what it had reached at the last."""
+    found = []
+    for run, group in rows.groupby("run", sort=False):
+        last = group.iloc[int(group["flops"].to_numpy().argmax())]
+        status = sorted({str(s) for s in group["status"].dropna()})
+        found.append(
+            {
+                "run": str(run),
+                "params": last["params"],
+                "status": ", ".join(status) or DASH,
+                "budgets": group["flops"].nunique(),
+                "flops": last["flops"],
+                "loss": last["loss"],
+                "return": last["return"],
+            }
+        )
+    return sorted(found, key=lambda line: (line["params"], line["run"]))
+
+
+def by_kind(flags: list[str]) -> dict[str, list[str]]:
+    """Flags by what stands before their first colon."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for flag in flags:
+        kind, _, rest = flag.partition(": ")
+        kinds[kind].append(rest)
+    return dict(kinds)
+
+
+def command(fitted: dict[str, Any]) -> str:
+    """The command that makes this fit."""
+    given = {k: v for k, v in fitted["origin"].items() if v is not None}
+    if given["source"] == "csv":
+        given.pop("tracking_uri", None)
+    given["budgets"] = [f"{value:g}" for value in fitted["budgets"]]
+    given["forecast"] = [f"{row['flops']:g}" for row in fitted["forecast"]]
+    if fitted.get("expert_return"):
+        given["expert_return"] = f"{fitted['expert_return']:g}"
+    words = [f"{key}={_word(value)}" for key, value in given.items()]
+    return " ".join(["agent-scaling fit", *words])
+
+
+def _word(value: Any) -> str:
+    text = "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
+    return text if text.replace("[", "").isalnum() else json.dumps(text, ensure_ascii=False)
