@@ -1,0 +1,81 @@
+"""The report holds all of a fit in one file that asks for nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from agent_scaling.scaling.fit import analyse
+from agent_scaling.scaling.interactive import figures
+from agent_scaling.scaling.report import by_kind, command, number, span, write_report
+from tests.scaling.synthetic import known_law
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    runs = known_law(noise=0.02, seed=4, budgets=6, sizes=6)
+    runs.rows["status"] = "FINISHED"
+    runs.rows.loc[0, "status"] = "FAILED"
+    runs.flags.append("failed run: <b>lost</b> is FAILED")
+    fitted = analyse(runs, [1e18], bootstraps=10, seed=0)
+    origin = {"source": "csv", "path": "my runs.csv", "study": None, "game": "Pong"}
+    fitted = {"origin": origin} | fitted
+    folder = tmp_path_factory.mktemp("report")
+    return runs, fitted, write_report(runs, fitted, folder).read_text(encoding="utf-8")
+
+
+def test_one_file_without_a_network(made):
+    _, _, page = made
+    assert len(page.encode()) < 6e6
+    shell = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # ours, without plotly's
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!#)", shell)
+    assert "@media print" in page
+    assert "width=device-width" in page
+
+
+def test_every_part_is_there(made):
+    _, fitted, page = made
+    for section in ("forecast", "laws", "profiles", "validation", "diagnostics", "flags", "data"):
+        assert f'<section id="{section}">' in page
+    for name in fitted["validation"]["loss"]:
+        assert f"<td>{name}</td>" in page
+    assert "&lt;b&gt;lost&lt;/b&gt;" in page
+    assert "FAILED" in page
+    blocks = re.findall(r'data-plot="([\w-]+)">(.*?)</script>', page, flags=re.DOTALL)
+    drawn = {name: json.loads(text) for name, text in blocks}
+    assert {"profiles-loss", "laws-optimum_return", "diagnostics-loss"} <= set(drawn)
+    assert all(figure["data"] for figure in drawn.values())
+
+
+def test_forecast_and_what_was_measured_are_drawn(made):
+    runs, fitted, _ = made
+    row = fitted["forecast"][0]
+    row = row | {"comparison": {"loss": {"measured": 0.2, "log_error": 0.1, "within": True}}}
+    figure = figures(runs, fitted | {"forecast": [row]})["laws"]["optimum_loss"]
+    by_name = {trace.name.split(" (")[0]: trace for trace in figure.data}
+    low, high = row["loss_interval"]
+    drawn = by_name["forecast"]
+    assert drawn.y[0] + drawn.error_y.array[0] == pytest.approx(high)
+    assert drawn.y[0] - drawn.error_y.arrayminus[0] == pytest.approx(low)
+    assert by_name["measured"].y[0] == 0.2
+
+
+def test_the_command_makes_the_fit_again(made):
+    fitted = made[1]
+    words = command(fitted)
+    assert words.startswith('agent-scaling fit source=csv path="my runs.csv" game=Pong ')
+    assert 'forecast="[1e+18]"' in words
+
+
+def test_numbers_and_flags_are_readable():
+    assert [number(v) for v in (0.12345, 43.2e9, 6455.2, 3.29e19, None)] == [
+        "0.123",
+        "43.2 G",
+        "6,455",
+        "3.29e19",
+        "–",
+    ]
+    assert span([1.0, None]) == "1 to ∞"
+    assert by_kind(["edge: a", "edge: b", "alone"]) == {"edge": ["a", "b"], "alone": [""]}

@@ -1,0 +1,128 @@
+"""Fits and forecasts of what MLflow holds, and the run that a fit becomes."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient
+
+from agent_scaling.errors import InputError
+from agent_scaling.scaling.fit import fit
+from agent_scaling.scaling.forecast import forecast
+from agent_scaling.scaling.tracked import measured_at, read_mlflow
+from tests.scaling.synthetic import known_law
+
+
+def milestones(group):
+    return [
+        {
+            "milestone": row["flops"],
+            "flops": row["flops"] * 1.003,  # the step that crossed it ended later
+            "frames": row["samples"],
+            "val/nats": row["loss"],
+            "rollout/return_mean": row["return"],
+            "reference/recorded_return_mean": 9000.0,
+        }
+        for row in group.to_dict("records")
+    ]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """(uri, ids of the runs by size): a sweep of five sizes, its parent, and a run that failed."""
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder}/store.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("nethack", artifact_location=str(folder / "artifacts"))
+    parent = client.create_run(experiment, tags={"study": "mini"}, run_name="mini (study)").info
+    tags = {"study": "mini", "mlflow.parentRunId": parent.run_id}
+    ids = {}
+    for params, group in known_law(0.02, 4, budgets=5, sizes=5).rows.groupby("params"):
+        run_id = ids[params] = client.create_run(experiment, tags=tags).info.run_id
+        client.log_param(run_id, "policy.num_params", round(float(params)))
+        client.log_dict(run_id, milestones(group), "milestones.json")
+        client.set_terminated(run_id)
+    lost = client.create_run(experiment, tags=tags, run_name="lost").info.run_id
+    client.set_terminated(lost, "FAILED")
+    return uri, ids
+
+
+def options(tmp_path, store, **more):
+    shared = {"source": "mlflow", "tracking_uri": store[0], "bootstraps": 0, "log": False}
+    return shared | {"figures": False, "output": str(tmp_path / "out")} | more
+
+
+def test_a_study_gives_what_its_runs_measured(tmp_path, store):
+    fitted = fit(**options(tmp_path, store, study="mini"))
+    rows = known_law(0.02, 4, budgets=5, sizes=5).rows
+    path = tmp_path / "runs.csv"
+    rows.to_csv(path, index=False)
+    csv = {"source": "csv", "path": str(path), "tracking_uri": None}
+    again = fit(**options(tmp_path, store) | csv)
+    found, want = (f["best_of_grid"]["loss"]["optimum"]["exponent"] for f in (fitted, again))
+    assert found == pytest.approx(want)
+    assert fitted["budgets"] == pytest.approx([rows["flops"].min(), rows["flops"].max()])
+    assert sum("lost is FAILED" in flag for flag in fitted["flags"]) == 1
+    assert not any("(study)" in flag for flag in fitted["flags"])
+    assert fitted["expert_return"] == 9000
+    assert "expert" in fitted["validation"]["return"] or not fitted["validation"]["return"]
+
+
+def test_an_experiment_gives_the_same(tmp_path, store):
+    by_study, by_experiment = (
+        read_mlflow(*names, store[0]).table for names in (("mini", None), (None, "nethack"))
+    )
+    assert by_study.equals(by_experiment)
+    with pytest.raises(InputError, match="use one of"):
+        read_mlflow(None, "chess", store[0])
+    with pytest.raises(InputError, match="study=other: no run"):
+        fit(**options(tmp_path, store, study="other"))
+    with pytest.raises(InputError, match="no such file"):
+        read_mlflow("mini", None, f"sqlite:///{tmp_path}/none.db")
+
+
+def test_a_fit_is_a_run_beside_its_study_and_never_a_cell(tmp_path, store):
+    uri = store[0]
+    more = {"study": "mini", "log": None, "figures": True}
+    fitted = fit(**options(tmp_path, store, **more))
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("nethack").experiment_id
+    (run,) = client.search_runs([experiment], "tags.kind = 'fit'")
+    assert run.info.run_name == "fit mini"
+    exponent = fitted["best_of_grid"]["loss"]["N_opt"]["exponent"]
+    assert run.data.metrics["best_of_grid/loss/N_opt"] == pytest.approx(exponent)
+    assert run.data.params["bootstraps"] == "0"
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"fit.json", "report.html", "figures"} <= names
+    figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}
+    assert {"figures/profiles_loss.png", "figures/profiles_loss.svg"} <= figures
+    for names in (("mini", None), (None, "nethack")):
+        assert set(read_mlflow(*names, uri).table["run"]) == set(store[1].values())
+
+
+def test_a_fit_of_a_csv_is_logged_where_a_store_is_given(tmp_path):
+    path = tmp_path / "runs.csv"
+    known_law(0.02, 4, budgets=4, sizes=4).rows.to_csv(path, index=False)
+    uri = f"sqlite:///{tmp_path}/fits.db"
+    shared = {"bootstraps": 0, "figures": False, "output": str(tmp_path / "out")}
+    fit(source="csv", path=str(path), tracking_uri=uri, **shared)
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("fits").experiment_id])
+    assert run.info.run_name == "fit runs"
+
+
+def test_a_forecast_is_compared_with_the_run_that_was_made(tmp_path, store):
+    fit(**options(tmp_path, store, study="mini", budgets=[1e14, 6e16]))
+    ahead = known_law(0.02, 4, budgets=5, sizes=5).rows["flops"].max()
+    table = read_mlflow("mini", None, store[0]).table
+    shared = {"fit": str(tmp_path / "out"), "budget": ahead}
+    found = forecast(**shared, study="mini")["comparison"]
+    best = table[table["flops"] == ahead]["val/nats"].min()
+    assert found["loss"]["measured"] == pytest.approx(best)
+    assert found["return"]["measured"] > 0
+    one = next(iter(store[1].values()))
+    alone = forecast(**shared, run=one)["comparison"]["loss"]["measured"]
+    assert alone > best
+    given = forecast(**shared, study="mini", measured={"loss": 1.0, "return": None})
+    assert given["comparison"]["loss"]["measured"] == 1.0
+    with pytest.raises(InputError, match="no run has reached it"):
+        measured_at(table, 1e20)
