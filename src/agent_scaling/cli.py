@@ -24,6 +24,7 @@ VERBS = {
     "flops": "count what a policy costs by layer, and what a run of it costs",
     "plan": "lay out a grid of runs, or the best run of a law, as configs of train",
     "sweep": "train the runs of a plan, several at a time or on a cluster; go on after a stop",
+    "study": "plan, sweep, fit, forecast and check the forecast, from one config",
     "fit": "fit scaling laws to measured runs and forecast the next one",
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
 }

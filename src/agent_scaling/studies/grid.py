@@ -165,7 +165,7 @@ def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> 
 
 def budget_name(budget: float) -> str:
     """``3e12``."""
-    return f"{budget:.4g}".replace("e+", "e")
+    return re.sub(r"e\+0*", "e", f"{budget:.4g}")
 
 
 def store_of(cfg: DictConfig) -> Store:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.scaling.tracked import KIND
 from agent_scaling.studies.record import FILE, Plan
 
 REMEMBERED = "mlflow_run_id"
@@ -36,6 +35,7 @@ def open_parent(plan: Plan, folder: Path) -> str:
     )
     tags = {
         "study": plan.name,
+        "kind": "study",  # its fit leaves it out
         "mlflow.note.content": f"{len(plan.runs)} runs, planned in {folder}",
     }
     run = client.create_run(experiment_id, tags=tags, run_name=f"{plan.name} (study)")

@@ -1,0 +1,166 @@
+"""The ``study`` verb: plan, sweep, fit, forecast, train what was forecast, and check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from hydra import compose
+from omegaconf import OmegaConf
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.account import short
+from agent_scaling.cli import call_verb
+from agent_scaling.errors import InputError
+from agent_scaling.scaling.fit import FILE as FIT
+from agent_scaling.studies.cells import is_at, milestones
+from agent_scaling.studies.experiments import hydra
+from agent_scaling.studies.parent import log_results
+from agent_scaling.studies.plan import plan
+from agent_scaling.studies.record import Plan
+from agent_scaling.studies.sweep import sweep
+from agent_scaling.summary import say
+
+MEASURED = {
+    "eval_loss": "val/nats",
+    "eval_se": "val/nats_se",
+    "return_mean": "rollout/return_mean",
+    "return_se": "rollout/return_se",
+}
+"""Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""
+FEWEST = 3
+"""Budgets, and sizes, that a fit needs."""
+
+
+def study(*, output: str, budget: float | None = None, fit: None = None, **grid: Any) -> None:
+    """Make a study from one config; called again, it goes on where it was.
+
+    ``output`` then holds ``grid`` and ``forecast`` (plans with their runs), ``cells.csv`` (what was
+    measured), ``fit`` (laws and figures, a folder per variant) and ``check`` (the forecast beside
+    what was measured).
+
+    Args:
+        output: Folder.
+        budget: FLOPs to forecast and to train; ``None``: the study ends with its fits.
+        fit: For ``plan`` alone; a study makes its own.
+        grid: The other arguments of :func:`~agent_scaling.studies.plan.plan`.
+
+    Raises:
+        InputError: As ``plan`` and ``fit`` do; a forecast of several variants at once.
+        SystemExit: As ``sweep`` does.
+    """
+    if fit is not None:
+        raise InputError(f"fit={fit}: a study makes its own fit; plan takes one")
+    if budget is not None and grid.get("variants"):
+        raise InputError(f"budget={budget:g}: with variants there is no one forecast; leave it out")
+    folder = Path(output).resolve()
+    made = plan(**grid, output=str(folder / "grid"))
+    sweep(plan=str(folder / "grid"))
+    cells = measured_cells(made, folder / "grid")
+    write_csv(cells, folder / "cells.csv")
+    ahead = budget or 10 * float(cells["flops"].max())
+    fits = [f for tag in made.studies if (f := fit_once(made, tag, cells, ahead, folder))]
+    files = [p for f in fits for p in (f / FIT, *sorted(f.glob("*.png")))]
+    log_results(made, folder / "grid", {}, [folder / "cells.csv", *files])
+    if made.variants:
+        show_variants(cells)
+    if budget is not None:
+        if not fits:
+            raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
+        best = {name: grid[name] for name in ("name", "train", "convention", "seeds", "launcher")}
+        best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
+        check(made, best, folder)
+
+
+def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
+    """A row per cell that the runs of a plan have measured, columns as ``fit source=csv`` reads."""
+    rows = []
+    for run in made.runs:
+        for found in milestones(run.output(folder)):
+            nominal = next((b for b in run.budgets if is_at(found, b)), None)
+            if nominal is None:
+                continue
+            row = {"study": run.study, "variant": run.variant, "run": run.name, "seed": run.seed}
+            row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
+            rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
+    return pd.DataFrame(rows)
+
+
+def write_csv(cells: pd.DataFrame, path: Path) -> None:
+    """Write beside the target, then replace it."""
+    partial = path.with_name(f".{path.name}.partial")
+    cells.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def fit_once(made: Plan, tag: str, cells: pd.DataFrame, ahead: float, folder: Path) -> Path | None:
+    """The fit of the runs tagged ``tag``; ``None``: too few cells. A fit that is there stays."""
+    own = cells[cells["study"] == tag]
+    variant = own["variant"].iloc[0]
+    where = folder / "fit" / str(variant)
+    if own["flops"].nunique() < FEWEST or own["params"].nunique() < FEWEST:
+        say(f"no fit of {tag}: it needs {FEWEST} budgets and {FEWEST} sizes")
+        return None
+    marker = where / ".done"  # figures come after fit.json
+    if not marker.exists():
+        settings = {"study": tag, "tracking_uri": made.store.tracking_uri, "forecast": [ahead]}
+        call("fit", ["source=mlflow"], settings | {"output": str(where)})
+        marker.touch()
+    return where
+
+
+def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> Any:
+    """Another verb, with its own defaults."""
+    with hydra():
+        cfg = compose(verb, list(overrides))
+    for key, value in settings.items():
+        OmegaConf.update(cfg, key, value)
+    return call_verb(cfg)
+
+
+def show_variants(cells: pd.DataFrame) -> None:
+    """Print each variant's loss at each budget: of its best size, seeds averaged."""
+    means = cells.groupby(["flops", "params", "variant"])["eval_loss"].mean().reset_index()
+    best = means.loc[means.groupby(["flops", "variant"])["eval_loss"].idxmin()]
+    title = "held-out nats per action at each variant's best size"
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    names = list(dict.fromkeys(cells["variant"]))
+    for column in ("FLOPs", *names, "best"):
+        table.add_column(column, justify="right")
+    for flops, group in best.groupby("flops"):
+        of = {row["variant"]: row for row in group.to_dict("records")}
+        row = [
+            f"{of[n]['eval_loss']:.3f} ({short(of[n]['params'])})" if n in of else "–"
+            for n in names
+        ]
+        table.add_row(f"{flops:.3g}", *row, min(of, key=lambda n: of[n]["eval_loss"]))
+    Console().print(table)
+
+
+def check(made: Plan, best: Mapping[str, Any], folder: Path) -> None:
+    """Train what the fit forecast, and print and keep the forecast beside what was measured."""
+    planned = plan(**best, output=str(folder / "forecast"))
+    sweep(plan=str(folder / "forecast"))
+    cells = measured_cells(planned, folder / "forecast")
+    found = {"loss": cells["eval_loss"].mean(), "return": cells["return_mean"].mean()}
+    row = dict(planned.forecast)
+    known = {name: float(v) for name, v in found.items() if v > 0 and name in row}
+    settings: dict[str, Any] = {"fit": best["fit"], "budget": best["budget"]}
+    settings |= {f"measured.{name}": value for name, value in known.items()}
+    row = call("forecast", [], settings | {"output": str(folder / "check")})
+    metrics = {f"measured/{name}": value for name, value in known.items()}
+    for name in ("params", "frames", "loss", "return"):
+        if name in row:
+            low, high = row[f"{name}_interval"]
+            metrics |= {f"forecast/{name}": row[name]}
+            metrics |= {f"forecast/{name}_low": low, f"forecast/{name}_high": high}
+    for name, compared in row.get("comparison", {}).items():
+        metrics[f"forecast/{name}_log_error"] = compared["log_error"]
+    log_results(made, folder / "grid", metrics, [folder / "check" / "forecast.json"])
+    run = planned.runs[0]
+    say(f"trained   {run.params:,} parameters on {run.frames(run.budgets[-1]):,.0f} frames")
+    say(f"record    {folder / 'check' / 'forecast.json'}")

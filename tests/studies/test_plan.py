@@ -1,0 +1,195 @@
+"""Plans: what a cell costs, what is written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from agent_scaling.errors import InputError
+from agent_scaling.flops import flops_per_frame
+from agent_scaling.sizes import on_meta
+from agent_scaling.studies.cautions import paper_size
+from agent_scaling.studies.plan import plan
+from agent_scaling.studies.record import FILE, Run, load
+from agent_scaling.studies.study import call
+from data_modules.shards import ShardsDataModule
+from tests.conftest import ROOT
+from tests.studies.plans import BUDGETS, SIZES, make_plan, train_settings
+
+
+def as_train_composes(folder: Path, name: str) -> DictConfig:
+    """What ``train --config-dir FOLDER experiment=NAME`` composes."""
+    path = [f"hydra.searchpath=[file://{folder}]"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        return compose("train", [*path, f"experiment={name}"])
+
+
+def test_cells_cost_their_budgets(tiny_shards: Path, tmp_path: Path) -> None:
+    made = make_plan(tiny_shards, tmp_path / "plan")
+    data = ShardsDataModule(str(tiny_shards), lanes=2)
+    assert [run.budgets for run in made.runs] == [tuple(BUDGETS)] * 2
+    for run, size in zip(made.runs, SIZES, strict=True):
+        assert run.params == pytest.approx(size, rel=0.05)
+        assert run.epoch_frames == data.train_frames
+        cfg = as_train_composes(tmp_path / "plan", run.name)
+        policy = on_meta(OmegaConf.to_container(cfg.policy, resolve=True))
+        assert policy.num_params == run.params
+        for budget in run.budgets:
+            assert run.frames(budget) * flops_per_frame(policy) == pytest.approx(budget)
+        assert (cfg.flops_budget, list(cfg.milestones)) == (BUDGETS[-1], BUDGETS[:-1])
+        assert cfg.output == str(tmp_path / "plan" / "runs" / run.name)
+        assert (cfg.tags.study, cfg.tags.seed, cfg.tags.budget) == ("tiny", 0, "4e9")
+        assert cfg.data.shards == str(tiny_shards)
+        assert cfg.callbacks.rollouts is None
+        assert cfg.threads == 1  # of the experiment that it builds on
+    assert load(tmp_path / "plan") == made
+
+
+def test_a_plan_is_made_once(tiny_shards: Path, tmp_path: Path) -> None:
+    first = make_plan(tiny_shards, tmp_path / "plan", speed=2e9)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "plan").rglob("*")}
+    assert make_plan(tiny_shards, tmp_path / "plan", speed=3e9) == first
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "plan").rglob("*")} == before
+    with pytest.raises(InputError, match=r"holds another plan \(other runs\)"):
+        make_plan(tiny_shards, tmp_path / "plan", budgets=[1e9, 5e9])
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    with pytest.raises(InputError, match="no plan"):
+        make_plan(tiny_shards, tmp_path / "taken")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plan", "taken"]
+    (tmp_path / "plan" / FILE).write_text("{")
+    with pytest.raises(InputError, match="broken"):
+        load(tmp_path / "plan")
+
+
+def test_hours_follow_from_the_speed(tiny_shards: Path, tmp_path: Path) -> None:
+    made = make_plan(tiny_shards, tmp_path / "given", speed=2e9)
+    assert made.hours(made.runs[0], 4e9) == pytest.approx(2 / 3600)
+    probed = make_plan(tiny_shards, tmp_path / "probed", speed="probe")
+    assert [n for n, _ in probed.speeds] == [run.params for run in made.runs]
+    speeds = [speed for _, speed in probed.speeds]
+    assert min(speeds) > 0
+    between = probed.speed(math.sqrt(math.prod(n for n, _ in probed.speeds)))
+    assert between == pytest.approx(math.sqrt(math.prod(speeds)))
+
+
+def test_one_run_per_cell_variant_and_seed(tiny_shards: Path, tmp_path: Path) -> None:
+    variants: dict[str, Any] = {
+        "slow": {"optimizer": {"lr": 1e-4}},
+        "attention": {"policy/core": "transformer"},
+    }
+    made = make_plan(
+        tiny_shards, tmp_path / "plan", runs="cells", variants=variants, seeds=[3, 4], sizes=[2e4]
+    )
+    names = {f"{v}-20k-{b}-s{s}" for v in variants for b in ("1e9", "4e9") for s in (3, 4)}
+    assert {run.name for run in made.runs} == names
+    assert made.studies == ["tiny-slow", "tiny-attention"]
+    slow = as_train_composes(tmp_path / "plan", "slow-20k-1e9-s4")
+    assert (slow.optimizer.lr, slow.seed, slow.flops_budget) == (1e-4, 4, 1e9)
+    assert not slow.milestones
+    attention = as_train_composes(tmp_path / "plan", "attention-20k-4e9-s3")
+    assert attention.policy.core["_target_"].endswith("TransformerCore")
+    assert attention.tags.study == "tiny-attention"
+
+
+def test_budgets_in_another_convention(tiny_shards: Path, tmp_path: Path) -> None:
+    made = make_plan(tiny_shards, tmp_path / "plan", convention="6nd")
+    for run in made.runs:
+        assert run.frames(BUDGETS[0]) == pytest.approx(BUDGETS[0] / (6 * run.params))
+        assert run.flops(BUDGETS[0]) > BUDGETS[0]  # small convolutions cost more than 6ND
+        cfg = as_train_composes(tmp_path / "plan", run.name)
+        assert cfg.callbacks.flops.convention == "6nd"
+
+
+def test_ratios_leave_cells_out(tiny_shards: Path, tmp_path: Path) -> None:
+    whole = make_plan(tiny_shards, tmp_path / "whole")
+    small, large = whole.runs
+    low = small.frames(BUDGETS[0]) / small.params * 1.01
+    made = make_plan(tiny_shards, tmp_path / "part", ratios=[0, low])
+    assert [run.budgets for run in made.runs] == [(BUDGETS[0],), tuple(BUDGETS)]
+    assert made.runs[1].params == large.params
+
+
+def run_of(params: int, budgets: tuple[float, ...], cost: float, epoch: int = 10**9) -> Run:
+    settings: dict[str, Any] = {"study": "s", "variant": "", "size": params, "seed": 0}
+    costs = {"cost": cost, "model_cost": cost, "step_frames": 1, "epoch_frames": epoch}
+    return Run(name=f"n{params}", params=params, budgets=budgets, **settings, **costs)
+
+
+def test_the_papers_own_forecast_is_its_best_size() -> None:
+    run = run_of(127_000_000, (3.29e19,), 6 * 127e6)
+    assert paper_size(run, 3.29e19) == pytest.approx(127e6)
+
+
+def test_a_fit_says_what_the_grid_misses(tiny_shards: Path, tmp_path: Path) -> None:
+    law = {"log_coefficient": math.log(100.0), "exponent": 0.0}
+    fit = tmp_path / "fit.json"
+    fit.write_text(json.dumps({"parabola": {"loss": {"N_opt": law}}}))
+    made = make_plan(tiny_shards, tmp_path / "plan", fit=str(fit))
+    said = [line for line in made.warnings if "by the fit given the best size is 100" in line]
+    assert len(said) == len(BUDGETS)
+
+
+def test_warnings_name_what_is_wrong(tiny_shards: Path, tmp_path: Path) -> None:
+    made = make_plan(tiny_shards, tmp_path / "plan", budgets=[1e9, 4e10], sizes=[5e3, 2e4])
+    assert any("see their games more than 4 times" in line for line in made.warnings)
+    assert any("by their extent alone" in line for line in made.warnings)
+    assert any("fewer than 50 steps" in line for line in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budgets": None}, "give budgets= and sizes="),
+        ({"budgets": [1e9, -1]}, "must be positive"),
+        ({"sizes": {"lowest": 1}}, "lowest:a,highest:b,count:n"),
+        ({"runs": "both"}, "use one of milestones, cells"),
+        ({"convention": "flop"}, "use one of model"),
+        ({"name": "a/b"}, "letters"),
+        ({"ratios": [2, 1]}, "ratios"),
+        ({"budgets": [1e9, 1.0001e9]}, "same step"),
+        ({"train": {"output": "here"}}, "train.output is for the plan to set"),
+        ({"train": {"optimizr": {"lr": 1}}}, "optimizr"),
+        ({"train": {"experiment": "no_such"}}, "no_such"),
+        ({"speed": -1}, "above 0"),
+    ],
+)
+def test_bad_plans_are_one_line(
+    tiny_shards: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        make_plan(tiny_shards, tmp_path / "plan", **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_law_gives_the_next_run(tiny_shards: Path, tmp_path: Path) -> None:
+    """From runs of a known law: the size that it forecasts, with its interval in the file."""
+    rows = ["flops,params,samples,eval_loss"]
+    for budget in (1e9, 1e10, 1e11, 1e12, 1e13):
+        best = 1e4 * (budget / 1e12) ** 0.5
+        for size in (best / 9, best / 3, best, best * 3, best * 9):
+            loss = (budget / 1e9) ** -0.05 * math.exp(0.05 * math.log(size / best) ** 2)
+            rows.append(f"{budget},{size},{budget / size},{loss}")
+    table = tmp_path / "runs.csv"
+    table.write_text("\n".join(rows))
+    fitted = {"path": str(table), "figures": False, "bootstraps": 0}
+    call("fit", ["source=csv"], fitted | {"output": str(tmp_path / "fit")})
+    made = plan(
+        name="known",
+        train=train_settings(tiny_shards, tmp_path),
+        fit=str(tmp_path / "fit"),
+        budget=4e12,
+        output=str(tmp_path / "best"),
+    )
+    (run,) = made.runs
+    assert run.params == pytest.approx(2e4, rel=0.06)
+    assert (run.study, run.budgets) == ("known-forecast", (4e12,))
+    text = (tmp_path / "best" / "experiment" / f"{run.name}.yaml").read_text()
+    assert "# forecast params: 2e+04 (" in text
+    assert made.forecast["loss_interval"][0] < made.forecast["loss"]
