@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._pytree import tree_map
 
 from agent_scaling.actions import NO_ACTION, NUM_ACTIONS, action_to_key, key_to_action
-from agent_scaling.batch import Batch
+from agent_scaling.batch import FIELDS, Batch, shown_fields
 from agent_scaling.sampling import Floats, Noise, Sampling
 
 SCREEN = ("chars", "colors", "cursor")
@@ -170,15 +170,17 @@ class Actor:
     def _batch(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
     ) -> Batch:
-        first, glyphs = self.step[lanes] == 0, observations.get("inv_glyphs")
+        first = self.step[lanes] == 0
+        shown = {
+            name: self._tensor(array[lanes][None])
+            for name, array in observations.items()
+            if name in FIELDS
+        }
         return Batch(
-            chars_TBHW=self._tensor(observations["chars"][lanes][None]),
-            colors_TBHW=self._tensor(observations["colors"][lanes][None]),
-            cursor_TB2=self._tensor(observations["cursor"][lanes][None]),
+            **shown_fields(shown),
             prev_action_TB=self._tensor(self.prev_action[lanes][None]),
             action_TB=torch.full((1, len(lanes)), NO_ACTION, device=self.device),
             first_TB=self._tensor(first[None]),
-            inv_glyphs_TBI=self._tensor(glyphs[lanes][None]) if glyphs is not None else None,
             openings=(0,) if first.any() else (),
         )
 

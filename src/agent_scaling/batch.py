@@ -1,12 +1,12 @@
 """The Batch: the only thing that crosses folders, and the legend of the axes that its names end in.
 
-T unroll steps, time-major · B lanes · H = 24 terminal rows · W = 80 columns · A = 121 actions ·
-D a feature width · I inventory slots.
+T unroll steps, time-major · B lanes · H rows · W columns (24×80 characters of NetHack's terminal,
+84×84 pixels of Atari) · A actions (NetHack: 121) · D a feature width · I inventory slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -14,8 +14,25 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from agent_scaling.errors import InputError
+
 ROWS, COLUMNS = 24, 80
+SIDE = 84  # pixels of an Atari frame, both ways
 INVENTORY_SLOTS, NO_GLYPH = 55, 5976  # NLE's INV_SIZE and NO_GLYPH
+
+FIELDS = {
+    "chars": "chars_TBHW",
+    "colors": "colors_TBHW",
+    "cursor": "cursor_TB2",
+    "inv_glyphs": "inv_glyphs_TBI",
+    "frame": "frame_TBHW",
+}
+"""What a game shows (names as in :class:`~agent_scaling.envs.game.Game`) → where a Batch has it."""
+
+
+def shown_fields(shown: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A Batch's keyword arguments for what a game shows; other names are left out."""
+    return {FIELDS[name]: tensor for name, tensor in shown.items() if name in FIELDS}
 
 
 @dataclass(slots=True)
@@ -44,12 +61,6 @@ class Batch:
     episode where ``first_TB[t + 1]``.
     """
 
-    chars_TBHW: Tensor
-    """uint8: the terminal's characters."""
-    colors_TBHW: Tensor
-    """int8: the terminal's colours."""
-    cursor_TB2: Tensor
-    """uint8: the cursor's [row, column]."""
     prev_action_TB: Tensor
     """int64: index of the action before frame t; 0 at a game's first frame."""
     action_TB: Tensor
@@ -57,6 +68,14 @@ class Batch:
     environment pressed by itself, data without actions)."""
     first_TB: Tensor
     """bool: the core's state is reset before it consumes frame t (a game opens, or a lane does)."""
+    chars_TBHW: Tensor | None = None
+    """uint8: the terminal's characters; NetHack has these three, see :meth:`terminal`."""
+    colors_TBHW: Tensor | None = None
+    """int8: the terminal's colours."""
+    cursor_TB2: Tensor | None = None
+    """uint8: the cursor's [row, column]."""
+    frame_TBHW: Tensor | None = None
+    """uint8: Atari's screen in grey; frame t alone, encoders stack."""
     score_TB: Tensor | None = None
     """int32: the in-game score shown with frame t."""
     inv_glyphs_TBI: Tensor | None = None
@@ -83,6 +102,16 @@ class Batch:
     def lanes(self) -> int:
         """B."""
         return int(self.first_TB.shape[1])
+
+    def terminal(self) -> tuple[Tensor, Tensor, Tensor]:
+        """NetHack's characters, colours and cursor.
+
+        Raises:
+            InputError: The frames are another game's.
+        """
+        if self.chars_TBHW is None or self.colors_TBHW is None or self.cursor_TB2 is None:
+            raise InputError("the policy reads NetHack's terminal, the data are another game's")
+        return self.chars_TBHW, self.colors_TBHW, self.cursor_TB2
 
     def until(self, steps: int) -> Batch:
         """The first ``steps`` steps."""
@@ -116,12 +145,13 @@ class Batch:
 
 
 def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:
-    """A batch of empty screens without actions: for shapes, traces and cost counts."""
+    """A batch of every game's empty screens, without actions: for shapes, traces, cost counts."""
     screen = (steps, lanes, ROWS, COLUMNS)
     return Batch(
         chars_TBHW=torch.full(screen, ord(" "), dtype=torch.uint8, device=device),
         colors_TBHW=torch.zeros(screen, dtype=torch.int8, device=device),
         cursor_TB2=torch.zeros((steps, lanes, 2), dtype=torch.uint8, device=device),
+        frame_TBHW=torch.zeros((steps, lanes, SIDE, SIDE), dtype=torch.uint8, device=device),
         prev_action_TB=torch.zeros((steps, lanes), dtype=torch.int64, device=device),
         action_TB=torch.full((steps, lanes), -100, dtype=torch.int64, device=device),
         first_TB=torch.zeros((steps, lanes), dtype=torch.bool, device=device),

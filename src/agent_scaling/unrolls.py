@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from agent_scaling.actions import NO_ACTION
 from agent_scaling.actor import Actor
-from agent_scaling.batch import Batch, Played
+from agent_scaling.batch import Batch, Played, shown_fields
 from agent_scaling.envs.game import Record
 from agent_scaling.envs.pool import Pool, Report
 
@@ -54,13 +54,10 @@ class Columns:
         """As a batch that shares their memory."""
         seen = {name: torch.from_numpy(array) for name, array in self.observations.items()}
         return Batch(
-            chars_TBHW=seen["chars"],
-            colors_TBHW=seen["colors"],
-            cursor_TB2=seen["cursor"],
+            **shown_fields(seen),
             prev_action_TB=torch.from_numpy(self.prev_action),
             action_TB=torch.from_numpy(self.action),
             first_TB=torch.from_numpy(self.first),
-            inv_glyphs_TBI=seen.get("inv_glyphs"),
             reward_TB=torch.from_numpy(self.reward),
             behaviour_logits_TBA=torch.from_numpy(self.logits),
             played=played,

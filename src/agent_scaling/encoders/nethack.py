@@ -163,8 +163,9 @@ class NetHackEncoder(nn.Module):
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """T·B frames and the state → [T, B, width] and the state after the window."""
-        chars_NHW = batch.chars_TBHW.flatten(0, 1)
-        planes_TBHW = [batch.chars_TBHW, batch.colors_TBHW][: 2 if self.colors else 1]
+        chars_TBHW, colors_TBHW, cursor_TB2 = batch.terminal()
+        chars_NHW = chars_TBHW.flatten(0, 1)
+        planes_TBHW = [chars_TBHW, colors_TBHW][: 2 if self.colors else 1]
         map_TBHW = [plane[:, :, 1 : 1 + MAP_ROWS] for plane in planes_TBHW]
         seen, state = self._stack(map_TBHW, batch.first_TB, state)
         parts = [self.message(chars_NHW[:, 0])] if self.message else []
@@ -176,7 +177,7 @@ class NetHackEncoder(nn.Module):
             parts.append(F.one_hot(action_N, self.num_actions).to(parts[0].dtype))
         if self.crop:
             map_NHW = [plane.flatten(0, 1) for plane in map_TBHW]
-            cells = self.crop.cells(map_NHW, batch.cursor_TB2.flatten(0, 1))
+            cells = self.crop.cells(map_NHW, cursor_TB2.flatten(0, 1))
             parts.append(self.crop(self.embed(cells)))
         if self.inventory:
             if batch.inv_glyphs_TBI is None:
