@@ -1,0 +1,111 @@
+"""The Atari games: frames as ALE's own vector environment has them, episodes by their seeds."""
+
+from __future__ import annotations
+
+import ale_py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent_scaling.envs.atari import Atari, action_codes, rom_name
+from agent_scaling.envs.game import Record
+from agent_scaling.envs.pool import Pool
+from agent_scaling.errors import InputError
+
+ATARI = "agent_scaling.envs.atari:Atari"
+
+
+def random_game(game: Atari, frame: NDArray[np.uint8], seed: int) -> tuple[NDArray, Record | None]:
+    """The first frames of an episode under random actions, and its record if it has ended."""
+    game.reset(seed)
+    rng, frames, record = np.random.default_rng(0), [frame.copy()], None
+    while record is None and len(frames) < 80:
+        record = game.step(int(rng.integers(len(game.codes))))
+        frames.append(frame.copy())
+    return np.array(frames), record
+
+
+@pytest.mark.parametrize("env", ["ms_pacman", "pong"])
+def test_frames_and_rewards_are_those_of_ales_vector_environment(env: str) -> None:
+    theirs = ale_py.AtariVectorEnv(
+        env, 1, num_threads=1, noop_max=0, use_fire_reset=False, stack_num=1, reward_clipping=False
+    )
+    shown, _ = theirs.reset(seed=1)
+    views = {"frame": np.empty((84, 84), np.uint8), "reward": np.empty(1, np.float32)}
+    ours = Atari(views, env=env, sticky=0.0, noop_max=0)
+    ours.reset(0)
+    rng, total = np.random.default_rng(2), 0.0
+    for _ in range(120):
+        assert np.array_equal(shown[0, 0], views["frame"])
+        action = int(rng.integers(len(ours.codes)))
+        shown, reward, *_ = theirs.step(np.array([action]))
+        ours.step(action)
+        assert reward[0] == views["reward"][0]
+        total += abs(reward[0])
+    assert total > 0
+
+
+def test_an_episode_is_a_function_of_its_seed_and_actions() -> None:
+    frame = np.empty((84, 84), np.uint8)
+    used = Atari({"frame": frame}, env="Qbert")  # where a restored state alone is not whole
+    first, _ = random_game(used, frame, seed=3)
+    other, _ = random_game(used, frame, seed=4)
+    again, _ = random_game(used, frame, seed=3)
+    fresh, _ = random_game(Atari({"frame": frame}, env="Qbert"), frame, seed=3)
+    assert np.array_equal(first, again)
+    assert np.array_equal(first, fresh)
+    assert not np.array_equal(first, other)
+
+
+def test_actions_stick_as_often_as_asked() -> None:
+    """A paddle that is told to go right and left in turn goes on where an action sticks."""
+    game = Atari({}, env="Breakout", frame_skip=1, sticky=0.25, noop_max=0)
+    game.reset(0)
+    held = []
+    for step in range(2000):
+        game.step(2 + step % 2)
+        held.append(game.held == game.codes[2 + step % 2])
+    assert 0.77 < np.mean(held) < 0.83
+
+
+def test_the_record_of_an_episode() -> None:
+    score = np.empty(1, np.int32)
+    game = Atari({"score": score}, env="Pong", max_episode_steps=150)
+    game.reset(0)
+    records = [game.step(0) for _ in range(150)]
+    assert records[:-1] == [None] * 149
+    (last,) = records[-1:]
+    assert last is not None
+    assert last["return"] == score[0] < 0
+    assert (last["steps"], last["end"], last["env"]) == (150, "cap", "Pong")
+    assert 600 < last["frames"] <= 630
+
+
+def test_the_sets_of_actions() -> None:
+    assert len(action_codes("Breakout")) == 4
+    assert len(action_codes("Pong")) == 6
+    assert action_codes("Breakout", full_actions=True) == tuple(range(18))
+
+
+@pytest.mark.parametrize("env", ["Breakaut", "Joust"])
+def test_a_game_that_ale_cannot_play_is_refused(env: str) -> None:
+    with pytest.raises(InputError, match=f"env={env}"):
+        rom_name(env)
+
+
+def test_names_as_gymnasium_and_as_ale_writes_them() -> None:
+    assert rom_name("MsPacman") == rom_name("ms_pacman") == "ms_pacman"
+
+
+def test_the_pool_plays_it() -> None:
+    options = {"env": "Freeway", "max_episode_steps": 5}
+    with Pool(ATARI, lanes=2, workers=1, groups=1, options=options, observations=["frame"]) as pool:
+        pool.assign(0, 0)
+        pool.assign(1, 0)
+        ended = {}
+        while len(ended) < 2:
+            pool.send(0)
+            ended |= dict(pool.receive(0).ended)
+            assert np.array_equal(*pool.observations["frame"])
+            pool.actions[:] = 1
+    assert ended[0] == ended[1]
