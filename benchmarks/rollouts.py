@@ -1,9 +1,11 @@
 """The environment pool against gymnasium's, and rollouts against a process per game at batch 1.
 
-    python benchmarks/rollouts.py [--games 4] [--workers 1] [--lanes 128] [--block 64] [--rounds 3]
+    python benchmarks/rollouts.py [--games 16] [--workers 2] [--lanes 128] [--block 64] [--rounds 5]
 
-Steps per CPU-second of the whole process tree, on the same games and the same actions, in rounds
-that take turns; each ratio is the median of the rounds' ratios. The last line is one JSON object:
+Steps per CPU-second of the whole process tree, in rounds that take turns; each ratio is the median
+of the rounds' ratios. All environments play the same games (seeds, character, options) with the
+same actions, as many of them, and show the same four observations; gymnasium's do not copy theirs
+once more. The last line is one JSON object:
 ``pool_vs_async``, ``pool_vs_sync``, ``rollout_vs_published``; ``overhead`` is the share of the
 rollout's CPU time that is spent neither in the games' processes nor in the network.
 """
@@ -37,6 +39,7 @@ from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.play import NETHACK, play
 
 KEYS = ("tty_chars", "tty_colors", "tty_cursor", "blstats")
+SHOWN = ("chars", "colors", "cursor", "blstats")  # the same, as the pool calls them
 ACTIONS = 50_000  # drawn in advance, then again from the beginning
 PRESSED = [0, 1, 2, 3, 4, 5, 6, 7, 19, 75]  # walk, confirm, search: games that go on
 
@@ -90,14 +93,12 @@ class Vector:
         self.env.reset()
         self.actions, self.games, self.at = actions_of(games), games, 0
 
-    def run(self, seconds: float) -> int:
-        """Steps made in that time."""
-        begin, steps = time.monotonic(), 0
-        while time.monotonic() - begin < seconds:
+    def run(self, moves: int) -> int:
+        """Steps made in so many moves of all games."""
+        for _ in range(moves):
             self.env.step(self.actions[self.at % ACTIONS])
             self.at += 1
-            steps += self.games
-        return steps
+        return moves * self.games
 
     def close(self) -> None:
         """End it."""
@@ -108,17 +109,17 @@ class Pooled:
     """Our pool, without a policy."""
 
     def __init__(self, games: int, workers: int) -> None:
-        self.pool = Pool(NETHACK, lanes=games, workers=workers, groups=1)
+        self.pool = Pool(NETHACK, lanes=games, workers=workers, groups=1, observations=SHOWN)
         self.actions, self.at = actions_of(games).astype(np.int32), 0
         self.seeds = list(range(games))
         for lane in range(games):
             self.pool.assign(lane, lane)
         self.pool.send(0)
 
-    def run(self, seconds: float) -> int:
-        """Steps made in that time."""
-        begin, steps = time.monotonic(), 0
-        while time.monotonic() - begin < seconds:
+    def run(self, moves: int) -> int:
+        """Steps made in so many moves of all games."""
+        steps = 0
+        for _ in range(moves):
             for lane, _ in self.pool.receive(0).ended:
                 self.seeds[lane] += 1000
                 self.pool.assign(lane, self.seeds[lane])
@@ -134,7 +135,7 @@ class Pooled:
         self.pool.close()
 
 
-def environments(games: int, workers: int, seconds: float, rounds: int) -> dict[str, list[float]]:
+def environments(games: int, workers: int, moves: int, rounds: int) -> dict[str, list[float]]:
     """Steps per CPU-second, by contestant and round."""
     makers: dict[str, Callable[[], Any]] = {
         "pool": lambda: Pooled(games, workers),
@@ -145,9 +146,9 @@ def environments(games: int, workers: int, seconds: float, rounds: int) -> dict[
     for _ in range(rounds):
         for name, make in makers.items():
             contestant = make()
-            contestant.run(0.2)
+            contestant.run(moves // 10)
             before = tree_seconds()
-            steps = contestant.run(seconds)
+            steps = contestant.run(moves)
             rates[name].append(steps / (tree_seconds() - before))
             contestant.close()
             print(f"{name:>6}: {rates[name][-1]:10,.0f} steps per CPU-second", flush=True)
@@ -238,16 +239,17 @@ WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 def main() -> None:
     """Print the rates and the ratios."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--games", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--games", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--lanes", type=int, default=128)
     parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--moves", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", module="gymnasium")
-    rates = environments(args.games, args.workers, args.seconds, args.rounds)
+    rates = environments(args.games, args.workers, args.moves, args.rounds)
     policy, ratios, overheads = pair(512, 1, "cpu")[1], [], []
     for _ in range(args.rounds):
         peer = published(args.seconds)
