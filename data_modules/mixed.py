@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning
 from lightning.pytorch.utilities import CombinedLoader
 
+from agent_scaling.batch import Batch
 from data_modules.actors import ActorsDataModule
 from data_modules.shards import ShardsDataModule
 
@@ -54,7 +56,7 @@ class MixedDataModule(lightning.LightningDataModule):
         self.unrolls.trainer = self.demonstrations.trainer = self.trainer
         loaders = {
             "unroll": self.unrolls.train_dataloader(),
-            "demonstrations": self.demonstrations.train_dataloader(),
+            "demonstrations": Placed(self.demonstrations.train_dataloader()),
         }
         return CombinedLoader(loaders, mode="min_size")
 
@@ -69,3 +71,20 @@ class MixedDataModule(lightning.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint stands."""
         self.demonstrations.load_state_dict(state_dict)
+
+
+class Placed:
+    """A loader that begins where its data module says: Lightning has nothing to restore."""
+
+    def __init__(self, loader: Iterable[Batch]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.loader)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing."""
