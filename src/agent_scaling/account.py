@@ -35,7 +35,7 @@ def account(
         policy: A policy's config; built without memory.
         frames: Frames of the run.
         flops_budget: FLOPs of the run, if not its frames.
-        convention: How ``flops_budget`` counts: model, paper or 6nd.
+        convention: How ``flops_budget`` counts: model, paper, paper_atari or 6nd.
         unroll_length: Steps of a training window: the ``hardware`` convention depends on it.
         peak_flops: FLOP/s of one GPU at its best.
         utilisation: Share of it that model FLOPs reach.
@@ -68,19 +68,21 @@ def account(
 def layer_table(policy: Policy, per_frame: dict[Convention, float]) -> Table:
     """A row per layer: its parameters, and its training FLOPs per frame by convention."""
     table = Table(title="training FLOPs per frame", title_justify="left", box=SIMPLE)
-    for name in ("layer", "parameters", *BUDGETS, "of model"):
+    shown = [c for c in BUDGETS if c == "model" or per_frame[c] != per_frame["model"]]
+    for name in ("layer", "parameters", *shown, "of model"):
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
     owned = layer_params(policy)
     for cost in policy.costs():
-        model, paper = (TRAINING_PASSES * layer_flops(cost, c) for c in ("model", "paper"))
         params = owned.pop(cost.name, 0)
-        share = f"{model / per_frame['model']:.1%}"
-        numbers = map(short, (params, model, paper, 6 * params))
+        costs = {c: TRAINING_PASSES * layer_flops(cost, c) for c in BUDGETS} | {"6nd": 6 * params}
+        share = f"{costs['model'] / per_frame['model']:.1%}"
+        numbers = map(short, (params, *(costs[c] for c in shown)))
         table.add_row(cost.name, *numbers, share)
     rest = sum(owned.values())
-    table.add_row(OTHER, short(rest), "0", "0", short(6 * rest), "0.0%")
+    others = (short(6 * rest) if c == "6nd" else "0" for c in shown)
+    table.add_row(OTHER, short(rest), *others, "0.0%")
     table.add_section()
-    totals = (short(per_frame[name]) for name in BUDGETS)
+    totals = (short(per_frame[name]) for name in shown)
     table.add_row("all", short(policy.num_params), *totals, "100.0%")
     return table
 

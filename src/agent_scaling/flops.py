@@ -9,8 +9,8 @@ from agent_scaling.errors import InputError
 from agent_scaling.hardware import hardware_flops
 from agent_scaling.policy import Policy
 
-Convention = Literal["model", "paper", "6nd", "hardware"]
-BUDGETS: tuple[Convention, ...] = ("model", "paper", "6nd")
+Convention = Literal["model", "paper", "paper_atari", "6nd", "hardware"]
+BUDGETS: tuple[Convention, ...] = ("model", "paper", "paper_atari", "6nd")
 """Conventions that budgets may be in: functions of the policy alone."""
 
 TRAINING_PASSES = 3
@@ -21,6 +21,8 @@ def layer_flops(cost: LayerCost, convention: Convention) -> int:
     """Forward FLOPs of one layer for one frame, as ``convention`` counts them."""
     if convention == "paper":
         return cost.flops + cost.dense_flops + cost.bias_flops
+    if convention == "paper_atari" and cost.input_flops is not None:
+        return cost.input_flops
     return cost.flops
 
 
@@ -33,7 +35,9 @@ def flops_per_frame(
         policy: The policy.
         convention: ``model``: matrix products and convolutions at their true sizes, look-ups free;
             ``paper``: as the paper's release counts, with the message line as the dense layer that
-            it runs and 4·h per LSTM layer; ``6nd``: 6 per trainable parameter (2 forward);
+            it runs and 4·h per LSTM layer; ``paper_atari``: as its Atari experiments are published,
+            each convolution over pixels charged at its input's size; ``6nd``: 6 per trainable
+            parameter (2 forward);
             ``hardware``: what a training step executes, for utilisation alone.
         training: Forward and backward (3 × forward), else forward alone.
         steps: Unroll length of the training step, for ``hardware``.

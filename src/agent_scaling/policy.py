@@ -28,6 +28,7 @@ class Policy(nn.Module):
         core: Given the encoder's width, makes ``core(features, batch, state) → (out, state)``,
             with ``initial_state(lanes)``, ``width`` and ``costs()``.
         num_actions: Width A of the policy's head.
+        baseline: Whether there is a baseline, which imitation does not need; else it is 0.
     """
 
     encoder: Any
@@ -38,6 +39,7 @@ class Policy(nn.Module):
         encoder: Any,
         core: Callable[[int], Any],
         num_actions: int = NUM_ACTIONS,
+        baseline: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -47,7 +49,7 @@ class Policy(nn.Module):
         """How to build this policy again; travels in checkpoints."""
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
-        self.baseline = nn.Linear(self.core.width, 1)
+        self.baseline = nn.Linear(self.core.width, 1) if baseline else None
 
     def initial_state(self, lanes: int) -> State:
         """The state of ``lanes`` lanes before their first frame: the core's, then the encoder's."""
@@ -57,7 +59,11 @@ class Policy(nn.Module):
         """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
         features_TBD, seen = self.encoder(batch, state[self.core_parts :])
         core_TBD, after = self.core(features_TBD, batch, state[: self.core_parts])
-        return self.policy(core_TBD), self.baseline(core_TBD).squeeze(-1), (*after, *seen)
+        logits_TBA = self.policy(core_TBD)
+        baseline_TB = logits_TBA.new_zeros(logits_TBA.shape[:2])
+        if self.baseline is not None:
+            baseline_TB = self.baseline(core_TBD).squeeze(-1)
+        return logits_TBA, baseline_TB, (*after, *seen)
 
     @property
     def observations(self) -> tuple[str, ...]:
@@ -66,10 +72,9 @@ class Policy(nn.Module):
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer, in execution order."""
-        heads = [
-            linear_cost("policy", self.core.width, self.num_actions),
-            linear_cost("baseline", self.core.width, 1),
-        ]
+        heads = [linear_cost("policy", self.core.width, self.num_actions)]
+        if self.baseline is not None:
+            heads.append(linear_cost("baseline", self.core.width, 1))
         return [*self.encoder.costs(), *self.core.costs(), *heads]
 
     def check_data(self, observations: Sequence[str]) -> None:

@@ -73,6 +73,8 @@ class Impala(PolicyModule):
                 f"module.teacher chooses from {teacher.policy.num_actions} actions, the policy "
                 f"from {policy.num_actions}: give a teacher that was trained on the same game"
             )
+        if policy.baseline is None:
+            raise InputError("policy.baseline=false: learning by playing needs one; set it to true")
         self.objective, self.rewards = objective or Objective(), rewards or Rewards()
         self.critic_frames, self.teacher, self.cloning = critic_frames, teacher, cloning
         self.demo_state: State | None = None
@@ -118,6 +120,7 @@ class Impala(PolicyModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Keep all but the critic as it is in its warm-up; count what the step has cost."""
         if self.critic_only:
+            assert self.policy.baseline is not None
             own = set(self.policy.baseline.parameters())
             for parameter in self.policy.parameters():
                 if parameter not in own:
