@@ -1,0 +1,115 @@
+"""IMPALA by the command line's path: reproducible, resumable, on the record."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from agent_scaling.checkpoint import load_policy
+from agent_scaling.errors import InputError
+from agent_scaling.flops import flops_per_frame
+from tests.conftest import ROOT
+from tests.impala_runs import LANES, STEPS, run
+
+FRAMES = LANES * STEPS
+EVERY = "callbacks.tracking.every_frames=40"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run of six updates that played in turn with learning."""
+    output = tmp_path_factory.mktemp("impala") / "run"
+    return output, run(output, 6, EVERY, "module.rewards.normalise=true")
+
+
+def history(output: Path) -> dict[str, dict[int, float]]:
+    client = MlflowClient(f"sqlite:///{output.parent}/mlflow.db")
+    run_id = (output / "mlflow_run_id").read_text()
+    return {
+        name: {p.step: p.value for p in client.get_metric_history(run_id, name)}
+        for name in client.get_run(run_id).data.metrics
+    }
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, torch.Tensor):
+        return torch.equal(ours, theirs)
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours)
+    if isinstance(ours, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return bool(ours == theirs)
+
+
+def test_bit_reproducible_from_its_seed(whole: Any, tmp_path: Path) -> None:
+    _, first = whole
+    again = run(tmp_path / "again", 6, EVERY, "module.rewards.normalise=true")
+    for part in ("state_dict", "optimizer_states", "frames", "worked"):
+        assert same(first[part], again[part]), part
+    other = run(tmp_path / "other", 6, EVERY, "module.rewards.normalise=true", "seed=1")
+    assert not same(first["state_dict"], other["state_dict"])
+
+
+def test_accounts(whole: Any) -> None:
+    output, saved = whole
+    forward = flops_per_frame(load_policy(output / "checkpoints/last.ckpt"), training=False)
+    assert saved["frames"] == 6 * FRAMES
+    (row,) = json.loads((output / "milestones.json").read_text())
+    learning = 3 * 6 * LANES * (STEPS + 1)
+    assert row["flops"] == forward * (6 * FRAMES + learning)
+    logged = history(output)
+    assert logged["flops_acting"][6 * FRAMES] == forward * 6 * FRAMES
+    assert logged["flops_learning"][6 * FRAMES] == forward * learning
+    for points in logged.values():
+        assert set(points) <= set(logged["flops"])
+    # Played in turn, every unroll is begun with the newest weights.
+    assert set(logged["train/lag"].values()) == {0.0}
+    assert set(logged["train/restarted"].values()) == {0.0}
+
+
+def test_logged_metrics_are_the_documented_ones(whole: Any) -> None:
+    output, _ = whole
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("metrics.md", "impala.md"))
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert set(history(output)) <= documented
+
+
+def test_resume(whole: Any, tmp_path: Path) -> None:
+    """Learner, optimiser, reward statistics and counters go on; episodes begin again, counted."""
+    _, uncut = whole
+    output = tmp_path / "run"
+    options = [EVERY, "module.rewards.normalise=true"]
+    before = run(output, 4, *options)
+    after = run(output, 4, *options, "ckpt_path=last")  # nothing left to do: as it was
+    for part in ("state_dict", "optimizer_states", "frames", "worked"):
+        assert same(before[part], after[part]), part
+    last = run(output, 6, *options, "ckpt_path=last")
+    assert last["frames"] == uncut["frames"]
+    assert last["worked"] == uncut["worked"]
+    assert float(last["state_dict"]["rewards.count"]) == 6 * FRAMES
+    restarted = history(output)["train/restarted"]
+    assert restarted == dict.fromkeys(restarted, 0.0) | {5 * FRAMES: float(LANES)}
+
+
+def test_beside_learning(tmp_path: Path) -> None:
+    """Unrolls are begun with weights of at most two updates ago, and the games end with the run."""
+    output = tmp_path / "run"
+    saved = run(output, 8, EVERY, "data.asynchronous=true")
+    assert saved["frames"] == 8 * FRAMES
+    lags = history(output)["train/lag"]
+    assert lags[FRAMES] == 0
+    assert max(lags.values()) in (1, 2)
+
+
+def test_sizes_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.groups"):
+        run(tmp_path / "run", 1, "data.groups=9")
+    with pytest.raises(InputError, match="reward"):
+        run(tmp_path / "run", 1, "data.game=tests.envs.toy_game:Toy")
