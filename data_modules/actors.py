@@ -81,11 +81,15 @@ class ActorsDataModule(lightning.LightningDataModule):
         self._loader: ActorLoader | None = None
 
     @property
+    def game_name(self) -> str:
+        """The task, else the game's class."""
+        return str(self.options.get("task", self.game.rpartition(":")[2]))
+
+    @property
     def description(self) -> str:
         """For the terminal."""
-        name = self.options.get("task", self.game.rpartition(":")[2])
         how = "while learning" if self.asynchronous else "in turn with learning"
-        return f"{self.lanes} games of {name} per rank, played {how}"
+        return f"{self.lanes} games of {self.game_name} per rank, played {how}"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -107,8 +111,23 @@ class ActorsDataModule(lightning.LightningDataModule):
         if self._loader is not None:
             self._loader.close()
 
+    def _check_actions(self, given: int) -> None:
+        family: Any = find_game(self.game)
+        count = getattr(family, "count_actions", None)
+        wanted = count(**self.options) if count else family.num_actions
+        if given > wanted or (count and given < wanted):
+            raise InputError(
+                f"policy.num_actions={given}: {self.game_name} has {wanted}; set policy.num_actions="
+                f"{wanted}, or give a policy that was trained on it"
+            )
+
     def pool(self, policy: Any, ranks: int) -> Pool:
-        """The games; as many workers as this rank's share of the cores allows."""
+        """The games; as many workers as this rank's share of the cores allows.
+
+        Raises:
+            InputError: The policy has another number of actions than the game.
+        """
+        self._check_actions(policy.num_actions)
         cores = max(1, len(os.sched_getaffinity(0)) // ranks)
         return Pool(
             self.game,

@@ -113,3 +113,9 @@ def test_sizes_that_cannot_be(tmp_path: Path) -> None:
         run(tmp_path / "run", 1, "data.groups=9")
     with pytest.raises(InputError, match="reward"):
         run(tmp_path / "run", 1, "data.game=tests.envs.toy_game:Toy")
+
+
+def test_a_policy_for_another_game(tmp_path: Path) -> None:
+    task = ["data.game=agent_scaling.envs.tasks:Task", "+data.options.task=NetHackScore-v0"]
+    with pytest.raises(InputError, match=r"policy.num_actions=8: NetHackScore-v0 has 23"):
+        run(tmp_path / "run", 1, *task)

@@ -48,7 +48,7 @@ class Task:
         "reward": ((1,), "float32"),
     }
     num_actions: ClassVar[int] = NUM_ACTIONS
-    """At most; how many a task has, :func:`action_keys` tells."""
+    """At most; how many a task has, :meth:`count_actions` tells."""
 
     def __init__(
         self, views: Views, *, task: str, level_seed: int | None = None, **options: Any
@@ -57,6 +57,11 @@ class Task:
         self._reward = views.get("reward", np.zeros(1, np.float32))
         self.level_seed = level_seed
         self._env = make_environment(task, **options)
+
+    @classmethod
+    def count_actions(cls, *, task: str, level_seed: int | None = None, **options: Any) -> int:
+        """Actions of a task: what a policy for it has."""
+        return len(action_keys(task, **options))
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``; the reward shown is 0."""
