@@ -29,6 +29,9 @@ VERBS = {
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
 }
 
+NAMED = "named"
+"""Where a verb's config keeps the values of keys that are groups in other verbs."""
+
 USAGE = """usage: agent-scaling <verb> [key=value ...]
 
 {verbs}
@@ -72,10 +75,21 @@ def help_text(verb: str) -> str:
     return "\n".join([*parts, f"\nThe whole config, resolved: {whole}\n"])
 
 
+def as_named(verb: str, override: str) -> str:
+    """``study=NAME`` as ``named.study=NAME``, where the verb's config lists ``study`` there.
+
+    Hydra takes a key that is also a folder of configs for a choice among them, in every verb.
+    """
+    text = resources.files("conf").joinpath(f"{verb}.yaml").read_text()
+    cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return f"{NAMED}.{override}" if override.partition("=")[0] in cfg.get(NAMED, {}) else override
+
+
 def call_verb(cfg: DictConfig) -> Any:
     """Call the verb's function with its config; raises what it raises."""
     with open_dict(cfg):
         cfg.pop("examples", None)
+        cfg.update(cfg.pop(NAMED, {}))
     try:
         return call(cfg)
     except InstantiationException as error:
@@ -106,4 +120,5 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv):
         sys.stdout.write(help_text(verb))
         return
+    sys.argv[1:] = [as_named(verb, word) for word in sys.argv[1:]]
     hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(run)()

@@ -24,17 +24,23 @@ def holds(interval, truth):
     return interval[0] <= truth <= interval[1]
 
 
-def test_exponents_of_a_known_grid():
-    sizes, slopes = [], []
+def test_exponents_and_minima_of_a_known_grid():
+    found = {"N_opt": [], "D_opt": [], "minimum": [], "return from loss": []}
     for seed in range(DRAWS):
-        cells = known_law(noise=0.01, seed=seed).cells
+        cells = known_law(noise=0.01, seed=seed, sizes=15).cells
         points = parabolas(cells, "loss")
         usable = points[~points["flag"].isin(["edge", "concave"])]
-        law = analysis.exponent(usable["flops"], usable["params"])
-        sizes.append(holds(law["interval"], N_OPT))
-        slopes.append(holds(returns.from_loss(cells).interval(1), DELTA))
-    assert 0.85 <= share(sizes) <= 0.95
-    assert 0.85 <= share(slopes) <= 0.95
+        for name, column, truth in (("N_opt", "params", N_OPT), ("D_opt", "samples", 1 - N_OPT)):
+            law = analysis.exponent(usable["flops"], usable[column])
+            found[name].append(holds(law["interval"], truth))
+        middle = points.iloc[len(points) // 2]
+        truth, _ = optimum(np.array(middle["flops"]))
+        unbounded = not np.isfinite(middle["params_low"])
+        bounds = middle["params_low"], middle["params_high"]
+        found["minimum"].append(unbounded or holds(bounds, truth))
+        found["return from loss"].append(holds(returns.from_loss(cells).interval(1), DELTA))
+    for name, hits in found.items():
+        assert 0.85 <= share(hits) <= 0.95, name
 
 
 def test_a_power_law_and_a_saturating_law():
@@ -51,22 +57,6 @@ def test_a_power_law_and_a_saturating_law():
         hits["gamma"].append(holds(curve.interval(2), gamma))
     for found in hits.values():
         assert 0.85 <= share(found) <= 0.95
-
-
-def test_a_parabola_and_the_frames_of_a_known_grid():
-    """The minimum of one budget's parabola, and the exponent of frames."""
-    minima, frames = [], []
-    for seed in range(DRAWS):
-        points = parabolas(known_law(noise=0.01, seed=seed).cells, "loss")
-        middle = points.iloc[len(points) // 2]
-        truth, _ = optimum(np.array(middle["flops"]))
-        unbounded = not np.isfinite(middle["params_low"])
-        minima.append(unbounded or holds((middle["params_low"], middle["params_high"]), truth))
-        usable = points[~points["flag"].isin(["edge", "concave"])]
-        law = analysis.exponent(usable["flops"], usable["samples"])
-        frames.append(holds(law["interval"], 1 - N_OPT))
-    assert 0.85 <= share(minima) <= 0.95
-    assert 0.85 <= share(frames) <= 0.95
 
 
 def series(loss, flops):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
+from agent_scaling.cli import main
 from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import fit
 from agent_scaling.scaling.forecast import forecast
@@ -126,3 +127,13 @@ def test_a_forecast_is_compared_with_the_run_that_was_made(tmp_path, store):
     assert given["comparison"]["loss"]["measured"] == 1.0
     with pytest.raises(InputError, match="no run has reached it"):
         measured_at(table, 1e20)
+
+
+@pytest.mark.parametrize("key", ["study", "experiment"])
+def test_keys_that_are_groups_of_other_verbs(key, tmp_path, store, monkeypatch, capsys):
+    words = ["fit", "source=mlflow", f"tracking_uri={store[0]}", f"{key}=absent"]
+    monkeypatch.setattr("sys.argv", ["agent-scaling", *words, f"output={tmp_path}"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert f"{key}=absent" in capsys.readouterr().err

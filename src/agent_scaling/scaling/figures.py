@@ -13,6 +13,7 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from agent_scaling.scaling.runs import Runs
 
@@ -59,6 +60,11 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
 def _label(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel=LABELS[x], ylabel=LABELS[y])
     axes.set_title(title, loc="left", fontsize=10)
+    for name, axis in ((x, axes.xaxis), (y, axes.yaxis)):
+        if name in ("loss", "return"):  # a decade or two: plain numbers at 1, 2, 5
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
 
 
 def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> Callable[[Axes], None]:

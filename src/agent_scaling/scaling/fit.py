@@ -24,7 +24,7 @@ def fit(
     source: str,
     path: str | Sequence[str] | None = None,
     study: str | None = None,
-    experiment_name: str | None = None,
+    experiment: str | None = None,
     tracking_uri: str | None = None,
     game: str | None = None,
     budgets: Sequence[float] | None = None,
@@ -43,7 +43,7 @@ def fit(
         source: ``csv`` or ``mlflow``.
         path: A CSV or several that complete each other; of ``source=csv``.
         study: The tag ``study`` of the runs; of ``source=mlflow``.
-        experiment_name: The MLflow experiment of the runs; of ``source=mlflow``, beside or in
+        experiment: The MLflow experiment of the runs; of ``source=mlflow``, beside or in
             place of ``study``.
         tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` here.
         game: The game to fit, where the table holds several.
@@ -67,7 +67,7 @@ def fit(
     """
     uri = tracking_uri or DEFAULT_STORE
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
-    origin |= {"experiment_name": experiment_name, "tracking_uri": uri}
+    origin |= {"experiment": experiment, "tracking_uri": uri}
     runs = read(budgets=budgets, **origin)
     if expert_return is not None and not expert_return > 0:
         raise InputError(f"expert_return={expert_return}: give a return above 0")
@@ -122,7 +122,7 @@ def read(
     tracking_uri: str,
     game: str | None,
     budgets: Sequence[float] | None,
-    experiment_name: str | None = None,
+    experiment: str | None = None,
 ) -> Runs:
     """The table that ``fit`` works on; raises :class:`InputError` as it does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -132,9 +132,9 @@ def read(
             raise InputError("path=null: source=csv needs path=FILE")
         return tidy(read_csv(path, game), f"path={path}", budgets)
     if source == "mlflow":
-        if not study and not experiment_name:
-            raise InputError("study=null: source=mlflow needs study=NAME or experiment_name=NAME")
-        tracked = read_mlflow(study, experiment_name, tracking_uri)
+        if not study and not experiment:
+            raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")
+        tracked = read_mlflow(study, experiment, tracking_uri)
         runs = tidy(tracked.table, tracked.origin, budgets)
         runs.flags[:0] = tracked.flags
         runs.experiments = tracked.experiments

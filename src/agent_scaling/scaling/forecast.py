@@ -23,7 +23,7 @@ def forecast(
     budget: float,
     measured: Mapping[str, float | None] | None = None,
     study: str | None = None,
-    experiment_name: str | None = None,
+    experiment: str | None = None,
     run: str | None = None,
     tracking_uri: str | None = None,
     output: str | None = None,
@@ -38,7 +38,7 @@ def forecast(
         budget: Training FLOPs.
         measured: ``loss`` and ``return`` of the run since made; ``None``: not measured.
         study: Look up what is not in ``measured`` in MLflow: among the runs with this tag.
-        experiment_name: Likewise, among the runs of this experiment.
+        experiment: Likewise, among the runs of this experiment.
         run: Likewise, in this run alone, by its id.
         tracking_uri: The store of the look-up; ``None``: the fit's own.
         output: Folder for ``forecast.json``; ``None``: nothing is written.
@@ -55,9 +55,9 @@ def forecast(
     fitted = _load(fit)
     row: dict[str, Any] = _predict(fitted, budget)
     known = {name: value for name, value in (measured or {}).items() if value is not None}
-    if study or experiment_name or run:
+    if study or experiment or run:
         uri = tracking_uri or fitted["origin"].get("tracking_uri") or DEFAULT_STORE
-        table = read_mlflow(study, experiment_name, uri, run).table
+        table = read_mlflow(study, experiment, uri, run).table
         found = measured_at(table, budget)
         known = {name: value for name, value in found.items() if name in row} | known
     if known:

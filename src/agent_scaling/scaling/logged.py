@@ -46,7 +46,7 @@ def log_fit(
 
 def run_name(origin: Mapping[str, Any]) -> str:
     """``fit`` and what was fitted."""
-    parts = [origin.get(key) for key in ("study", "experiment_name", "game")]
+    parts = [origin.get(key) for key in ("study", "experiment", "game")]
     path = origin.get("path")
     if path and not any(parts):
         parts = [Path(path if isinstance(path, str) else path[0]).stem]

@@ -49,7 +49,7 @@ def open_store(tracking_uri: str) -> Any:
 
 
 def read_mlflow(
-    study: str | None, experiment_name: str | None, tracking_uri: str, run_id: str | None = None
+    study: str | None, experiment: str | None, tracking_uri: str, run_id: str | None = None
 ) -> Tracked:
     """A row per milestone of the runs of a study (tag), of an experiment, or of one run.
 
@@ -60,9 +60,9 @@ def read_mlflow(
         InputError: No such store, experiment or run, or no milestone in any.
     """
     client = open_store(tracking_uri)
-    names = {"study": study, "experiment_name": experiment_name, "run": run_id}
+    names = {"study": study, "experiment": experiment, "run": run_id}
     origin = " ".join(f"{key}={value}" for key, value in names.items() if value)
-    runs = _runs(client, study, experiment_name, tracking_uri)
+    runs = _runs(client, study, experiment, tracking_uri)
     runs = [run for run in runs if run_id in (None, run.info.run_id)]
     if not runs:
         raise InputError(f"{origin}: no run of a policy in {tracking_uri}")
@@ -80,22 +80,20 @@ def read_mlflow(
     return Tracked(pd.DataFrame(rows), flags, list(experiments.index), origin)
 
 
-def _runs(
-    client: Any, study: str | None, experiment_name: str | None, tracking_uri: str
-) -> list[Any]:
-    if experiment_name:
-        experiment = client.get_experiment_by_name(experiment_name)
-        if experiment is None:
+def _runs(client: Any, study: str | None, experiment: str | None, tracking_uri: str) -> list[Any]:
+    if experiment:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
             names = sorted(e.name for e in client.search_experiments())
             message = f"not in {tracking_uri}; use one of {names}"
-            raise InputError(f"experiment_name={experiment_name}: {message}")
-        experiments = [experiment.experiment_id]
+            raise InputError(f"experiment={experiment}: {message}")
+        experiments = [found.experiment_id]
     else:
         experiments = [e.experiment_id for e in client.search_experiments()]
     where = "tags.study = '{}'".format(study.replace("'", "\\'")) if study else ""
-    found = client.search_runs(experiments, where, max_results=MOST_RUNS)
-    parents = {run.data.tags.get("mlflow.parentRunId") for run in found}
-    return [r for r in found if KIND not in r.data.tags and r.info.run_id not in parents]
+    tagged = client.search_runs(experiments, where, max_results=MOST_RUNS)
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in tagged}
+    return [r for r in tagged if KIND not in r.data.tags and r.info.run_id not in parents]
 
 
 def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
