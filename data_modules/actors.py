@@ -117,8 +117,8 @@ class ActorsDataModule(lightning.LightningDataModule):
         wanted = count(**self.options) if count else family.num_actions
         if given > wanted or (count and given < wanted):
             raise InputError(
-                f"policy.num_actions={given}: {self.game_name} has {wanted}; set policy.num_actions="
-                f"{wanted}, or give a policy that was trained on it"
+                f"policy.num_actions={given}: {self.game_name} has {wanted}; "
+                f"set policy.num_actions={wanted}, or give a policy that was trained on it"
             )
 
     def pool(self, policy: Any, ranks: int) -> Pool:
