@@ -1,6 +1,6 @@
 """The environment pool against gymnasium's, and rollouts against a process per game at batch 1.
 
-    python benchmarks/rollouts.py [--games 16] [--workers 2] [--lanes 128] [--block 64] [--rounds 5]
+    python benchmarks/rollouts.py [--games 8] [--workers 1] [--lanes 128] [--block 64] [--rounds 5]
 
 Steps per CPU-second of the whole process tree, in rounds that take turns; each ratio is the median
 of the rounds' ratios. All environments play the same games (seeds, character, options) with the
@@ -239,13 +239,13 @@ WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 def main() -> None:
     """Print the rates and the ratios."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--games", type=int, default=16)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--games", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--lanes", type=int, default=128)
     parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--moves", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", module="gymnasium")

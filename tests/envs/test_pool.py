@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -70,6 +71,37 @@ def test_every_seed_is_played_once_in_any_layout(lanes, workers, groups):
     records, lost = run_toys(range(20), lanes=lanes, workers=workers, groups=groups)
     assert records == expected(range(20))
     assert lost == 0
+
+
+def test_in_endless_play_every_lane_shows_a_frame_at_every_step():
+    seeds, playing, records, firsts = itertools.count(), {}, {}, 0
+    with Pool(TOY, lanes=5, workers=2, groups=2, options={"trouble": {}}) as pool:
+
+        def begin(lane):
+            playing[lane] = next(seeds)
+            pool.assign(lane, playing[lane])
+
+        for group, lanes in enumerate(pool.groups):
+            for lane in lanes:
+                begin(lane)
+            pool.begin(group)
+        for _ in range(40):
+            for group, lanes in enumerate(pool.groups):
+                assert pool.ready(group).tolist() == list(lanes)
+                shown = pool.observations["shown"]
+                assert [int(shown[lane, 0]) for lane in lanes] == [playing[n] for n in lanes]
+                firsts += sum(int(shown[lane, 1] == 0) for lane in lanes)
+                pool.actions[lanes.start : lanes.stop] = 1 + shown[lanes.start : lanes.stop, 1] % 2
+                pool.send(group)
+                ended = pool.receive(group).ended
+                for lane, record in ended:
+                    records[playing[lane]] = record
+                    begin(lane)
+                if ended:
+                    pool.begin(group)
+    assert len(records) > 5 * 40 // 8
+    assert records == expected(records)
+    assert len(records) <= firsts <= len(records) + 5
 
 
 def test_lanes_are_dealt_evenly_and_all():

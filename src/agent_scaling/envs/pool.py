@@ -55,6 +55,12 @@ class Pool:
     again. A context manager; processes and files are gone after it, also when this process is
     killed.
 
+    A list of episodes ends lane by lane: a lane whose episode has ended (``Report.ended``, with the
+    episode's record) is parked until it is assigned another. In endless play every lane shows a
+    frame at every step: assign the ended lanes fresh seeds and call :meth:`begin` before the next
+    :meth:`send`; what they show then are first frames. A game's rewards are an observation of it,
+    to be read between :meth:`receive` and :meth:`begin`.
+
     Args:
         game: Import path of a :class:`~agent_scaling.envs.game.Game`, ``module:Class``.
         lanes: Games that are played at the same time.

@@ -30,8 +30,14 @@ main()
 """
 PACKAGE = str(Path(__file__).parents[1])
 # Waits for the pool's end of a pipe to close, however the pool ended; then the workers (its process
-# group) are ended and the folder is removed.
-JANITOR = 'trap "" TERM; cat >/dev/null; kill -TERM 0; kill -CONT 0; rm -rf -- "$0"; kill -KILL 0'
+# group) are ended and the folder is removed. HUP is what the kernel sends to a group that has lost
+# its parent while a member is stopped. A worker on its way out may leave a file in the folder,
+# hence more than one attempt.
+JANITOR = """
+trap "" TERM HUP; cat >/dev/null; kill -TERM 0; kill -CONT 0
+for _ in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$0" 2>/dev/null && break; sleep 0.2; done
+kill -KILL 0
+"""
 CLOSING_S = 5.0  # for a worker to leave by itself
 
 
