@@ -18,9 +18,6 @@ class ShardsDataModule(lightning.LightningDataModule):
     Batches are windows of consecutive frames: the core's state is carried from one to the next.
     """
 
-    observations = ("chars", "colors", "cursor")
-    """What recordings show; not the inventory."""
-
     def __init__(
         self,
         shards: str,
@@ -69,6 +66,12 @@ class ShardsDataModule(lightning.LightningDataModule):
         self.train_reader = ShardReader(shards, "train", fraction)
         self.val_reader = ShardReader(shards, "val")
         games_ = self.train_reader.games
+        layout = self.train_reader.layout
+        self.observations = tuple(layout.shown)
+        """What the recordings show; NetHack's lack the inventory."""
+        self.num_actions = len(layout.keys)
+        self.game, self.game_options = layout.game, dict(layout.options)
+        """What was recorded: the family, and its options."""
         if not games_:
             raise InputError(f"shards={shards}: no training games in it")
         self.order = TrainLanes([g.id for g in games_], [g.frames for g in games_], lanes, seed)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_scaling.actions import NO_ACTION, key_to_action
 from agent_scaling.shards import codec
+from agent_scaling.shards.layout import ABSENT, NETHACK, Layout, atari_layout
+
+ATARI = atari_layout((0, 1, 3, 4), {"env": "Breakout"})
 
 
-def random_frames(n: int, seed: int) -> codec.Frames:
+def random_frames(n: int, seed: int, layout: Layout = NETHACK) -> codec.Frames:
     rng = np.random.default_rng(seed)
     return codec.Frames(
-        chars=rng.integers(0, 256, (n, 24, 80), np.uint8),
-        colors=rng.integers(-128, 128, (n, 24, 80), np.int8),
-        cursor=rng.integers(0, 81, (n, 2), np.uint8),
+        shown={
+            name: rng.integers(0, 256, (n, *shape), np.uint8).view(dtype)
+            for name, (shape, dtype) in layout.shown.items()
+        },
         key=rng.integers(0, 256, n, np.uint8),
         decision=rng.integers(0, 2, n, np.uint8),
         score=rng.integers(-(2**31), 2**31, n, np.int32),
@@ -24,11 +31,17 @@ def random_frames(n: int, seed: int) -> codec.Frames:
     )
 
 
+@pytest.mark.parametrize("layout", [NETHACK, ATARI], ids=["nethack", "atari"])
 @given(n=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
-def test_round_trip(n: int, seed: int) -> None:
-    frames = random_frames(n, seed)
-    back = codec.decode(codec.encode(frames, codec.compressor(3)), n)
-    for name, value in vars(frames).items():
+def test_round_trip(layout: Layout, n: int, seed: int) -> None:
+    frames = random_frames(n, seed, layout)
+    back = codec.decode(codec.encode(frames, codec.compressor(3), layout), n, layout)
+    assert back.shown.keys() == frames.shown.keys()
+    for name, value in frames.shown.items():
+        assert np.array_equal(back.shown[name], value), name
+        assert back.shown[name].dtype == value.dtype
+    for name in ("key", "decision", "score", "previous_key"):
+        value = getattr(frames, name)
         assert np.array_equal(getattr(back, name), value), name
         assert np.asarray(getattr(back, name)).dtype == np.asarray(value).dtype
 
@@ -43,7 +56,7 @@ def test_another_number_of_frames_is_refused() -> None:
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(1 << 28))
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(1 << 20))
-    huge = (1 << 28) // codec.BYTES_PER_FRAME
+    huge = (1 << 28) // NETHACK.bytes_per_frame
     for data in (bomb, unsized, b"", b"no zstd frame"):
         with pytest.raises(codec.CorruptChunk):
             codec.decode(data, 10)
@@ -56,3 +69,15 @@ def test_cut_data_are_refused() -> None:
     for cut in (len(data) // 2, len(data) - 1):
         with pytest.raises(codec.CorruptChunk):
             codec.decode(data[:cut], 20)
+
+
+def test_a_layout_comes_back_from_json() -> None:
+    for layout in (NETHACK, ATARI):
+        assert Layout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
+
+
+def test_keys_that_stand_for_two_actions_mean_the_first() -> None:
+    assert ATARI.action_of_key.tolist()[:6] == [0, 1, ABSENT, 2, 3, ABSENT]
+    table = key_to_action()
+    expected = np.where(table == NO_ACTION, ABSENT, table)
+    assert np.array_equal(NETHACK.action_of_key, expected)

@@ -53,8 +53,10 @@ def test_windows_are_the_games_frames_one_by_one(short_shards: Path) -> None:
     games = []
     for game, entry in enumerate(reader.games):
         chunks = [codec.decode(*reader.raw(game, i)) for i in range(len(entry.chunks))]
-        names = ("chars", "colors", "cursor", "key", "decision", "score")
-        games.append({n: np.concatenate([getattr(c, n) for c in chunks]) for n in names})
+        planes = [
+            c.shown | {n: getattr(c, n) for n in ("key", "decision", "score")} for c in chunks
+        ]
+        games.append({n: np.concatenate([p[n] for p in planes]) for n in planes[0]})
     count = 2 * order.positions // steps  # past two epochs' ends
     for step, batch in enumerate(itertools.islice(windows, count)):
         for lane, t in itertools.product(range(lanes), range(0, steps, 3)):

@@ -50,4 +50,4 @@ def test_parts_are_read_one_after_another(reference: Path) -> None:
     assert sum(map(len, together)) == sum(alone) == 217 + 407
     second = next(decode_parts(parts[1:], 1, 64))
     frame, row = divmod(alone[0], 64)
-    assert (together[frame].chars[row] == second.chars[0]).all()
+    assert (together[frame].shown["chars"][row] == second.shown["chars"][0]).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from nle import nethack  # noqa: F401  # registers the environments
 
-from agent_scaling.sources.base import Game, RawFrames
+from agent_scaling.sources.base import Game
 from agent_scaling.sources.ttyrec import TtyrecSource
 
 MOVES = [ord(key) for key in "hjklyubns"]
@@ -72,5 +72,5 @@ def test_a_recording_that_stops_early_ends_with_decisions(reference: Path) -> No
     source = TtyrecSource()
     game = Game("x", ("nle.2783801.0.ttyrec3.bz2",), (1,), 3)
     (frames,) = source.decode(reference / "reference" / "nle", game, 4096)
-    cut = RawFrames(**{name: plane[:50] for name, plane in vars(frames).items()})
+    cut = frames[:50]
     assert source.closing(game, cut) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent_scaling.sources.base import RawFrames
+from agent_scaling.sources.base import RawFrames, concatenate
 from agent_scaling.sources.ttyrec import TtyrecSource, bz2_is_complete, decode_parts
 from tests.ttyrecs import copy_game, reference_games
 
@@ -21,8 +21,7 @@ def lines(screen: np.ndarray) -> list[str]:
 def whole(path: Path, version: int, chunk_frames: int) -> RawFrames:
     chunks = list(decode_parts([path], version, chunk_frames))
     assert all(len(chunk) == chunk_frames for chunk in chunks[:-1])
-    names = vars(chunks[0])
-    return RawFrames(**{n: np.concatenate([vars(c)[n] for c in chunks]) for n in names})
+    return concatenate(chunks)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def test_fixtures_decode_to_their_frames(
     suffix = "" if version == 1 else str(version)
     game = whole(folder / f"{name}.ttyrec{suffix}.bz2", version, chunk_frames=16)
     expected = (folder / f"{name}.frame.{frame}.txt").read_text().split("\n")[:24]
-    shown = lines(game.chars[frame - 1])  # they count from 1
+    shown = lines(game.shown["chars"][frame - 1])  # they count from 1
     assert shown[: len(expected)] == [line.rstrip() for line in expected]
     assert not any(shown[len(expected) :])
 

@@ -1,37 +1,22 @@
-"""One chunk of a game ⇄ one zstd frame of raw planes.
+"""One chunk of a game ⇄ one zstd frame of raw planes, as the game's :class:`Layout` lists them.
 
-The planes stand one after another, each over all n frames (see :data:`PLANES`), then one byte: the
-key before the chunk's first frame (0 at a game's start). A frame's characters and colours stand
-side by side: 8 % fewer bytes than two planes, decoded as fast. No delta coding: zstd's window
-already finds the previous frame.
+No delta coding: zstd's window already finds the previous frame.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from agent_scaling.batch import COLUMNS, ROWS
+from agent_scaling.shards.layout import NETHACK, Layout
 
-PLANES: tuple[tuple[str, str, tuple[int, ...]], ...] = (
-    ("screen", "|u1", (2, ROWS, COLUMNS)),  # characters, colours
-    ("cursor", "|u1", (2,)),
-    ("key", "|u1", ()),
-    ("decision", "|u1", ()),
-    ("score", "<i4", ()),
-)
-"""Name, dtype and shape per frame of each plane, in order."""
-
-BYTES_PER_FRAME = sum(
-    np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for _, dtype, shape in PLANES
-)
-LAYOUT = ",".join(f"{name}:{dtype}" for name, dtype, _ in PLANES) + ",previous_key:|u1"
 MAX_CHUNK_FRAMES = 1 << 16
-"""A larger declared size is refused before anything is allocated for it (256 MB)."""
+"""A larger declared size is refused before anything is allocated for it."""
 
 
 class CorruptChunk(ValueError):  # noqa: N818  # callers turn it into an InputError with the file
@@ -42,12 +27,8 @@ class CorruptChunk(ValueError):  # noqa: N818  # callers turn it into an InputEr
 class Frames:
     """n frames of one game in shard form; ``decision[t]`` is 1 where a player answered frame t."""
 
-    chars: npt.NDArray[np.uint8]
-    """[n, 24, 80]"""
-    colors: npt.NDArray[np.int8]
-    """[n, 24, 80]"""
-    cursor: npt.NDArray[np.uint8]
-    """[n, 2]: row, column."""
+    shown: dict[str, npt.NDArray[Any]]
+    """Observation → [n, …]."""
     key: npt.NDArray[np.uint8]
     """[n]: key pressed after frame t was seen, 0 where there is none."""
     decision: npt.NDArray[np.uint8]
@@ -68,11 +49,13 @@ def compressor(level: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=params)
 
 
-def encode(frames: Frames, zstd: zstandard.ZstdCompressor) -> bytes:
+def encode(frames: Frames, zstd: zstandard.ZstdCompressor, layout: Layout = NETHACK) -> bytes:
     """A chunk's compressed bytes."""
-    raw = np.empty(len(frames) * BYTES_PER_FRAME + 1, np.uint8)
-    planes = view(raw, len(frames))
-    for name in ("chars", "colors", "cursor", "key", "decision", "score"):
+    raw = np.empty(len(frames) * layout.bytes_per_frame + 1, np.uint8)
+    planes = view(raw, len(frames), layout)
+    for name, array in planes.shown.items():
+        array[:] = frames.shown[name]
+    for name in ("key", "decision", "score"):
         getattr(planes, name)[:] = getattr(frames, name)
     raw[-1] = frames.previous_key
     return zstd.compress(raw.data)
@@ -83,13 +66,14 @@ def decompress(
     frames: int,
     zstd: zstandard.ZstdDecompressor,
     into: npt.NDArray[np.uint8] | None = None,
+    layout: Layout = NETHACK,
 ) -> npt.NDArray[np.uint8]:
-    """The raw planes [frames * BYTES_PER_FRAME + 1] of a chunk, in the first bytes of ``into``.
+    """The raw planes [frames * bytes_per_frame + 1] of a chunk, in the first bytes of ``into``.
 
     The declared size is checked before anything is allocated or written. Raises
     :class:`CorruptChunk`.
     """
-    expected = frames * BYTES_PER_FRAME + 1
+    expected = frames * layout.bytes_per_frame + 1
     try:
         if not 0 < frames <= MAX_CHUNK_FRAMES or zstandard.frame_content_size(data) != expected:
             raise CorruptChunk(f"does not hold {frames} frames")
@@ -106,19 +90,25 @@ def decompress(
     return raw
 
 
-def decode(data: bytes, frames: int) -> Frames:
+def decode(data: bytes, frames: int, layout: Layout = NETHACK) -> Frames:
     """A chunk's planes; raises :class:`CorruptChunk`."""
-    return view(decompress(data, frames, zstandard.ZstdDecompressor()), frames)
+    raw = decompress(data, frames, zstandard.ZstdDecompressor(), layout=layout)
+    return view(raw, frames, layout)
 
 
-def view(raw: npt.NDArray[np.uint8], frames: int) -> Frames:
+def view(raw: npt.NDArray[np.uint8], frames: int, layout: Layout = NETHACK) -> Frames:
     """Arrays over the raw planes of ``frames`` frames."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    shown: dict[str, npt.NDArray[Any]] = {}
     offset = 0
-    for name, dtype, shape in PLANES:
-        size = frames * int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        arrays[name] = raw[offset : offset + size].view(dtype).reshape(frames, *shape)
-        offset += size
-    screen = arrays.pop("screen")
-    chars, colors = screen[:, 0], screen[:, 1].view(np.int8)
-    return Frames(chars=chars, colors=colors, **arrays, previous_key=int(raw[offset]))
+    for plane in layout.planes:
+        width = sum(prod(shape) for _, _, shape in plane)
+        rows, at = raw[offset : offset + frames * width].reshape(frames, width), 0
+        for name, dtype, shape in plane:
+            size = prod(shape)
+            shown[name] = rows[:, at : at + size].view(dtype).reshape(frames, *shape)
+            at += size
+        offset += frames * width
+    key, decision = (raw[offset + i * frames : offset + (i + 1) * frames] for i in range(2))
+    end = offset + 6 * frames
+    score = raw[offset + 2 * frames : end].view("<i4")
+    return Frames(shown, key, decision, score, previous_key=int(raw[end]))

@@ -18,6 +18,7 @@ from rich.table import Table
 from agent_scaling.errors import InputError
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
 from agent_scaling.shards.files import PARTIAL, whole_file
+from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import (
     MANIFEST,
     VERSION,
@@ -32,7 +33,7 @@ from agent_scaling.shards.manifest import (
 from agent_scaling.shards.plan import SPLITS, Plan, Shard, make_plan
 from agent_scaling.shards.pool import Conversion, Job
 from agent_scaling.shards.writer import write_shard
-from agent_scaling.sources.base import Skipped, Source
+from agent_scaling.sources.base import Discovery, Skipped, Source
 from agent_scaling.sources.ttyrec import TtyrecSource
 
 
@@ -83,15 +84,17 @@ def shard(
         "filters": {k: v for k, v in (filters or {}).items() if v is not None},
         "unknown_keys": unknown_keys,
     }
-    plan = _plan(root, source, settings, int(shard_megabytes * 1e6))
+    found = _discover(root, source)
+    layout = found.layout
+    plan = _plan(found, settings, int(shard_megabytes * 1e6))
     for lost in plan.skipped:
         _say_skipped(console, lost)
     with _locked(directory):
         done = _finished(directory, plan)
-        job = Job(source, root, chunk_frames, level, unknown_keys)
+        job = Job(source, root, layout, chunk_frames, level, unknown_keys)
         todo = [shard for shard in plan.shards if shard.name not in done]
         indexes = done | _convert(directory, plan, todo, job, processes, console)
-        manifest = _write_manifest(directory, plan, indexes, settings)
+        manifest = _write_manifest(directory, plan, layout, indexes, settings)
     _print_summary(console, manifest, directory, time.monotonic() - begin)
     return manifest
 
@@ -118,13 +121,17 @@ def _check(
         raise InputError(f"processes={processes}: must be at least 1")
 
 
-def _plan(root: Path, source: Source, settings: Mapping[str, Any], shard_bytes: int) -> Plan:
+def _discover(root: Path, source: Source) -> Discovery:
     if not root.is_dir():
         raise InputError(f"input={root}: no such directory")
     found = source.discover(root)
     if not found.games:
         more = f" ({len(found.skipped)} files skipped: {found.skipped[0]})" if found.skipped else ""
         raise InputError(f"input={root}: no games of source {source.name} in it{more}")
+    return found
+
+
+def _plan(found: Discovery, settings: Mapping[str, Any], shard_bytes: int) -> Plan:
     plan = make_plan(
         found.games,
         found.skipped,
@@ -132,7 +139,7 @@ def _plan(root: Path, source: Source, settings: Mapping[str, Any], shard_bytes: 
         val_fraction=settings["val_fraction"],
         salt=settings["split_salt"],
         shard_bytes=shard_bytes,
-        settings=settings,
+        settings={**settings, "layout": found.layout.to_json()},
     )
     if not plan.shards:
         raise InputError(
@@ -196,6 +203,7 @@ def _convert(
                 s.name,
                 _told(itertools.islice(games, len(s.games)), console),
                 plan=plan.fingerprint,
+                layout=job.layout,
                 chunk_frames=job.chunk_frames,
             )
     return indexes
@@ -215,7 +223,11 @@ def _say_skipped(console: Console, lost: Skipped) -> None:
 
 
 def _write_manifest(
-    directory: Path, plan: Plan, indexes: Mapping[str, ShardIndex], settings: Mapping[str, Any]
+    directory: Path,
+    plan: Plan,
+    layout: Layout,
+    indexes: Mapping[str, ShardIndex],
+    settings: Mapping[str, Any],
 ) -> Manifest:
     splits: dict[str, tuple[ShardEntry, ...]] = {}
     totals: dict[str, Totals] = {}
@@ -247,6 +259,7 @@ def _write_manifest(
         fingerprint=content_hash(content.encode()),
         plan=plan.fingerprint,
         chunk_frames=settings["chunk_frames"],
+        layout=layout,
         settings=settings,
         splits=splits,
         totals=totals,

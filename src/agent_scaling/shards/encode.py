@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from agent_scaling.actions import NO_ACTION, key_to_action
 from agent_scaling.shards import codec
-from agent_scaling.sources.base import EDGE_FRAMES, BadGame, Game, RawFrames, Source
+from agent_scaling.shards.layout import ABSENT, Layout
+from agent_scaling.sources.base import EDGE_FRAMES, BadGame, Game, RawFrames, Source, concatenate
 
 UnknownKeys = Literal["skip", "mask"]
 
@@ -31,8 +31,8 @@ class EncodedGame:
 class _Encoder:
     """The chunks of one game so far."""
 
-    def __init__(self, game: Game, level: int, unknown_keys: UnknownKeys) -> None:
-        self.game, self.unknown_keys = game, unknown_keys
+    def __init__(self, game: Game, layout: Layout, level: int, unknown_keys: UnknownKeys) -> None:
+        self.game, self.layout, self.unknown_keys = game, layout, unknown_keys
         self.zstd = codec.compressor(level)
         self.chunks: list[bytes] = []
         self.frames = self.actions = self.unknown = self.previous_key = 0
@@ -41,7 +41,7 @@ class _Encoder:
         """Encode the game's next frames; its decisions are frames [begin, end) of the game."""
         decision = np.zeros(len(raw), np.uint8)
         decision[max(0, begin - self.frames) : max(0, end - self.frames)] = 1
-        unknown = (decision == 1) & (key_to_action()[raw.key] == NO_ACTION)
+        unknown = (decision == 1) & (self.layout.action_of_key[raw.key] == ABSENT)
         if unknown.any() and self.unknown_keys == "skip":
             at = int(unknown.argmax())
             raise BadGame(
@@ -49,15 +49,13 @@ class _Encoder:
                 "the action set (unknown_keys=mask keeps the game)"
             )
         frames = codec.Frames(
-            chars=raw.chars,
-            colors=raw.colors,
-            cursor=raw.cursor,
+            shown=raw.shown,
             key=raw.key,
             decision=decision,
             score=raw.score,
             previous_key=self.previous_key,
         )
-        self.chunks.append(codec.encode(frames, self.zstd))
+        self.chunks.append(codec.encode(frames, self.zstd, self.layout))
         self.frames += len(raw)
         self.actions += int(decision.sum()) - int(unknown.sum())
         self.unknown += int(unknown.sum())
@@ -69,6 +67,7 @@ def encode_game(
     root: Path,
     game: Game,
     *,
+    layout: Layout,
     chunk_frames: int,
     level: int,
     unknown_keys: UnknownKeys,
@@ -78,7 +77,7 @@ def encode_game(
     Raises :class:`BadGame` where the recording is broken or, with ``unknown_keys="skip"``, holds a
     key outside the action set (with ``"mask"`` such frames carry no target).
     """
-    encoder = _Encoder(game, level, unknown_keys)
+    encoder = _Encoder(game, layout, level, unknown_keys)
     keyed = game.version >= 2
     begin = 0
     # A game's end is told from its last frames, so these are held back until they are known.
@@ -108,10 +107,4 @@ def encode_game(
 
 def _joined(held: deque[RawFrames]) -> RawFrames:
     """The held chunks' last frames as one (EDGE_FRAMES at most, to copy little)."""
-    tail = _concatenate(list(held)[-EDGE_FRAMES:])
-    return RawFrames(**{name: plane[-EDGE_FRAMES:] for name, plane in vars(tail).items()})
-
-
-def _concatenate(chunks: list[RawFrames]) -> RawFrames:
-    names = vars(chunks[0])
-    return RawFrames(**{name: np.concatenate([vars(c)[name] for c in chunks]) for name in names})
+    return concatenate(list(held)[-EDGE_FRAMES:])[-EDGE_FRAMES:]

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
 from agent_scaling.batch import Batch
-from agent_scaling.shards.reader import Decoder, ShardReader
+from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.windows import BufferPool, Order, WindowStream
 
 
@@ -53,7 +53,7 @@ class WindowLoader:
         self.start_step, self.end_step = start_step, end_step
         self.workers, self.prefetch = min(workers, len(lanes)), max(1, prefetch)
         self.scores, self.games, self.pin_memory = scores, games, pin_memory
-        self.pool = BufferPool(steps, len(lanes))
+        self.pool = BufferPool(reader.layout, steps, len(lanes))
 
     def __iter__(self) -> Iterator[Batch]:
         stream = WindowStream(
@@ -77,7 +77,7 @@ class WindowLoader:
 
     def _in_process(self, stream: WindowStream) -> Iterator[int]:
         """Steps whose windows are filled."""
-        decoder = Decoder(self.reader.chunk_frames)
+        decoder = self.reader.decoder()
         step = self.start_step
         while self._wanted(step):
             for column in range(len(self.lanes)):
@@ -96,7 +96,7 @@ class WindowLoader:
                 for worker in range(self.workers)
             ]
             stack.callback(lambda: [future.cancel() for futures in ahead for future in futures])
-            decoders = [Decoder(self.reader.chunk_frames) for _ in executors]
+            decoders = [self.reader.decoder() for _ in executors]
 
             def part(step: int, worker: int) -> None:
                 for column in range(worker, len(self.lanes), self.workers):

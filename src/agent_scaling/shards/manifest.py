@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from agent_scaling.errors import InputError
+from agent_scaling.shards.layout import Layout
 
 FORMAT = "agent-scaling-shards"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -86,6 +87,7 @@ class Manifest:
     """Of the frames and their order: equal fingerprints, equal training data."""
     plan: str
     chunk_frames: int
+    layout: Layout
     settings: Mapping[str, Any]
     splits: Mapping[str, tuple[ShardEntry, ...]]
     totals: Mapping[str, Totals]
@@ -94,7 +96,8 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Indented, sorted: people read it."""
-        return dump_json({"format": FORMAT, "version": VERSION} | asdict(self))
+        value = asdict(self) | {"layout": self.layout.to_json()}
+        return dump_json({"format": FORMAT, "version": VERSION} | value)
 
 
 def dump_json(value: Any, compact: bool = False) -> bytes:
@@ -159,7 +162,8 @@ def load_manifest(directory: Path) -> Manifest:
         }
         totals = {split: Totals(**sums) for split, sums in value.pop("totals").items()}
         skipped = tuple(value.pop("skipped"))
-        return Manifest(**value, splits=splits, totals=totals, skipped=skipped)
+        layout = Layout.from_json(value.pop("layout"))
+        return Manifest(**value, layout=layout, splits=splits, totals=totals, skipped=skipped)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is broken ({error!r}): convert the games again") from None
 

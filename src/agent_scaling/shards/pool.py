@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agent_scaling.errors import InputError
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys, encode_game
+from agent_scaling.shards.layout import Layout
 from agent_scaling.sources.base import BadGame, Game, Skipped, Source
 
 
@@ -29,6 +30,7 @@ class Job:
 
     source: Source
     root: Path
+    layout: Layout
     chunk_frames: int
     level: int
     unknown_keys: UnknownKeys
@@ -65,6 +67,7 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
             job.source,
             job.root,
             game,
+            layout=job.layout,
             chunk_frames=job.chunk_frames,
             level=job.level,
             unknown_keys=job.unknown_keys,

@@ -7,47 +7,39 @@ import threading
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from agent_scaling.actions import NO_ACTION, key_to_action
 from agent_scaling.errors import InputError
 from agent_scaling.shards import codec
+from agent_scaling.shards.layout import ABSENT, Layout
 from agent_scaling.shards.manifest import GameEntry, Manifest, load_split
 from agent_scaling.shards.plan import keyed_hash
 
-SMALL = np.dtype(
-    [("cursor", "u1", (2,)), ("action", "u1"), ("previous", "u1"), ("score", "<i4")], align=True
-)
-"""What a Batch holds per frame beside the screen, as one 8-byte record: copied in one go."""
+SMALL = np.dtype([("action", "u1"), ("previous", "u1"), ("score", "<i4")], align=True)
+"""What a Batch holds per frame beside what is shown, as one 8-byte record: copied in one go."""
 assert SMALL.itemsize == 8
-
-ABSENT = 255
-"""No action, in a record."""
-
-_INDEX = np.where(key_to_action() == NO_ACTION, ABSENT, key_to_action()).astype(np.uint8)
 
 
 @dataclass
 class Chunk:
     """n decoded frames."""
 
-    chars: npt.NDArray[np.uint8]
-    """[n, 24, 80]"""
-    colors: npt.NDArray[np.int8]
-    """[n, 24, 80]"""
+    shown: dict[str, npt.NDArray[Any]]
+    """Observation → [n, …]."""
     small: npt.NDArray[np.uint64]
     """[n]: records of :data:`SMALL`."""
 
 
-def _small(frames: codec.Frames) -> npt.NDArray[np.uint64]:
+def _small(frames: codec.Frames, action_of_key: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     small = np.empty(len(frames), SMALL)
-    small["cursor"], small["score"] = frames.cursor, frames.score
-    small["action"] = np.where(frames.decision, _INDEX[frames.key], ABSENT)
+    small["score"] = frames.score
+    small["action"] = np.where(frames.decision, action_of_key[frames.key], ABSENT)
     # The key that was pressed before frame t was seen; 0 where there is none or no action for it.
-    before = _INDEX[np.concatenate([[frames.previous_key], frames.key[:-1]])]
+    before = action_of_key[np.concatenate([[frames.previous_key], frames.key[:-1]])]
     small["previous"] = np.where(before == ABSENT, 0, before)
     return small.view(np.uint64)
 
@@ -55,10 +47,10 @@ def _small(frames: codec.Frames) -> npt.NDArray[np.uint64]:
 class Decoder:
     """A decompressor with the memory for one chunk; one per thread."""
 
-    def __init__(self, chunk_frames: int) -> None:
+    def __init__(self, layout: Layout, chunk_frames: int) -> None:
         self.zstd = zstandard.ZstdDecompressor()
         # Used again and again: it stays in the processor's cache, fresh memory would not be.
-        self.raw = np.empty(chunk_frames * codec.BYTES_PER_FRAME + 1, np.uint8)
+        self.raw = np.empty(chunk_frames * layout.bytes_per_frame + 1, np.uint8)
 
 
 class ShardReader:
@@ -76,6 +68,11 @@ class ShardReader:
         self._tars = [tar for tar, _ in games]
         self._files: dict[Path, int] = {}
         self._lock = threading.Lock()
+
+    @property
+    def layout(self) -> Layout:
+        """What the chunks hold."""
+        return self.manifest.layout
 
     @property
     def chunk_frames(self) -> int:
@@ -120,12 +117,16 @@ class ShardReader:
         """
         data, count = self.raw(game, number)
         try:
-            raw = codec.decompress(data, count, decoder.zstd, decoder.raw)
+            raw = codec.decompress(data, count, decoder.zstd, decoder.raw, self.layout)
         except codec.CorruptChunk as error:
             where = f"{self._tars[game]}: {self.games[game].key}-{number:05d}.frames.zst"
             raise InputError(f"{where} cannot be decoded ({error}): convert again") from None
-        frames = codec.view(raw, count)
-        return Chunk(frames.chars, frames.colors, _small(frames))
+        frames = codec.view(raw, count, self.layout)
+        return Chunk(frames.shown, _small(frames, self.layout.action_of_key))
+
+    def decoder(self) -> Decoder:
+        """A decoder for :meth:`chunk`."""
+        return Decoder(self.layout, self.chunk_frames)
 
 
 def subset(games: list[tuple[Path, GameEntry]], fraction: float) -> list[tuple[Path, GameEntry]]:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from agent_scaling.actions import NO_ACTION
-from agent_scaling.batch import COLUMNS, ROWS, Batch
+from agent_scaling.batch import Batch, shown_fields
 from agent_scaling.shards.lanes import PADDING, Span
-from agent_scaling.shards.reader import ABSENT, SMALL, Chunk, Decoder, ShardReader
+from agent_scaling.shards.layout import ABSENT, Layout
+from agent_scaling.shards.reader import SMALL, Chunk, Decoder, ShardReader
 
-BLANK = np.array([((0, 0), ABSENT, 0, 0)], SMALL).view(np.uint64)[0]
+BLANK = np.array([(ABSENT, 0, 0)], SMALL).view(np.uint64)[0]
 """A padding frame's record."""
 
 
@@ -32,9 +33,11 @@ class Buffers:
     The Batch's screens are time-major views of it; copies of 10 MB would cost as much as reading.
     """
 
-    def __init__(self, steps: int, lanes: int) -> None:
-        self.chars = np.empty((lanes, steps, ROWS, COLUMNS), np.uint8)
-        self.colors = np.empty((lanes, steps, ROWS, COLUMNS), np.int8)
+    def __init__(self, layout: Layout, steps: int, lanes: int) -> None:
+        self.shown = {
+            name: np.empty((lanes, steps, *shape), dtype)
+            for name, (shape, dtype) in layout.shown.items()
+        }
         self.small = np.empty((lanes, steps), np.uint64)
         self.first = np.empty((lanes, steps), np.bool_)
         self.game = np.empty((lanes, steps), np.int64)
@@ -46,8 +49,8 @@ class BufferPool:
     Fresh memory costs a page fault per 4 kB, more than the copy of the frames into it.
     """
 
-    def __init__(self, steps: int, lanes: int) -> None:
-        self.steps, self.lanes = steps, lanes
+    def __init__(self, layout: Layout, steps: int, lanes: int) -> None:
+        self.layout, self.steps, self.lanes = layout, steps, lanes
         self._all: list[Buffers] = []
         self._busy: set[int] = set()
         self._lock = threading.Lock()
@@ -57,12 +60,12 @@ class BufferPool:
         with self._lock:
             for buffers in self._all:
                 # Referred to by the Buffers and by this call alone: the tensors are gone.
-                if id(buffers) not in self._busy and (
-                    sys.getrefcount(buffers.chars) <= 2 and sys.getrefcount(buffers.colors) <= 2
+                if id(buffers) not in self._busy and all(
+                    sys.getrefcount(buffers.shown[name]) <= 2 for name in buffers.shown
                 ):
                     break
             else:
-                buffers = Buffers(self.steps, self.lanes)
+                buffers = Buffers(self.layout, self.steps, self.lanes)
                 self._all.append(buffers)
             self._busy.add(id(buffers))
             return buffers
@@ -135,12 +138,11 @@ class WindowStream:
             window = self._windows.get(step) or self._new_window(step)
             run = min(count, self.steps - t)
             rows, frames = slice(t, t + run), slice(begin, begin + run)
+            for name, array in window.shown.items():
+                array[column, rows] = 0 if chunk is None else chunk.shown[name][frames]
             if chunk is None:
-                window.chars[column, rows] = window.colors[column, rows] = 0
                 window.small[column, rows] = BLANK
             else:
-                window.chars[column, rows] = chunk.chars[frames]
-                window.colors[column, rows] = chunk.colors[frames]
                 window.small[column, rows] = chunk.small[frames]
             if self.games:
                 window.game[column, rows] = span.game
@@ -165,10 +167,9 @@ class WindowStream:
         action = small["action"].astype(np.int64)
         action[action == ABSENT] = NO_ACTION
         first, game = window.first.T.copy(), window.game.T.copy()
+        shown = {n: torch.from_numpy(window.shown[n]).transpose(0, 1) for n in window.shown}
         batch = Batch(
-            chars_TBHW=torch.from_numpy(window.chars).transpose(0, 1),
-            colors_TBHW=torch.from_numpy(window.colors).transpose(0, 1),
-            cursor_TB2=torch.from_numpy(np.ascontiguousarray(small["cursor"])),
+            **shown_fields(shown),
             prev_action_TB=torch.from_numpy(small["previous"].astype(np.int64)),
             action_TB=torch.from_numpy(action),
             first_TB=torch.from_numpy(first),

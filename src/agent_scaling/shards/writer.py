@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from agent_scaling.shards.codec import LAYOUT
 from agent_scaling.shards.encode import EncodedGame
 from agent_scaling.shards.files import whole_file
+from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import VERSION, GameEntry, ShardIndex, dump_json
 from agent_scaling.shards.plan import sample_key
 from agent_scaling.sources.base import Skipped
@@ -19,9 +19,9 @@ from agent_scaling.sources.base import Skipped
 class ShardTar:
     """A tar whose bytes depend on the members alone: no times, no users, one format."""
 
-    def __init__(self, file: BytesIO | object, chunk_frames: int) -> None:
+    def __init__(self, file: BytesIO | object, layout: Layout, chunk_frames: int) -> None:
         self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
-        self.chunk_frames = chunk_frames
+        self.layout, self.chunk_frames = layout, chunk_frames
 
     def member(self, name: str, data: bytes) -> int:
         """Append a file; returns the offset of its first byte in the tar."""
@@ -41,7 +41,7 @@ class ShardTar:
                 "chunk": number,
                 "first_frame": first,
                 "frames": min(self.chunk_frames, encoded.frames - first),
-                "layout": LAYOUT,
+                "layout": str(self.layout),
             }
             self.member(f"{key}-{number:05d}.json", dump_json(about, compact=True))
             offset = self.member(f"{key}-{number:05d}.frames.zst", data)
@@ -66,6 +66,7 @@ def write_shard(
     games: Iterable[EncodedGame | Skipped],
     *,
     plan: str,
+    layout: Layout,
     chunk_frames: int,
 ) -> ShardIndex:
     """Write ``<name>.tar``, then ``<name>.json``, which is there only if the tar is whole."""
@@ -73,7 +74,7 @@ def write_shard(
     skipped: list[dict[str, str]] = []
     path = directory / f"{name}.tar"
     with whole_file(path) as file:
-        shard = ShardTar(file, chunk_frames)
+        shard = ShardTar(file, layout, chunk_frames)
         for game in games:
             if isinstance(game, Skipped):
                 skipped.append({"file": game.file, "reason": game.reason})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from agent_scaling.shards.layout import NETHACK, Layout
 
 Metadata = Mapping[str, str | int]
 
@@ -53,18 +55,16 @@ class Discovery:
 
     games: tuple[Game, ...]
     skipped: tuple[Skipped, ...]
+    layout: Layout = NETHACK
+    """Of the games' frames."""
 
 
 @dataclass
 class RawFrames:
     """n decoded frames; ``key[t]`` was pressed after frame t was seen (0: none or not recorded)."""
 
-    chars: npt.NDArray[np.uint8]
-    """[n, 24, 80]"""
-    colors: npt.NDArray[np.int8]
-    """[n, 24, 80]"""
-    cursor: npt.NDArray[np.uint8]
-    """[n, 2]: row, column."""
+    shown: dict[str, npt.NDArray[Any]]
+    """Observation → [n, …], as the source's layout lists them."""
     key: npt.NDArray[np.uint8]
     """[n]"""
     score: npt.NDArray[np.int32]
@@ -72,6 +72,20 @@ class RawFrames:
 
     def __len__(self) -> int:
         return len(self.key)
+
+    def __getitem__(self, part: slice) -> RawFrames:
+        shown = {name: array[part] for name, array in self.shown.items()}
+        return RawFrames(shown, self.key[part], self.score[part])
+
+
+def concatenate(chunks: Sequence[RawFrames]) -> RawFrames:
+    """Frames one after another."""
+    names = chunks[0].shown
+    return RawFrames(
+        {name: np.concatenate([chunk.shown[name] for chunk in chunks]) for name in names},
+        np.concatenate([chunk.key for chunk in chunks]),
+        np.concatenate([chunk.score for chunk in chunks]),
+    )
 
 
 class Source(Protocol):

@@ -47,12 +47,13 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
     converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=0)
     while True:
         chunk, cursor = _empty(chunk_frames), np.empty((chunk_frames, 2), np.int16)
+        chars, colors = chunk.shown["chars"], chunk.shown["colors"]
         stamp = np.empty(chunk_frames, np.int64)
         filled = 0
         while True:
             rest = converter.convert(
-                chunk.chars[filled:],
-                chunk.colors[filled:],
+                chars[filled:],
+                colors[filled:],
                 cursor[filled:],
                 stamp[filled:],
                 chunk.key[filled:],
@@ -62,25 +63,23 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
             if rest == 0 or not remaining:
                 break
             converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=len(paths))
-        chunk.cursor[:] = cursor
+        chunk.shown["cursor"][:] = cursor
         if filled:
-            yield _first(chunk, filled)
+            yield chunk[:filled]
         if filled < chunk_frames:
             return
 
 
 def _empty(n: int) -> RawFrames:
     return RawFrames(
-        chars=np.empty((n, ROWS, COLUMNS), np.uint8),
-        colors=np.empty((n, ROWS, COLUMNS), np.int8),
-        cursor=np.empty((n, 2), np.uint8),
+        shown={
+            "chars": np.empty((n, ROWS, COLUMNS), np.uint8),
+            "colors": np.empty((n, ROWS, COLUMNS), np.int8),
+            "cursor": np.empty((n, 2), np.uint8),
+        },
         key=np.zeros(n, np.uint8),
         score=np.zeros(n, np.int32),
     )
-
-
-def _first(raw: RawFrames, n: int) -> RawFrames:
-    return RawFrames(raw.chars[:n], raw.colors[:n], raw.cursor[:n], raw.key[:n], raw.score[:n])
 
 
 class TtyrecSource:
@@ -140,8 +139,8 @@ class TtyrecSource:
 
     def opening(self, game: Game, head: RawFrames) -> int:
         """See :class:`agent_scaling.sources.base.Source`."""
-        return opening_frames(head.chars, head.key)
+        return opening_frames(head.shown["chars"], head.key)
 
     def closing(self, game: Game, tail: RawFrames) -> int:
         """See :class:`agent_scaling.sources.base.Source`."""
-        return closing_frames(tail.chars, tail.key)
+        return closing_frames(tail.shown["chars"], tail.key)
