@@ -1,8 +1,8 @@
 """What is done to a game's private copy of NetHack's library: one machine code, no wall clock.
 
 NLE loads a private copy of its library per game, because NetHack keeps its state in global
-variables. Only the state needs to be private: with 16 copies of the code a core's caches miss all
-the time, and a step takes up to 1.6 times as long (``docs/rollouts.md``).
+variables. Only the state needs to be private: copies of the code push each other out of a core's
+caches.
 """
 
 from __future__ import annotations
