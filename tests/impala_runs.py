@@ -29,12 +29,17 @@ SMALL = [
 ]
 
 
-def run(output: Path, updates: int, *more: str) -> dict[str, Any]:
-    """Train for so many updates; the last checkpoint."""
+def overrides(output: Path, updates: int, *more: str) -> list[str]:
+    """A run of so many updates into ``output``, its MLflow store beside; ``more`` wins."""
     store = [
         f"output={output}",
         f"logger.tracking_uri=sqlite:///{output.parent}/mlflow.db",
         f"logger.artifact_location={output.parent}/artifacts",
     ]
-    call_verb(composed("train", [*SMALL, *store, f"trainer.max_steps={updates}", *more]))
+    return [*SMALL, *store, f"trainer.max_steps={updates}", *more]
+
+
+def run(output: Path, updates: int, *more: str) -> dict[str, Any]:
+    """Train in this process; the last checkpoint."""
+    call_verb(composed("train", overrides(output, updates, *more)))
     return read_checkpoint(output / "checkpoints" / "last.ckpt")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from agent_scaling.checkpoint import load_policy
+from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
 from agent_scaling.flops import flops_per_frame
 from tests.conftest import ROOT
-from tests.impala_runs import LANES, STEPS, run
+from tests.impala_runs import LANES, STEPS, overrides, run
 
 FRAMES = LANES * STEPS
 EVERY = "callbacks.tracking.every_frames=40"
@@ -106,6 +109,26 @@ def test_beside_learning(tmp_path: Path) -> None:
     lags = history(output)["train/lag"]
     assert lags[FRAMES] == 0
     assert max(lags.values()) in (1, 2)
+
+
+def test_two_ranks_play_games_of_their_own(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    ranks = ["trainer.devices=2", "trainer.accelerator=cpu", "+trainer.strategy=ddp"]
+    command = Path(sys.executable).with_name("agent-scaling")
+    done = subprocess.run(
+        [command, "train", *overrides(output, 3, EVERY, *ranks, "module.rewards.normalise=true")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    saved = read_checkpoint(output / "checkpoints" / "last.ckpt")
+    assert saved["frames"] == 3 * 2 * FRAMES
+    assert saved["worked"]["learning"] == 3 * 2 * LANES * (STEPS + 1)
+    # One rank's 40 rewards tell nothing of the other's: the statistics are of both.
+    assert float(saved["state_dict"]["rewards.count"]) == 3 * 2 * FRAMES
 
 
 def test_sizes_that_cannot_be(tmp_path: Path) -> None:

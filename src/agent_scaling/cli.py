@@ -121,4 +121,10 @@ def main() -> None:
         sys.stdout.write(help_text(verb))
         return
     sys.argv[1:] = [as_named(verb, word) for word in sys.argv[1:]]
-    hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(run)()
+
+    def task(cfg: DictConfig) -> Any:
+        if sys.argv[1:2] != [verb]:
+            sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
+        return run(cfg)
+
+    hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()
