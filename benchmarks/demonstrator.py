@@ -47,7 +47,7 @@ def main() -> None:
             f"{standard_error(values):,.1f}",
             f"{statistics.median(values):,.1f}",
             f"{max(values):,}",
-            f"{statistics.fmean(r.max_depth for r in records):.1f}",
+            f"{statistics.fmean(r.details['deepest level'] for r in records):.1f}",
             f"{speed:,.0f}",
         )
     Console().print(table)

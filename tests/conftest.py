@@ -9,6 +9,7 @@ import pytest
 
 from agent_scaling.demonstrators.record import demonstrate
 from agent_scaling.shards.convert import shard
+from agent_scaling.sources.atari import AtariSource
 from tests.ttyrecs import link_games, reference_games
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,5 +77,30 @@ def short_shards(short_games: Path) -> Path:
         chunk_frames=300,
         shard_megabytes=0.001,
         val_fraction=0.4,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def atari_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four games of Breakout of at most 300 steps, played by the scripted expert."""
+    folder = tmp_path_factory.mktemp("atari") / "games"
+    demonstrate(
+        game="atari", env="Breakout", games=4, processes=2, max_steps=300, output=str(folder)
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def atari_shards(atari_games: Path) -> Path:
+    """The games of Breakout as shards of small chunks, some held out."""
+    folder = atari_games.parent / "shards"
+    shard(
+        input=str(atari_games),
+        output=str(folder),
+        source=AtariSource(),
+        processes=2,
+        chunk_frames=128,
+        val_fraction=0.3,
     )
     return folder

@@ -135,7 +135,7 @@ def test_a_half_typed_command_does_not_stop_the_quit(tmp_path):
     for steps in (1, 2):
         folder = tmp_path / str(steps)
         folder.mkdir()
-        spec = GameSpec(0, "@", steps, folder)
+        spec = GameSpec(0, {"character": "@"}, steps, folder)
         assert play_with(lambda obs: force_fight, spec, record=True).end == "quit"
 
 

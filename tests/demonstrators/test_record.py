@@ -89,7 +89,7 @@ def test_recorded_keys_are_the_players_keys(recorded):
         pressed.append(player.act(obs))
         return pressed[-1]
 
-    spec = GameSpec(record.seed, record.character, record.max_steps, recorded)
+    spec = GameSpec(record.seed, record.options, record.max_steps, recorded)
     again = nethack_game.play_with(act, spec, record=False)
     assert (again.score, again.env_steps) == (record.score, record.env_steps)
     (ttyrec,) = (recorded / "nle_data" / "000000").glob("*.bz2")

@@ -60,15 +60,16 @@ class GameProgress:
         self._bar.update(self._task, advance=1, speed=self._steps / self.seconds)
 
 
-def print_summary(records: list[GameRecord], root: Path, played: int, seconds: float) -> None:
+def print_summary(
+    game: str, records: list[GameRecord], root: Path, played: int, seconds: float
+) -> None:
     """Print totals, scores and ends of the games, and where they are."""
     table = Table(title=f"{len(records)} games ({played} played now, {seconds:.0f} s)")
     for name in ("", "mean", "median", "min", "max"):
         table.add_column(name, justify="right" if name else "left")
     for title, values in (
         ("score", [r.score for r in records]),
-        ("deepest level", [r.max_depth for r in records]),
-        ("turns", [r.turns for r in records]),
+        *((name, [r.details[name] for r in records]) for name in records[0].details),
         ("frames", [r.frames for r in records]),
     ):
         mean, middle = statistics.fmean(values), statistics.median(values)
@@ -78,4 +79,5 @@ def print_summary(records: list[GameRecord], root: Path, played: int, seconds: f
     ends = Counter(r.end.split(",")[0] for r in records).most_common(4)
     console.print("ends: " + ", ".join(f"{end} ({count})" for end, count in ends), markup=False)
     console.print(f"{sum(r.frames for r in records):,} frames in {root}", markup=False)
-    console.print(f"next: agent-scaling shard input={shlex.quote(str(root))} output=shards")
+    source = "" if game == "nethack" else f" source={game}"
+    console.print(f"next: agent-scaling shard input={shlex.quote(str(root))}{source} output=shards")

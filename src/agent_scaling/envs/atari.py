@@ -96,7 +96,7 @@ class Atari:
         "lives": ((1,), "int32"),
     }
     num_actions: ClassVar[int] = FULL_ACTIONS
-    """Of the full set; a game's own has ``len(action_codes(env))``."""
+    """At most; how many a game has, :meth:`count_actions` tells."""
     columns: ClassVar[tuple[str, ...]] = ("return", "steps", "frames", "lives", "env", "end")
     """Of an episode's record: the raw score, steps, console frames, lives left, the game, and
     ``over`` or ``cap``."""
@@ -128,6 +128,11 @@ class Atari:
         self._views = views
         self._frame = views.get("frame", np.empty((SIDE, SIDE), np.uint8))
         self.score = self.steps = 0
+
+    @staticmethod
+    def count_actions(env: str, full_actions: bool = False, **_: Any) -> int:
+        """Actions of a game with these options."""
+        return len(action_codes(env, full_actions))
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``."""

@@ -1,16 +1,15 @@
 """The games that can be demonstrated: one module each, found by its name.
 
-A module ``games/<name>.py`` defines ``check_character(character)``, which raises an ``InputError``
-for a bad one, and ``play(spec) -> GameRecord``, which plays one whole game into ``spec.folder``.
+A module ``games/<name>.py`` has the shape of :class:`Game`.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from agent_scaling.errors import InputError
 
@@ -21,7 +20,8 @@ class GameSpec:
 
     seed: int
     """The demonstration's seed plus the game's number; core and display seeds follow from it."""
-    character: str
+    options: dict[str, Any]
+    """What the game's ``make_options`` returned."""
     max_steps: int
     """Environment steps after which the game is quit."""
     folder: Path
@@ -33,30 +33,32 @@ class GameRecord:
     """What is written down of one game; a line of ``games.jsonl``."""
 
     seed: int
-    core_seed: int
-    disp_seed: int
-    character: str
+    options: dict[str, Any]
+    """The game's, such as NetHack's character."""
     max_steps: int
     pid: int
     """Process that played, part of the files' names."""
     env_steps: int
     frames: int
-    """Frames in the ttyrec: environment steps plus keys that the environment pressed itself."""
+    """Frames in the recording: environment steps plus keys that the environment pressed itself."""
     score: int
     """Last in-game score."""
-    turns: int
-    max_depth: int
     end: str
     """The game's own word for its end; ``quit`` at the step cap. Empty if the game broke off
     without writing its log, which makes the recording unusable."""
     seconds: float
+    details: dict[str, int] = field(default_factory=dict)
+    """What else the game tells, such as NetHack's turns and deepest level."""
 
 
 class Game(Protocol):
     """What a module of this package offers."""
 
-    def check_character(self, character: str) -> None:
-        """Raise an ``InputError`` if the game has no such character."""
+    FOLDER: str
+    """Where in the output the games lie, a folder each."""
+
+    def make_options(self, **given: Any) -> dict[str, Any]:
+        """The game's options from the verb's; an ``InputError`` for one that it does not have."""
 
     def play(self, spec: GameSpec) -> GameRecord:
         """Play one game to its end into ``spec.folder``."""

@@ -20,6 +20,9 @@ from agent_scaling.demonstrators.games import GameRecord, GameSpec
 from agent_scaling.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
 from agent_scaling.errors import InputError
 
+FOLDER = "nle_data"
+"""One folder per game lies directly under it, as in NLD-AA."""
+
 IDLE_STEPS = 2_000
 """Steps without a turn of game time after which a game is quit."""
 
@@ -80,6 +83,14 @@ def check_character(character: str) -> None:
         )
 
 
+def make_options(character: str = "@", **given: Any) -> dict[str, Any]:
+    """The character; raises :class:`InputError` for one that is none, and for Atari's options."""
+    if given:
+        raise InputError(f"{next(iter(given))}=: NetHack has no such option; it is for game=atari")
+    check_character(character)
+    return {"character": character}
+
+
 def play(spec: GameSpec) -> GameRecord:
     """Play one game with the scripted demonstrator and record it into ``spec.folder``."""
     player = NetHackDemonstrator(spec.seed)
@@ -112,7 +123,7 @@ def play_unrecorded(
     player: str, seed: int, *, character: str = "@", max_steps: int = 5_000
 ) -> GameRecord:
     """Play one game with one of :data:`PLAYERS` and write nothing."""
-    spec = GameSpec(seed, character, max_steps, Path())
+    spec = GameSpec(seed, {"character": character}, max_steps, Path())
     return play_with(PLAYERS[player](seed), spec, record=False)
 
 
@@ -123,7 +134,7 @@ def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
     """
     started = time.monotonic()
     env = SeededNetHack(
-        character=spec.character,
+        character=spec.options["character"],
         max_episode_steps=spec.max_steps,
         observation_keys=KEYS,
         save_ttyrec_every=int(record),
@@ -131,17 +142,14 @@ def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
         fix_moon_phase=True,
     )
     try:
-        core, disp = 2 * spec.seed, 2 * spec.seed + 1
-        env.seed(core, disp, reseed=False)
+        env.seed(2 * spec.seed, 2 * spec.seed + 1, reseed=False)
         totals = _episode(env, policy)
     finally:
         env.close()
     end, frames = _read_back(spec.folder) if record else ("", 0)
     return GameRecord(
         seed=spec.seed,
-        core_seed=core,
-        disp_seed=disp,
-        character=spec.character,
+        options=spec.options,
         max_steps=spec.max_steps,
         pid=os.getpid(),
         frames=frames,
@@ -151,7 +159,7 @@ def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
     )
 
 
-def _episode(env: SeededNetHack, policy: Policy) -> dict[str, int]:
+def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
     obs, _ = env.reset()
     done, steps, score, turns, depth = False, 0, 0, 0, 0
     while not done:
@@ -161,7 +169,8 @@ def _episode(env: SeededNetHack, policy: Policy) -> dict[str, int]:
         depth = max(depth, int(stats[nethack.NLE_BL_DEPTH]))
         obs, _, done, _, _ = env.step(policy(obs))
         steps += 1
-    return {"env_steps": steps, "score": score, "turns": turns, "max_depth": depth}
+    details = {"deepest level": depth, "turns": turns}
+    return {"env_steps": steps, "score": score, "details": details}
 
 
 def _read_back(folder: Path) -> tuple[str, int]:

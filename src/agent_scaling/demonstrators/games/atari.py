@@ -1,0 +1,121 @@
+"""Atari games, recorded as what they follow from: options, seed and actions."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agent_scaling.demonstrators.atari import EXPERTS
+from agent_scaling.demonstrators.games import GameRecord, GameSpec
+from agent_scaling.envs.atari import Atari, action_names, rom_name
+from agent_scaling.errors import InputError
+
+FOLDER = "games"
+ACTIONS = "actions.npy"
+"""uint8 [steps]: ALE's code of each action; the frames come back when they are played again."""
+
+Player = Callable[[Atari, Any], int]
+"""A game and the frame that it shows, uint8 [84, 84] → the action's index."""
+
+
+def make_options(env: str | None = None, player: str = "expert", **given: Any) -> dict[str, Any]:
+    """The game's options, complete, and who plays.
+
+    Args:
+        env: The game.
+        player: ``expert``, ``random``, or a checkpoint of ``train``.
+        given: Options of :class:`~agent_scaling.envs.atari.Atari`.
+
+    Raises:
+        InputError: There is no such game, player or option.
+    """
+    if env is None:
+        raise InputError("env=: which Atari game? For instance env=Breakout")
+    known = inspect.signature(Atari).parameters
+    defaults = {k: p.default for k, p in known.items() if p.default is not p.empty}
+    del defaults["max_episode_steps"]  # the verb's max_steps
+    for name in given:
+        if name not in defaults:
+            raise InputError(f"options.{name}: unknown; known: {', '.join(defaults)}")
+    options = {"env": env, **defaults, **given}
+    Atari({}, **options)
+    if player == "expert" and rom_name(env) not in EXPERTS:
+        names = ", ".join(EXPERTS)
+        raise InputError(
+            f"env={env}: has no scripted expert ({names} have); give player=CHECKPOINT"
+        )
+    if player not in ("expert", "random") and not Path(player).is_file():
+        raise InputError(f"player={player}: neither expert nor random, nor a checkpoint's file")
+    return {**options, "player": player}
+
+
+def play(spec: GameSpec) -> GameRecord:
+    """Play one game and record it into ``spec.folder``."""
+    return _play(spec, record=True)
+
+
+def play_unrecorded(player: str, seed: int, *, max_steps: int, **options: Any) -> GameRecord:
+    """Play one game and write nothing."""
+    return _play(GameSpec(seed, {**options, "player": player}, max_steps, Path()), record=False)
+
+
+def _play(spec: GameSpec, *, record: bool) -> GameRecord:
+    started = time.monotonic()
+    options = dict(spec.options)
+    name = options.pop("player")
+    frame = np.empty((84, 84), np.uint8)
+    game = Atari({"frame": frame}, max_episode_steps=spec.max_steps, **options)
+    player = make_player(name, game, spec.seed)
+    game.reset(spec.seed)
+    codes, ended = bytearray(), None
+    while ended is None:
+        action = player(game, frame)
+        codes.append(game.codes[action])
+        ended = game.step(action)
+    if record:
+        np.save(spec.folder / ACTIONS, np.frombuffer(codes, np.uint8))
+    return GameRecord(
+        seed=spec.seed,
+        options=spec.options,
+        max_steps=spec.max_steps,
+        pid=os.getpid(),
+        env_steps=len(codes),
+        frames=len(codes),
+        score=ended["return"],
+        end=ended["end"],
+        seconds=round(time.monotonic() - started, 2),
+        details={"lives left": ended["lives"]},
+    )
+
+
+def make_player(name: str, game: Atari, seed: int) -> Player:
+    """A player for one episode of ``seed``."""
+    names = action_names(game.codes)
+    if name == "random":
+        rng = np.random.default_rng(seed)
+        return lambda game, frame: int(rng.integers(len(names)))
+    if name == "expert":
+        expert = EXPERTS[rom_name(game.env)]()
+        return lambda game, frame: names.index(expert.act(game.memory()))
+    return _policy_player(name, seed)
+
+
+def _policy_player(path: str, seed: int) -> Player:
+    # Imported here: torch takes seconds, and the scripted players' processes do without it.
+    import torch
+
+    from agent_scaling.actor import Actor
+    from agent_scaling.checkpoint import load_policy
+    from agent_scaling.sampling import Sampling
+
+    torch.set_num_threads(1)
+    actor = Actor(load_policy(path), 1, sampling=Sampling(), block=1)
+    actor.restart(0, seed)
+    lane = np.zeros(1, np.int64)
+    return lambda game, frame: int(actor.act({"frame": frame[None]}, lane)[0])
