@@ -92,7 +92,7 @@ def preempted(trainer: Trainer) -> bool:
 
 def quiet() -> None:
     """Leave out what Lightning and MLflow say that no user can act on."""
-    for name in ("lightning.pytorch", "mlflow", "alembic"):
+    for name in ("lightning.pytorch", "mlflow", "alembic", "nle"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
