@@ -111,6 +111,10 @@ class ActorsDataModule(lightning.LightningDataModule):
         if self._loader is not None:
             self._loader.close()
 
+    def on_exception(self, exception: BaseException) -> None:
+        """End the games: after an exception nobody tears down."""
+        self.teardown("fit")
+
     def _check_actions(self, given: int) -> None:
         family: Any = find_game(self.game)
         count = getattr(family, "count_actions", None)

@@ -64,6 +64,10 @@ class MixedDataModule(lightning.LightningDataModule):
         """End the games."""
         self.unrolls.teardown(stage)
 
+    def on_exception(self, exception: BaseException) -> None:
+        """End the games."""
+        self.unrolls.on_exception(exception)
+
     def state_dict(self) -> dict[str, Any]:
         """The demonstrations' position."""
         return self.demonstrations.state_dict()

@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from mlflow import MlflowClient
 
 from agent_scaling.checkpoint import load_policy, read_checkpoint
@@ -129,6 +132,18 @@ def test_two_ranks_play_games_of_their_own(tmp_path: Path) -> None:
     assert saved["worked"]["learning"] == 3 * 2 * LANES * (STEPS + 1)
     # One rank's 40 rewards tell nothing of the other's: the statistics are of both.
     assert float(saved["state_dict"]["rewards.count"]) == 3 * 2 * FRAMES
+
+
+def test_a_game_that_fails_ends_the_run_and_all_games(tmp_path: Path) -> None:
+    broken = ["+data.options.breaks_at=25", "data.asynchronous=true"]
+    with pytest.raises(InstantiationException, match="the corridor broke"):
+        run(tmp_path / "run", 50, *broken)
+    assert "actors" not in [thread.name for thread in threading.enumerate()]
+    assert not any("agent_scaling.envs.worker" in " ".join(p.cmdline()) for p in children())
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
 
 
 def test_sizes_that_cannot_be(tmp_path: Path) -> None:

@@ -25,9 +25,14 @@ class Corridor:
     num_actions: ClassVar[int] = 121
 
     def __init__(
-        self, views: Mapping[str, npt.NDArray[Any]], *, dies_at: int = -1, once: str = ""
+        self,
+        views: Mapping[str, npt.NDArray[Any]],
+        *,
+        dies_at: int = -1,
+        once: str = "",
+        breaks_at: int = -1,
     ) -> None:
-        self.views, self.dies_at, self.once = views, dies_at, once
+        self.views, self.dies_at, self.once, self.breaks_at = views, dies_at, once, breaks_at
         self.moves = 0
 
     def reset(self, seed: int) -> None:
@@ -46,6 +51,8 @@ class Corridor:
         if self.moves == self.dies_at and not Path(self.once).exists():
             Path(self.once).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.moves == self.breaks_at:
+            raise ValueError("the corridor broke")
         before, self.steps = self.at, self.steps + 1
         self.at = max(0, self.at + {0: -1, 1: 1}.get(action, 0))
         reward = float(self.at - before) + (5.0 if self.at == LENGTH else 0.0)
