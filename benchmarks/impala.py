@@ -1,6 +1,6 @@
 """IMPALA against MonoBeast's layout: a process per environment, each with inference at batch 1.
 
-    OMP_NUM_THREADS=1 python benchmarks/impala.py [--lanes 32] [--unroll 20] [--updates 8]
+    OMP_NUM_THREADS=1 python benchmarks/impala.py [--lanes 32] [--unroll 20] [--updates 5]
 
 Both sides play NetHackScore with the network of ``experiment=nethack_impala`` and learn with the
 same objective, optimiser and batch; the peer keeps TorchBeast's shared buffers and queues
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--lanes", type=int, default=32)
     parser.add_argument("--unroll", type=int, default=20)
-    parser.add_argument("--updates", type=int, default=8)
+    parser.add_argument("--updates", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     quiet()
