@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +30,7 @@ POLL = 0.5
 ERROR = re.compile(r"error:|[\w.]*(Error|Exception|Killed)\b[:(]")
 ERROR_LENGTH = 300
 PR_SET_PDEATHSIG = 1
-_PARENT = os.getppid()
-"""Of a launcher's worker: the sweep, until that dies."""
+PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 @dataclass(frozen=True)
@@ -123,11 +122,11 @@ def train_cell(run: Run, folder: Path, parent: str | None, overrides: Sequence[s
     ``train.log``. It gets SIGTERM, and saves, where :data:`STOP` appears in the plan's folder and
     where this process dies.
     """
-    # In a launcher's worker, the terminal's interrupt is for the sweep, which writes STOP.
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # in a launcher's worker
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # is for the sweep, which writes STOP
+        die_with_parent()
     output = run.output(folder)
-    if asked_to_stop(folder):
+    if (folder / STOP).exists():
         return "stopped"
     before = progress(run, folder)
     if before.state in ("finished", "running"):
@@ -142,10 +141,10 @@ def train_cell(run: Run, folder: Path, parent: str | None, overrides: Sequence[s
             stderr=subprocess.STDOUT,
             env=os.environ | {"HYDRA_FULL_ERROR": "1"},
             start_new_session=True,
-            preexec_fn=die_with_parent(),
+            preexec_fn=die_with_parent,
         )
     try:
-        status = wait(child, folder)
+        status = wait(child, folder / STOP)
     finally:
         if child.poll() is None:  # the launcher ends this worker: save first
             child.terminate()
@@ -174,25 +173,18 @@ def executable() -> str:
     return found
 
 
-def wait(child: subprocess.Popen[bytes], folder: Path) -> int:
-    """Exit status of ``child``, which gets SIGTERM once the sweep is to stop."""
+def wait(child: subprocess.Popen[bytes], stop: Path) -> int:
+    """Exit status of ``child``, which gets SIGTERM once ``stop`` appears."""
     asked = False
     while (status := child.poll()) is None:
-        if not asked and asked_to_stop(folder):
+        if not asked and stop.exists():
             child.terminate()
             asked = True
         time.sleep(POLL)
     return status
 
 
-def asked_to_stop(folder: Path) -> bool:
-    """Whether somebody wrote :data:`STOP`, or the sweep that this process worked for is dead."""
-    return (folder / STOP).exists() or os.getppid() != _PARENT
-
-
-def die_with_parent() -> Callable[[], None] | None:
-    """For the child, before it becomes the command: SIGTERM when this process is killed (Linux)."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is None:
-        return None
-    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent() -> None:
+    """This process gets SIGTERM when its parent is killed (Linux)."""
+    if PRCTL is not None:
+        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -32,7 +32,7 @@ def hydra() -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
+def split(settings: Settings) -> tuple[dict[str, str | None], dict[str, Any]]:
     """Settings as chosen groups and as values by dotted key.
 
     Raises:
@@ -42,7 +42,7 @@ def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
         if key in settings:
             raise InputError(f"train.{key} is for the plan to set; take it out")
     with hydra() as loader:
-        groups = {k: str(v) for k, v in settings.items() if loader.get_group_options(k)}
+        groups = {k: v for k, v in settings.items() if loader.get_group_options(k)}
     return groups, {k: v for k, v in settings.items() if k not in groups}
 
 
@@ -55,7 +55,9 @@ def compose_train(settings: Settings, planned: Settings) -> DictConfig:
     groups, values = split(settings)
     try:
         with hydra():
-            cfg = compose("train", [f"{group}={option}" for group, option in groups.items()])
+            cfg = compose(
+                "train", [f"{group}={option or 'null'}" for group, option in groups.items()]
+            )
         for key, value in {**values, **planned}.items():
             if key.startswith("+"):
                 with open_dict(cfg):
@@ -78,7 +80,7 @@ def experiment_file(settings: Settings, planned: Settings, head: Sequence[str]) 
     """
     groups, values = split(settings)
     base = groups.pop("experiment", None)
-    defaults: list[Any] = [base] if base not in (None, "None", "null") else []
+    defaults: list[Any] = [base] if base else []
     defaults += [{f"override /{group}": option} for group, option in groups.items()]
     body = OmegaConf.create({})
     for key, value in {**values, **planned}.items():

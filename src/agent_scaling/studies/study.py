@@ -32,6 +32,7 @@ MEASURED = {
     "return_se": "rollout/return_se",
 }
 """Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""
+CELLS = "cells.csv"
 FEWEST = 3
 """Budgets, and sizes, that a fit needs."""
 
@@ -39,9 +40,9 @@ FEWEST = 3
 def study(*, output: str, budget: float | None = None, fit: None = None, **grid: Any) -> None:
     """Make a study from one config; called again, it goes on where it was.
 
-    ``output`` then holds ``grid`` and ``forecast`` (plans with their runs), ``cells.csv`` (what was
-    measured), ``fit`` (laws and figures, a folder per variant) and ``check`` (the forecast beside
-    what was measured).
+    ``output`` then holds ``grid`` and ``forecast`` (plans with their runs), ``fit`` (what was
+    measured, laws and figures; a folder per variant) and ``check`` (the forecast beside what was
+    measured).
 
     Args:
         output: Folder.
@@ -61,11 +62,10 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
     made = plan(**grid, output=str(folder / "grid"))
     sweep(plan=str(folder / "grid"))
     cells = measured_cells(made, folder / "grid")
-    write_csv(cells, folder / "cells.csv")
     ahead = budget or 10 * float(cells["flops"].max())
-    fits = [f for tag in made.studies if (f := fit_once(made, tag, cells, ahead, folder))]
-    files = [p for f in fits for p in (f / FIT, *sorted(f.glob("*.png")))]
-    log_results(made, folder / "grid", {}, [folder / "cells.csv", *files])
+    fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, ahead, folder))]
+    files = [p for f in fits for p in (f / CELLS, f / FIT, *sorted(f.glob("*.png")))]
+    log_results(made, folder / "grid", {}, files)
     if made.variants:
         show_variants(cells)
     if budget is not None:
@@ -92,24 +92,26 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
 
 def write_csv(cells: pd.DataFrame, path: Path) -> None:
     """Write beside the target, then replace it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     cells.to_csv(partial, index=False)
     partial.replace(path)
 
 
-def fit_once(made: Plan, tag: str, cells: pd.DataFrame, ahead: float, folder: Path) -> Path | None:
+def fit_once(made: Plan, cells: pd.DataFrame, tag: str, ahead: float, folder: Path) -> Path | None:
     """The fit of the runs tagged ``tag``; ``None``: too few cells. A fit that is there stays."""
     own = cells[cells["study"] == tag]
-    variant = own["variant"].iloc[0]
-    where = folder / "fit" / str(variant)
+    where = folder / "fit" / str(own["variant"].iloc[0])
+    write_csv(own, where / CELLS)
     if own["flops"].nunique() < FEWEST or own["params"].nunique() < FEWEST:
         say(f"no fit of {tag}: it needs {FEWEST} budgets and {FEWEST} sizes")
         return None
-    marker = where / ".done"  # figures come after fit.json
-    if not marker.exists():
-        settings = {"study": tag, "tracking_uri": made.store.tracking_uri, "forecast": [ahead]}
-        call("fit", ["source=mlflow"], settings | {"output": str(where)})
-        marker.touch()
+    done = where / ".done"  # figures come after fit.json
+    if not done.exists():
+        # From these files, not by the tag: a study made again has the tag of the one before.
+        settings = {"path": str(where / CELLS), "tracking_uri": made.store.tracking_uri}
+        call("fit", ["source=csv"], settings | {"forecast": [ahead], "output": str(where)})
+        done.touch()
     return where
 
 

@@ -1,0 +1,80 @@
+"""A study from plan to check, and every study's config."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from agent_scaling.cli import call_verb
+from agent_scaling.studies.cells import executable
+from agent_scaling.studies.record import load
+from tests.conftest import ROOT
+from tests.runs import composed
+
+STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_plans(name: str, tiny_shards: Path, tmp_path: Path) -> None:
+    """With one size and the study's own settings and variants; small sizes build faster."""
+    overrides = [
+        f"study={name}",
+        f"train.data.shards={tiny_shards}",
+        "sizes=[2e4]",
+        f"output={tmp_path}/plan",
+        f"+train.logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db",
+        f"+train.logger.artifact_location={tmp_path}/artifacts",
+    ]
+    call_verb(composed("plan", overrides))
+    made = load(tmp_path / "plan")
+    assert len(made.runs) == len(list((tmp_path / "plan" / "experiment").iterdir()))
+    assert made.name == composed("plan", overrides).name
+    assert len(made.studies) == max(1, len(made.variants))
+
+
+def test_a_study_forecasts_trains_and_checks(tiny_shards: Path, tmp_path: Path) -> None:
+    command = [
+        executable(),
+        "study",
+        "study=demo",
+        f"train.data.shards={tiny_shards}",
+        "train.data.lanes=1",
+        "train.data.val_lanes=4",
+        "train.data.val_frames=64",
+        "train.callbacks.rollouts=null",
+        "budgets=[2e8,4e8,8e8,1.6e9]",
+        "sizes=[5e3,1e4,2e4]",
+        "budget=3.2e9",
+        "output=out",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    cells = pd.read_csv(out / "fit" / "cells.csv")
+    assert len(cells) == 12
+    fitted = json.loads((out / "fit" / "fit.json").read_text())
+    assert fitted["budgets"] == [2e8, 1.6e9]
+    assert not [flag for flag in fitted["flags"] if flag.startswith("failed run")]
+    loss = fitted["best_of_grid"]["loss"]["points"]
+    best = cells.groupby("flops")["eval_loss"].min().tolist()
+    assert [point["value"] for point in loss] == pytest.approx(best)
+    checked = json.loads((out / "check" / "forecast.json").read_text())
+    planned = load(out / "forecast")
+    assert checked["params"] == pytest.approx(planned.forecast["params"])
+    assert checked["comparison"]["loss"]["measured"] > 0
+    assert "loss measured" in done.stdout
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    parent = client.get_run((out / "grid" / "mlflow_run_id").read_text())
+    assert parent.data.metrics["forecast/loss"] == pytest.approx(checked["loss"])
+    runs = len(client.search_runs(["0", "1", "2"]))
+
+    before = (out / "fit" / "fit.json").stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert again.returncode == 0, again.stderr
+    assert (out / "fit" / "fit.json").stat().st_mtime_ns == before
+    assert len(client.search_runs(["0", "1", "2"])) == runs

@@ -1,0 +1,172 @@
+"""Sweeps: what is finished, what goes on after a kill, and how a failure is told."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from agent_scaling.studies.cells import Progress, executable, held, last_line, milestones, progress
+from agent_scaling.studies.record import Plan, Run
+from tests.studies.plans import BUDGETS, make_plan
+
+TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    """The sweep of a plan, in a process that can be killed."""
+    command = [executable(), "sweep", f"plan={folder}", *more]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, text=True, cwd=folder.parent, **pipes)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=500)
+    return process.returncode, said
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait for a condition that holds before ``process`` ends."""
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+
+
+def state(run: Run, folder: Path) -> str:
+    return progress(run, folder).state
+
+
+def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -> None:
+    """SIGTERM, then SIGKILL, then to the end: each run is one MLflow run with each milestone once,
+    the run that fails is named, and the others are finished."""
+    folder = tmp_path / "plan"
+    variants: dict[str, Any] = {"good": {}, "bad": {"optimizer.lr": -1.0}}
+    made = make_plan(tiny_shards, folder, variants=variants, budgets=[1e9, 2e10], sizes=[2e4, 5e3])
+    good = [run for run in made.runs if run.variant == "good"]
+
+    def reached() -> list[bool]:
+        return [bool(milestones(run.output(folder))) for run in good]
+
+    process = start(folder, *TWO)
+    until(lambda: all(reached()), process)
+    process.send_signal(signal.SIGTERM)
+    code, said = finish(process)
+    assert code == 143, said
+    assert "stopping: the runs save their checkpoints" in said
+    assert [state(run, folder) for run in good] == ["stopped", "stopped"]
+    ids = [(run.output(folder) / "mlflow_run_id").read_text() for run in good]
+
+    process = start(folder, *TWO)
+    until(lambda: any(held(run.output(folder)) for run in good), process)
+    process.send_signal(signal.SIGKILL)
+    finish(process)  # the pipe closes once its workers and their runs have ended too
+    assert not any(held(run.output(folder)) for run in good)
+
+    code, said = finish(start(folder, *TWO))
+    assert code == 1
+    assert [state(run, folder) for run in good] == ["finished", "finished"]
+    for run in made.runs:
+        if run.variant == "bad":
+            line = next(s for s in said.splitlines() if s.startswith(f"failed  {run.name}: "))
+            assert "optimizer.lr=-1" in line
+            assert str(run.output(folder) / "train.log") in line
+    assert ids == [(run.output(folder) / "mlflow_run_id").read_text() for run in good]
+    for run in good:
+        assert [row["milestone"] for row in milestones(run.output(folder))] == list(run.budgets)
+    one_parent(made, tmp_path, folder)
+
+
+def one_parent(made: Plan, root: Path, folder: Path) -> None:
+    """The study's own run, and each training run once as its child, under its tags."""
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "nethack"]
+    runs = client.search_runs([experiment.experiment_id])
+    parent = (folder / "mlflow_run_id").read_text()
+    children = [run for run in runs if run.info.run_id != parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent}
+    cells = [run.data.tags["cell"] for run in children]
+    assert set(cells) >= {run.name for run in made.runs if run.variant == "good"}
+    assert len(cells) == len(set(cells))
+    (study,) = [run for run in runs if run.info.run_id == parent]
+    assert (study.data.tags["study"], study.info.status) == (made.name, "FAILED")
+
+
+@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+def test_launchers(launcher: str, tiny_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plan"
+    made = make_plan(tiny_shards, folder, sizes=[2e4])
+    code, said = finish(start(folder, f"hydra/launcher={launcher}"))
+    assert code == 0, said
+    assert [state(run, folder) for run in made.runs] == ["finished"]
+    before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")}
+    code, said = finish(start(folder))
+    assert code == 0
+    assert "1 finished" in said
+    assert {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")} == before
+
+
+def written(run: Run, folder: Path, budgets: tuple[float, ...], checkpoint: bool) -> None:
+    """A run's record of milestones, as a run writes it."""
+    output = run.output(folder)
+    (output / "checkpoints").mkdir(parents=True, exist_ok=True)
+    rows = [{"milestone": b, "checkpoint": f"checkpoints/flops_{b:.4g}.ckpt"} for b in budgets]
+    (output / "milestones.json").write_text(json.dumps(rows))
+    if checkpoint:
+        for row in rows:
+            (output / str(row["checkpoint"])).touch()
+
+
+def test_finished_is_what_the_record_says(tiny_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plan"
+    run = make_plan(tiny_shards, folder, sizes=[2e4]).runs[0]
+    assert state(run, folder) == "to do"
+    written(run, folder, tuple(BUDGETS[:1]), True)
+    assert progress(run, folder) == Progress("stopped", BUDGETS[0])
+    written(run, folder, tuple(BUDGETS), False)
+    (run.output(folder) / f"checkpoints/flops_{BUDGETS[1]:.4g}.ckpt").unlink(missing_ok=True)
+    assert state(run, folder) == "stopped"  # cut off between the record and the checkpoint
+    written(run, folder, tuple(BUDGETS), True)
+    assert state(run, folder) == "finished"
+    (run.output(folder) / "milestones.json").write_text('[{"milestone": 1e9')
+    assert state(run, folder) == "stopped"
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plan"
+    run = make_plan(tiny_shards, folder, sizes=[2e4]).runs[0]
+    run.output(folder).mkdir(parents=True)
+    lock = os.open(run.output(folder) / ".lock", os.O_CREAT | os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        code, said = finish(start(folder))
+    finally:
+        os.close(lock)
+    assert code == 1
+    assert f"running  {run.name}: another process trains it" in said
+    assert not held(run.output(folder))
+
+
+def test_no_plan_is_one_line(tmp_path: Path) -> None:
+    code, said = finish(start(tmp_path / "none"))
+    assert code == 2
+    assert "make it with agent-scaling plan" in said
+
+
+def test_the_last_error_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("fine\nerror: no shards\nTo see more, set X\n\n")
+    assert last_line(log) == "error: no shards"
+    log.write_text("Traceback\nValueError: bad\nhydra said something\n")
+    assert last_line(log) == "ValueError: bad"
+    log.write_text("Killed\n")
+    assert last_line(log) == "Killed"
+    assert last_line(tmp_path / "none") == ""
