@@ -44,13 +44,14 @@ class ReferencePlayers(Callback):
         rollouts = next((c for c in callbacks if isinstance(c, Rollouts)), None)
         if self.found or rollouts is None or not trainer.is_global_zero:
             return
+        module: Any = pl_module
         cap, character = (rollouts.options[k] for k in ("max_episode_steps", "character"))
+        game = module.policy.game or {"family": "nethack", "options": {"character": character}}
         for player in self.players:
-            games = play_reference(player, rollouts.seeds, max_steps=cap, character=character)
+            games = play_reference(player, rollouts.seeds, max_steps=cap, **game)
             self._add(player, [game.score for game in games])
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._add("recorded", data.recorded_scores)
-        module: Any = pl_module
         log_metrics(trainer, module, self.at_milestone())
 
     def _add(self, player: str, scores: Sequence[float]) -> None:

@@ -52,8 +52,8 @@ class Rollouts(Callback):
         top_p: Probability mass that ``top_p`` keeps.
         sampling_seed: Seed of the sampling noise.
         character: ``role-race-gender-alignment``, parts of it, or ``@`` for a random one.
-        replays: Whether to keep replays.
-        game: Import path of another game to play.
+        replays: Whether to keep replays, of NetHack.
+        game: Import path of another game to play than the one that the policy was trained on.
         game_options: Its keyword arguments, instead of ``character`` and ``max_episode_steps``.
 
     Raises:
@@ -76,11 +76,11 @@ class Rollouts(Callback):
         sampling_seed: int = 0,
         character: str = "@",
         replays: bool = True,
-        game: str = NETHACK,
+        game: str | None = None,
         game_options: dict[str, Any] | None = None,
     ) -> None:
         character_options(character)
-        if replays and game != NETHACK:
+        if replays and game not in (None, NETHACK):
             raise InputError(f"callbacks.rollouts.replays: not of {game}; set it to false")
         self.seeds = range(seed, seed + episodes)
         self.every_frames, self.at_milestones = every_frames, at_milestones
@@ -123,10 +123,9 @@ class Rollouts(Callback):
             return
         self._played_at = module.frames
         mine = self.seeds[trainer.global_rank :: trainer.world_size]
-        traces: Traces | None = {} if self.replays else None
-        table = play(
-            evaluated(trainer, module), mine, device=pl_module.device, traces=traces, **self.options
-        )
+        policy = evaluated(trainer, module)
+        traces: Traces | None = {} if self.replays and not policy.game else None
+        table = play(policy, mine, device=pl_module.device, traces=traces, **self.options)
         table = _gather(table, trainer.world_size)
         self.last_table, self.last_summary = table, summarise(table)
         if trainer.is_global_zero:
@@ -139,7 +138,7 @@ class Rollouts(Callback):
 
     def _metrics(self) -> dict[str, float]:
         found = metrics_of(self.last_summary)
-        if self.options["game"] != NETHACK:  # which is never solved
+        if self.options["game"] not in (None, NETHACK):  # which is never solved
             solved = self.last_summary["ends"].get("solved", 0)
             found["rollout/solved"] = solved / self.last_summary["episodes"]
         return found

@@ -70,8 +70,10 @@ class ShardsDataModule(lightning.LightningDataModule):
         self.observations = tuple(layout.shown)
         """What the recordings show; NetHack's lack the inventory."""
         self.num_actions = len(layout.keys)
-        self.game, self.game_options = layout.game, dict(layout.options)
-        """What was recorded: the family, and its options."""
+        self.game: dict[str, Any] = {}
+        """What was recorded, where that is not NetHack: ``family`` and ``options``."""
+        if layout.game != "nethack":
+            self.game = {"family": layout.game, "options": dict(layout.options)}
         if not games_:
             raise InputError(f"shards={shards}: no training games in it")
         self.order = TrainLanes([g.id for g in games_], [g.frames for g in games_], lanes, seed)

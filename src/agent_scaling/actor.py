@@ -53,9 +53,15 @@ def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
 class RandomPolicy(nn.Module):
     """Every action equally probable; stands where a policy does, as a baseline."""
 
-    def __init__(self, num_actions: int = NUM_ACTIONS) -> None:
+    observations: tuple[str, ...] = SCREEN
+
+    def __init__(
+        self, num_actions: int = NUM_ACTIONS, game: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        self.num_actions = num_actions
+        self.num_actions, self.game = num_actions, dict(game or {})
+        if game:
+            self.observations = ()
 
     def initial_state(self, lanes: int) -> tuple[Tensor, ...]:
         """Nothing to remember."""

@@ -122,6 +122,7 @@ def load_policy(path: str | Path) -> Policy:
     own = policy_weights(checkpoint)
     check_weights(policy, own, path)
     policy.load_state_dict(own)
+    policy.game = checkpoint.get("game", {})
     return policy.eval()
 
 

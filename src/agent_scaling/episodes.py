@@ -46,11 +46,12 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     whole = table[table["end"] != "crashed"]
     summary: dict[str, Any] = {"episodes": len(table), "crashed": len(table) - len(whole)}
     if len(whole):
-        summary |= {name: describe(whole[name]) for name in MEASURES}
+        summary |= {name: describe(whole[name]) for name in MEASURES if name in whole}
     summary["ends"] = {str(end): int(n) for end, n in table["end"].value_counts().items()}
+    by_role = whole.groupby("role") if "role" in whole else ()
     summary["roles"] = {
         str(role): {"episodes": len(rows), "return": describe(rows["return"])}
-        for role, rows in whole.groupby("role")
+        for role, rows in by_role
     }
     return summary
 

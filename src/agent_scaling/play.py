@@ -18,11 +18,12 @@ import torch
 from torch import nn
 
 from agent_scaling.actor import SCREEN, Actor, default_block
+from agent_scaling.envs.game import FAMILIES, find_game
 from agent_scaling.envs.pool import Pool, Report
 from agent_scaling.errors import InputError
 from agent_scaling.sampling import Sampling
 
-NETHACK = "agent_scaling.envs.nethack:NetHack"
+NETHACK = FAMILIES["nethack"]
 GAMES_PER_WORKER = 8  # more share a core's caches badly: each has its own 0.4 MB of variables
 MAX_EPISODE_STEPS = 100_000
 COLUMNS = [
@@ -42,7 +43,7 @@ def play(
     *,
     sampling: Sampling | None = None,
     sampling_seed: int = 0,
-    game: str = NETHACK,
+    game: str | None = None,
     game_options: Mapping[str, Any] | None = None,
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
@@ -63,7 +64,7 @@ def play(
         seeds: Episode seeds, ≥ 0, each once.
         sampling: How actions are drawn; softmax at temperature 1 by default.
         sampling_seed: Seed of the sampling noise.
-        game: Import path of what is played.
+        game: Import path of what is played; by default what the policy was trained on.
         game_options: Its keyword arguments, instead of the three that follow, which are NetHack's.
         character: NetHack's ``role-race-gender-alignment``; ``@`` is random.
         max_episode_steps: Step cap of an episode.
@@ -78,7 +79,7 @@ def play(
         progress: Called with the episodes done and the steps made so far.
 
     Returns:
-        One row per seed, in their order, with :data:`COLUMNS`.
+        One row per seed, in their order, with :data:`COLUMNS`, or those that the game names.
     """
     if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError("episode seeds must be distinct and not negative")
@@ -92,6 +93,11 @@ def play(
         "max_episode_steps": max_episode_steps,
         "level_seed": level_seed,
     }
+    trained_on: dict[str, Any] = getattr(policy, "game", {})
+    if game is None and trained_on:
+        game = FAMILIES[trained_on["family"]]
+        options = {**trained_on["options"], "max_episode_steps": max_episode_steps}
+    game = game or NETHACK
     if game_options is not None:
         options = dict(game_options)
     if record_dir is not None:
@@ -133,7 +139,8 @@ def play(
                 for left in Path(record_dir).glob(f".partial-{seed}-*"):
                     shutil.rmtree(left, ignore_errors=True)
     rows = [{"seed": seed, **work.records[seed]} for seed in seeds]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    own = getattr(find_game(game), "columns", None)
+    return pd.DataFrame(rows, columns=["seed", *own] if own else COLUMNS)
 
 
 def default_players(device: torch.device) -> int:

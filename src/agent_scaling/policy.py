@@ -47,6 +47,9 @@ class Policy(nn.Module):
         self.core_parts = len(self.core.initial_state(0))
         self.config: dict[str, Any] = {}
         """How to build this policy again; travels in checkpoints."""
+        self.game: dict[str, Any] = {}
+        """What it was trained on, where that is not NetHack: ``family`` and ``options``; travels in
+        checkpoints."""
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
         self.baseline = nn.Linear(self.core.width, 1) if baseline else None
@@ -77,12 +80,18 @@ class Policy(nn.Module):
             heads.append(linear_cost("baseline", self.core.width, 1))
         return [*self.encoder.costs(), *self.core.costs(), *heads]
 
-    def check_data(self, observations: Sequence[str]) -> None:
+    def check_data(self, observations: Sequence[str], num_actions: int | None = None) -> None:
         """Refuse data that lack what the policy reads, before anything is trained on them.
 
         Raises:
-            InputError: ``observations``, the names of what the data have, lack one.
+            InputError: ``observations``, the names of what the data have, lack one; or they have
+                another number of actions.
         """
+        if num_actions not in (None, self.num_actions):
+            raise InputError(
+                f"policy.num_actions={self.num_actions}: the data have {num_actions} actions; set "
+                f"policy.num_actions={num_actions}"
+            )
         for name in self.observations:
             if name not in observations:
                 fix = f"set {OPTIONS[name]}=false" if name in OPTIONS else "give other data"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from agent_scaling.actor import RandomPolicy, default_block
 from agent_scaling.checkpoint import load_policy
+from agent_scaling.envs.game import FAMILIES, find_game
 from agent_scaling.envs.nethack import character_options
 from agent_scaling.episodes import MEASURES, summarise, write_json, write_table
 from agent_scaling.errors import InputError
@@ -45,6 +47,8 @@ def rollout(
     character: str = "@",
     max_episode_steps: int = MAX_EPISODE_STEPS,
     level_seed: int | None = None,
+    env: str | None = None,
+    options: Mapping[str, Any] | None = None,
     workers: int | None = None,
     lanes: int | None = None,
     block: int | None = None,
@@ -74,6 +78,8 @@ def rollout(
         character: ``role-race-gender-alignment``, parts of it, or ``@``.
         max_episode_steps: Step cap of an episode.
         level_seed: Seed of level generation for all episodes; null: each has its own.
+        env: An Atari game for ``ckpt=random``; a checkpoint knows its own.
+        options: Of the Atari game, where they are others than those of the recordings.
         workers: Game processes; null: one per core.
         lanes: Games at the same time; null: a block per core, on a GPU two blocks.
         block: Lanes per call of the policy; null: 16 on a CPU, 128 on a GPU.
@@ -101,7 +107,10 @@ def rollout(
         raise InputError("replay= goes without shard= and merge=; play one episode again with it")
     run = find_run(mlflow_run_id, ckpt, tracking_uri)
     where = find_device(device)
-    policy: nn.Module = RandomPolicy() if ckpt == "random" else load_policy(ckpt)
+    changed = {name: value for name, value in (options or {}).items() if value is not None}
+    policy, game = find_policy(ckpt, env, changed)
+    if game and (replay or ttyrecs):
+        raise InputError("replay= and ttyrecs= are of NetHack; the policy plays another game")
     folder, seeds = Path(output), range(seed, seed + episodes)
     if part and (there := parts_in(folder)):
         check_same_division(folder, there[0], part)
@@ -110,7 +119,7 @@ def rollout(
         "sampling": sampling, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "sampling_seed": sampling_seed, "character": character,
         "max_episode_steps": max_episode_steps, "level_seed": level_seed,
-        "block": block or default_block(where), "device": str(where),
+        "game": game, "block": block or default_block(where), "device": str(where),
     }  # fmt: skip
     write_json(settings, folder / "settings.json")  # an output that cannot be written shows now
     began = time.monotonic()
@@ -147,10 +156,10 @@ def rollout(
     summary = summarise(table)
     write_json(summary, folder / "summary.json")
     print_summary(summary, table, None if part or merge else seconds, folder)
-    game = {
+    rules = {
         "character": character, "max_episode_steps": max_episode_steps, "level_seed": level_seed
     }  # fmt: skip
-    replays = write_replays(table, traces or {}, folder / "replays", replay, **game)
+    replays = write_replays(table, traces or {}, folder / "replays", replay, **rules)
     for path in replays:
         Console().print(f"replay: {path}", soft_wrap=True, highlight=False)
     if run is not None:
@@ -159,6 +168,37 @@ def rollout(
             run.log_file(folder / file, f"rollouts/{name}")
         for path in replays:
             run.log_file(path, f"replays/{name}")
+
+
+def find_policy(
+    ckpt: str, env: str | None, options: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The policy, and the game that it plays where that is not NetHack (``Policy.game``)."""
+    if ckpt != "random":
+        policy = load_policy(ckpt)
+        given = {**options, **({"env": env} if env else {})}
+        if given and not policy.game:
+            raise InputError(f"{next(iter(given))}=: {ckpt} was trained on NetHack")
+        if given:
+            policy.game = {**policy.game, "options": {**policy.game["options"], **given}}
+            count = count_actions(policy.game)
+            policy.check_data(policy.observations, count)
+        return policy, policy.game
+    if env is None:
+        return RandomPolicy(), {}
+    game = {"family": "atari", "options": {"env": env, **options}}
+    return RandomPolicy(count_actions(game), game), game
+
+
+def count_actions(game: Mapping[str, Any]) -> int:
+    """Actions of the game; raises :class:`InputError` for options that it does not have."""
+    family: Any = find_game(FAMILIES[game["family"]])
+    try:
+        family({}, **game["options"])
+    except TypeError as error:
+        raise InputError(f"options: {error}") from None
+    count: int = family.count_actions(**game["options"])
+    return count
 
 
 def digest(ckpt: str) -> str | None:

@@ -115,7 +115,9 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     """The module and its data."""
     data: LightningDataModule = instantiate(cfg.data)
     policy: Policy = instantiate(cfg.policy)
-    policy.check_data(getattr(data, "observations", policy.observations))
+    shown = getattr(data, "observations", policy.observations)
+    policy.check_data(shown, getattr(data, "num_actions", None))
+    policy.game = policy.game or getattr(data, "game", {})
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
     optimizer: OptimizerFactory = instantiate(cfg.optimizer)

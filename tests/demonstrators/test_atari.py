@@ -28,7 +28,7 @@ def mean_score(player: str, env: str, lowest: int) -> float:
 
 @pytest.mark.parametrize(("env", "lowest"), [("Breakout", 0), ("Pong", -21), ("Freeway", 0)])
 def test_experts_score_five_times_what_random_actions_do(env: str, lowest: int) -> None:
-    expert = mean_score("expert", env, lowest)
+    expert = mean_score("demonstrator", env, lowest)
     assert expert > 0
     assert expert >= 5 * mean_score("random", env, lowest)
 

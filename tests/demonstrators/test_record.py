@@ -135,7 +135,7 @@ def test_a_killed_run_leaves_whole_games_and_goes_on(tmp_path):
         ({"max_steps": 0}, "max_steps=0"),
         ({"processes": 0}, "processes=0"),
         ({"seed": -1}, "seed=-1"),
-        ({"game": "chess"}, "unknown game; known: nethack"),
+        ({"game": "chess"}, "unknown game; known: atari, nethack"),
         ({"character": "plumber"}, "character=plumber"),
     ],
 )

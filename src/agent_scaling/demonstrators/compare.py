@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from typing import Any
 
-from agent_scaling.demonstrators.games import GameRecord
-from agent_scaling.demonstrators.games.nethack import PLAYERS, play_unrecorded
+from agent_scaling.demonstrators.games import GameRecord, find_game
 from agent_scaling.errors import InputError
 
 
 def play_reference(
-    player: str, seeds: Iterable[int], *, max_steps: int, character: str = "@"
+    player: str,
+    seeds: Iterable[int],
+    *,
+    max_steps: int,
+    family: str = "nethack",
+    options: Mapping[str, Any] | None = None,
 ) -> list[GameRecord]:
     """One unrecorded game per seed, played with all cores.
 
     Args:
-        player: One of :data:`~agent_scaling.demonstrators.games.nethack.PLAYERS`.
+        player: One of the family's ``PLAYERS``.
         seeds: Episode seeds.
         max_steps: Step cap of a game.
-        character: NetHack's ``role-race-gender-alignment``; ``@`` is random.
+        family: ``nethack`` or ``atari``.
+        options: Of the game.
 
     Raises:
         InputError: The player is unknown.
     """
-    if player not in PLAYERS:
-        raise InputError(f"player {player!r} is unknown; use one of {', '.join(PLAYERS)}")
+    game = find_game(family)
+    if player not in game.PLAYERS:
+        raise InputError(f"player {player!r} is unknown; use one of {', '.join(game.PLAYERS)}")
     context = multiprocessing.get_context("spawn")
-    play = partial(play_unrecorded, player, character=character, max_steps=max_steps)
+    play = partial(game.play_unrecorded, player, max_steps=max_steps, **(options or {}))
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=context) as pool:
         return list(pool.map(play, seeds))

@@ -83,7 +83,7 @@ class Atari:
         sticky: Probability that a console frame repeats the action before.
         noop_max: An episode begins with 1 to so many console frames without an action; 0: none.
         full_actions: All 18 actions, also where the game has fewer.
-        max_episode_steps: Step cap of an episode; None: ``MAX_FRAMES`` console frames.
+        max_episode_steps: Step cap of an episode; ``MAX_FRAMES`` console frames are one, too.
 
     Raises:
         InputError: ALE has no such game, or a number is out of its range.
@@ -119,7 +119,8 @@ class Atari:
             )
         self.env, rom = env, rom_name(env)
         self.frame_skip, self.sticky, self.noop_max = frame_skip, sticky, noop_max
-        self.max_episode_steps = max_episode_steps or MAX_FRAMES // frame_skip
+        longest = MAX_FRAMES // frame_skip
+        self.max_episode_steps = min(max_episode_steps or longest, longest)
         self.codes = action_codes(env, full_actions)
         self.ale: Any = _open(rom)
         self._start = self.ale.cloneState(include_rng=True)

@@ -11,6 +11,12 @@ import numpy.typing as npt
 Record = dict[str, Any]
 """An episode's statistics: plain JSON values by column name."""
 
+FAMILIES = {
+    "nethack": "agent_scaling.envs.nethack:NetHack",
+    "atari": "agent_scaling.envs.atari:Atari",
+}
+"""Family, as manifests and checkpoints name it → import path of its class."""
+
 Views = Mapping[str, npt.NDArray[Any]]
 """Arrays by name, without or with the lane as first axis."""
 

@@ -103,10 +103,11 @@ class PolicyModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the frames, the schedule and the policy's config."""
+        """Add the frames, the schedule, the policy's config and its game."""
         checkpoint["frames"] = self.frames
         checkpoint["schedule"] = asdict(self.schedule)
         checkpoint["policy_config"] = self.policy.config
+        checkpoint["game"] = self.policy.game
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the frames."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -57,11 +58,19 @@ class Game(Protocol):
     FOLDER: str
     """Where in the output the games lie, a folder each."""
 
+    PLAYERS: Collection[str]
+    """Names of its players."""
+
     def make_options(self, **given: Any) -> dict[str, Any]:
         """The game's options from the verb's; an ``InputError`` for one that it does not have."""
 
     def play(self, spec: GameSpec) -> GameRecord:
         """Play one game to its end into ``spec.folder``."""
+
+    def play_unrecorded(
+        self, player: str, seed: int, *, max_steps: int, **options: Any
+    ) -> GameRecord:
+        """Play one game and write nothing."""
 
 
 def find_game(name: str) -> Game:

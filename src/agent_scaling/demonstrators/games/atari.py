@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from agent_scaling.demonstrators.atari import EXPERTS
+from agent_scaling.demonstrators.atari import EXPERTS, Expert
 from agent_scaling.demonstrators.games import GameRecord, GameSpec
 from agent_scaling.envs.atari import Atari, action_names, rom_name
 from agent_scaling.errors import InputError
 
 FOLDER = "games"
+PLAYERS = ("demonstrator", "random")
+"""Beside checkpoints: the game's scripted expert, and random actions."""
+
 ACTIONS = "actions.npy"
 """uint8 [steps]: ALE's code of each action; the frames come back when they are played again."""
 
@@ -24,12 +27,14 @@ Player = Callable[[Atari, Any], int]
 """A game and the frame that it shows, uint8 [84, 84] → the action's index."""
 
 
-def make_options(env: str | None = None, player: str = "expert", **given: Any) -> dict[str, Any]:
+def make_options(
+    env: str | None = None, player: str = "demonstrator", **given: Any
+) -> dict[str, Any]:
     """The game's options, complete, and who plays.
 
     Args:
         env: The game.
-        player: ``expert``, ``random``, or a checkpoint of ``train``.
+        player: One of :data:`PLAYERS`, or a checkpoint of ``train``.
         given: Options of :class:`~agent_scaling.envs.atari.Atari`.
 
     Raises:
@@ -45,13 +50,10 @@ def make_options(env: str | None = None, player: str = "expert", **given: Any) -
             raise InputError(f"options.{name}: unknown; known: {', '.join(defaults)}")
     options = {"env": env, **defaults, **given}
     Atari({}, **options)
-    if player == "expert" and rom_name(env) not in EXPERTS:
-        names = ", ".join(EXPERTS)
-        raise InputError(
-            f"env={env}: has no scripted expert ({names} have); give player=CHECKPOINT"
-        )
-    if player not in ("expert", "random") and not Path(player).is_file():
-        raise InputError(f"player={player}: neither expert nor random, nor a checkpoint's file")
+    if player == "demonstrator":
+        _find_expert(env)
+    elif player != "random" and not Path(player).is_file():
+        raise InputError(f"player={player}: none of {', '.join(PLAYERS)}, nor a checkpoint's file")
     return {**options, "player": player}
 
 
@@ -100,10 +102,17 @@ def make_player(name: str, game: Atari, seed: int) -> Player:
     if name == "random":
         rng = np.random.default_rng(seed)
         return lambda game, frame: int(rng.integers(len(names)))
-    if name == "expert":
-        expert = EXPERTS[rom_name(game.env)]()
+    if name == "demonstrator":
+        expert = _find_expert(game.env)()
         return lambda game, frame: names.index(expert.act(game.memory()))
     return _policy_player(name, seed)
+
+
+def _find_expert(env: str) -> Callable[[], Expert]:
+    rom = rom_name(env)
+    if rom not in EXPERTS:
+        raise InputError(f"env={env}: has no scripted expert; {', '.join(EXPERTS)} have")
+    return EXPERTS[rom]
 
 
 def _policy_player(path: str, seed: int) -> Player:
