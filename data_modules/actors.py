@@ -73,7 +73,7 @@ class ActorsDataModule(lightning.LightningDataModule):
             )
         if workers is not None and workers < 1:
             raise InputError(f"data.workers={workers}: must be at least 1, or null")
-        self.game, self.options = game, dict(options or {})
+        self.path, self.options = game, dict(options or {})
         self.lanes, self.unroll_length, self.workers = lanes, unroll_length, workers
         self.groups, self.asynchronous = groups, asynchronous
         self.seed, self.sampling_seed = seed, sampling_seed
@@ -83,7 +83,7 @@ class ActorsDataModule(lightning.LightningDataModule):
     @property
     def game_name(self) -> str:
         """The task, else the game's class."""
-        return str(self.options.get("task", self.game.rpartition(":")[2]))
+        return str(self.options.get("task", self.path.rpartition(":")[2]))
 
     @property
     def description(self) -> str:
@@ -116,7 +116,7 @@ class ActorsDataModule(lightning.LightningDataModule):
         self.teardown("fit")
 
     def _check_actions(self, given: int) -> None:
-        family: Any = find_game(self.game)
+        family: Any = find_game(self.path)
         count = getattr(family, "count_actions", None)
         wanted = count(**self.options) if count else family.num_actions
         if given > wanted or (count and given < wanted):
@@ -134,7 +134,7 @@ class ActorsDataModule(lightning.LightningDataModule):
         self._check_actions(policy.num_actions)
         cores = max(1, len(os.sched_getaffinity(0)) // ranks)
         return Pool(
-            self.game,
+            self.path,
             lanes=self.lanes,
             workers=self.workers or min(cores, self.lanes),
             groups=self.groups,
