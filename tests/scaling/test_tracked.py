@@ -109,6 +109,7 @@ def test_a_fit_of_a_csv_is_logged_where_a_store_is_given(tmp_path):
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("fits").experiment_id])
     assert run.info.run_name == "fit runs"
+    assert run.info.artifact_uri.startswith(str(tmp_path / "mlartifacts"))
 
 
 def test_a_forecast_is_compared_with_the_run_that_was_made(tmp_path, store):

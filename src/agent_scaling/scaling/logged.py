@@ -31,7 +31,7 @@ def log_fit(
     name = run_name(fitted["origin"])
     about = {key: value for key, value in fitted["origin"].items() if value is not None}
     tags = {KIND: "fit", "mlflow.runName": name} | {f"fit.{k}": str(v) for k, v in about.items()}
-    experiment = experiment_ids[0] if experiment_ids else _experiment(client)
+    experiment = experiment_ids[0] if experiment_ids else _experiment(client, tracking_uri)
     run_id: str = client.create_run(experiment, tags=tags).info.run_id
     values = metrics(fitted)
     entities = [Metric(key, value, 0, 0) for key, value in values.items()]
@@ -84,6 +84,12 @@ def metrics(fitted: Mapping[str, Any]) -> dict[str, float]:
     return {k: v for k, v in finite.items() if abs(v) < float("inf")}
 
 
-def _experiment(client: Any) -> str:
+def _experiment(client: Any, tracking_uri: str) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
-    return str(found.experiment_id if found else client.create_experiment(EXPERIMENT))
+    if found:
+        return str(found.experiment_id)
+    scheme, _, database = tracking_uri.partition(":///")
+    # Files lie beside a local store, as those of runs do; MLflow's own default is the folder that
+    # the verb was called in.
+    beside = str(Path(database).resolve().parent / "mlartifacts") if scheme == "sqlite" else None
+    return str(client.create_experiment(EXPERIMENT, artifact_location=beside))
