@@ -129,7 +129,7 @@ def environments(args: argparse.Namespace) -> dict[str, float | None]:
     for _ in range(args.rounds):
         for name, (move, _) in made.items():
             found[name].append(speed(move, args.games, args.seconds))
-    for _, close in made.values():
+    for _, close in reversed(made.values()):  # the forks of AsyncVectorEnv hold the pool's pipes
         close()
     for name, values in found.items():
         print(f"{name}: {statistics.median(values):,.0f} steps per CPU-second")
