@@ -152,7 +152,7 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     facts["policy.num_params"] = module.policy.num_params
     facts["policy.flops_per_frame"] = module.flops_per_frame
     facts |= {f"data.{name}": value for name, value in data.facts.items()}
-    logger.log_facts(facts, {**environment(), **plain(cfg.tags)})
+    logger.log_facts(facts, {**environment(), **flatten(plain(cfg.tags))})
     partial = remembered.with_suffix(".partial")
     partial.write_text(logger.run_id)
     partial.replace(remembered)

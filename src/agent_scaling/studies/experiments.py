@@ -32,8 +32,8 @@ def hydra() -> Iterator[ConfigLoader]:
         yield GlobalHydra.instance().config_loader()
 
 
-def split(settings: Settings) -> tuple[dict[str, str | None], dict[str, Any]]:
-    """Settings as chosen groups and as values by dotted key.
+def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
+    """Settings as chosen groups and as values by dotted key; a group that is null is not chosen.
 
     Raises:
         InputError: One that the plan itself sets.
@@ -42,8 +42,9 @@ def split(settings: Settings) -> tuple[dict[str, str | None], dict[str, Any]]:
         if key in settings:
             raise InputError(f"train.{key} is for the plan to set; take it out")
     with hydra() as loader:
-        groups = {k: v for k, v in settings.items() if loader.get_group_options(k)}
-    return groups, {k: v for k, v in settings.items() if k not in groups}
+        known = [key for key in settings if loader.get_group_options(key)]
+    groups = {key: str(settings[key]) for key in known if settings[key] is not None}
+    return groups, {key: value for key, value in settings.items() if key not in known}
 
 
 def compose_train(settings: Settings, planned: Settings) -> DictConfig:
@@ -55,9 +56,7 @@ def compose_train(settings: Settings, planned: Settings) -> DictConfig:
     groups, values = split(settings)
     try:
         with hydra():
-            cfg = compose(
-                "train", [f"{group}={option or 'null'}" for group, option in groups.items()]
-            )
+            cfg = compose("train", [f"{group}={option}" for group, option in groups.items()])
         for key, value in {**values, **planned}.items():
             if key.startswith("+"):
                 with open_dict(cfg):
