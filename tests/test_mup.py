@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from agent_scaling.errors import InputError
-from agent_scaling.mup import scalings
+from agent_scaling.mup import scale_columns, scalings
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.sizes import make_policy
@@ -107,6 +107,32 @@ def test_at_base_widths_nothing_changes(core: str) -> None:
         assert torch.equal(parameter, scaled.get_parameter(name)), name
     (group,) = factory(mup=True).groups(scaled)
     assert group["lr_scale"] == 1
+
+
+def test_vectors_side_by_side_are_scaled_each_by_its_own_growth() -> None:
+    found = scalings(policy(4), policy(1))["encoder.fc.0.weight"]
+    made = policy(4)
+    widths = made.encoder.joins["fc.0"]
+    assert sum(widths) == made.encoder.fc[0].in_features
+    assert found.lr == 1
+    assert found.columns is not None
+    columns = found.columns.split(widths)
+    for part in columns[:3]:  # message, status, map
+        assert set(part.tolist()) == {1 / 4}
+    assert columns[3].tolist() == [1] * 121  # the previous action
+    assert isinstance(found.init, torch.Tensor)
+    # torch drew all columns from ±1/√fan_in; a fixed one is to have the base's spread.
+    drawn = (sum(widths) / policy(1).encoder.fc[0].in_features) ** -0.5
+    torch.testing.assert_close(found.init * drawn, found.columns.sqrt())
+
+
+def test_steps_are_scaled_by_column() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    scale_columns(optimizer, [(weight, torch.tensor([1.0, 0.5, 0.25]))])
+    weight.grad = torch.tensor([[1.0, 2.0, 4.0], [0.0, -2.0, 1.0]])
+    optimizer.step()
+    torch.testing.assert_close(weight.data, torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.75]]))
 
 
 def logit_change(times: int, core: str, mup: bool) -> float:

@@ -8,12 +8,14 @@ it was, and checkpoints need to know nothing of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
 
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
@@ -37,8 +39,10 @@ class Scaling:
     ``hidden``: from width to width; ``output``: from a width to a fixed number."""
     lr: float = 1.0
     """Multiplies Adam's learning rate."""
-    init: float = 1.0
+    init: float | Tensor = 1.0
     """Multiplies the initial values that the layer's own rule has drawn."""
+    columns: Tensor | None = None
+    """Multiplies each column's steps, where a layer reads vectors that grow differently."""
 
 
 def is_matrix(owner: nn.Module, parameter: Tensor) -> bool:
@@ -53,6 +57,7 @@ def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
         InputError: ``base`` lacks a parameter, or its attention heads are much narrower or wider.
     """
     _check_heads(policy, base)
+    joins = _joins(policy, base)
     shapes = {name: parameter.shape for name, parameter in base.named_parameters()}
     found: dict[str, Scaling] = {}
     for name, parameter in policy.named_parameters():
@@ -64,7 +69,10 @@ def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
         path = name.rpartition(".")[0]
         owner, base_owner = policy.get_submodule(path), base.get_submodule(path)
         drawn = _drawn(owner, base_owner)
-        found[name] = _scaling(owner, parameter.shape, shapes[name], drawn)
+        if name in joins:
+            found[name] = _joined(joins[name], drawn)
+        else:
+            found[name] = _scaling(owner, parameter.shape, shapes[name], drawn)
     return found
 
 
@@ -73,6 +81,49 @@ def rescale(policy: Policy, found: dict[str, Scaling]) -> None:
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             parameter.mul_(found[name].init)
+
+
+def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Multiply what each step of ``optimizer`` adds to a matrix by factors of its columns.
+
+    A learning rate is of a whole parameter; a step's size is not changed by the gradient's.
+
+    Args:
+        optimizer: The optimiser of the matrices.
+        columns: Matrices [out, in], and factors [in].
+    """
+    if not columns:
+        return
+    before: list[Tensor] = []
+
+    def keep(*_: Any) -> None:
+        before[:] = [matrix.detach().clone() for matrix, _ in columns]
+
+    def scale(*_: Any) -> None:
+        for (matrix, factors), old in zip(columns, before, strict=True):
+            matrix.detach().sub_(old).mul_(factors.to(matrix)).add_(old)
+
+    optimizer.register_step_pre_hook(keep)
+    optimizer.register_step_post_hook(scale)
+
+
+def _joins(policy: Policy, base: Policy) -> dict[str, Tensor]:
+    """By weight: how each input's vector has grown, for layers whose inputs grow differently."""
+    found: dict[str, Tensor] = {}
+    for path, module in policy.named_modules():
+        mine: Any = getattr(module, "joins", {})
+        theirs: Any = getattr(base.get_submodule(path), "joins", {}) if mine else {}
+        for layer, widths in mine.items():
+            pairs = [(a, b) for a, b in zip(widths, theirs[layer], strict=True) if a and b]
+            if len({a / b for a, b in pairs}) > 1:
+                growth = [torch.full((a,), a / b) for a, b in pairs]
+                found[f"{path}.{layer}.weight"] = torch.cat(growth)
+    return found
+
+
+def _joined(growth: Tensor, drawn: float) -> Scaling:
+    """As the matrices are that it consists of side by side, of which each reads one vector."""
+    return Scaling("hidden", init=growth**-0.5 / drawn, columns=1 / growth)
 
 
 def _scaling(owner: nn.Module, shape: torch.Size, base: torch.Size, drawn: float) -> Scaling:

@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from agent_scaling.errors import InputError
-from agent_scaling.mup import Scaling, is_matrix, rescale, scalings
+from agent_scaling.mup import Scaling, is_matrix, rescale, scale_columns, scalings
 from agent_scaling.policy import Policy
 from agent_scaling.sizes import on_meta, solve
 
@@ -76,6 +76,10 @@ class OptimizerFactory:
             options["fused"] = True
         optimizer = self.kind(self.groups(policy), lr=self.lr, **options)
         self.set_rate(optimizer, 1.0)
+        if self.mup:
+            found = self._scalings(policy).items()
+            joined = [(n, s.columns) for n, s in found if s.columns is not None]
+            scale_columns(optimizer, [(policy.get_parameter(n), c) for n, c in joined])
         return optimizer
 
     def set_rate(self, optimizer: Optimizer, fraction: float) -> None:

@@ -99,10 +99,12 @@ class NetHackEncoder(nn.Module):
         kinds = [(torch.uint8, ord(" ")), (torch.int8, 0)][: 2 if colors else 1]
         stacks = [FrameStack(frames, (MAP_ROWS, COLUMNS), *kind) for kind in kinds]
         self.stacks = stacks if frames > 1 else []
-        joined = message_width + status_width // 4 + map_width + self.num_actions
-        joined += self.crop.features if self.crop else 0
-        joined += inventory_width if inventory else 0
-        self.fc = mlp([joined] + [width] * fc_layers, nn.ReLU)
+        crop_width = self.crop.features if self.crop else 0
+        joined = [message_width, status_width // 4, map_width, self.num_actions, crop_width]
+        joined.append(inventory_width if inventory else 0)
+        self.fc = mlp([sum(joined)] + [width] * fc_layers, nn.ReLU)
+        self.joins = {"fc.0": tuple(joined)}
+        """Layers that read several vectors side by side, and how wide each of these is."""
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
