@@ -149,7 +149,9 @@ class Rollouts(Callback):
         chosen = _gather_chosen(table, traces, trainer.world_size)
         if trainer.is_global_zero:
             folder = Path(trainer.default_root_dir) / "replays" / name
-            game = {key: self.options[key] for key in ("character", "max_episode_steps")}
+            game = self.options["game_options"]
+            if game is None:
+                game = {key: self.options[key] for key in ("character", "max_episode_steps")}
             for path in write_replays(table, chosen, folder, True, **game):
                 log_file(trainer, path, f"replays/{name}")
 

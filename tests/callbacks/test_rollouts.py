@@ -80,7 +80,8 @@ def test_replays_of_the_best_the_median_and_the_worst_are_artifacts(tmp_path):
     logger = BufferedMLFlowLogger(
         experiment_name="x", tracking_uri=uri, artifact_location=str(tmp_path / "artifacts")
     )
-    rollouts = Rollouts(episodes=3, max_episode_steps=20)
+    level = {"max_episode_steps": 20, "level_seed": 7}
+    rollouts = Rollouts(episodes=3, game_options=level)
     fit(tmp_path, FlopBudget(None), rollouts, steps=1, logger=logger)
     folder = f"replays/{FRAMES}"
     found = [file.path for file in MlflowClient(uri).list_artifacts(logger.run_id, folder)]
