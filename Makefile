@@ -17,12 +17,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## the main job from nothing: play games, shard them, train, roll out
+demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study in its smallest form
 	$(RUN) demonstrate games=32 output=$(DEMO)/games
 	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards val_fraction=0.2
-	$(RUN) train experiment=demo data.shards=$(DEMO)/shards output=$(DEMO)/run ckpt_path=last
-	$(RUN) rollout ckpt=$(DEMO)/run/checkpoints/last.ckpt episodes=8 max_episode_steps=2000 replay=true output=$(DEMO)/rollout
-	@echo "Every number is in MLflow. To see them: make ui, then open http://127.0.0.1:5000"
+	$(RUN) study study=demo train.data.shards=$(DEMO)/shards output=$(DEMO)/study
+	@echo "Figures: $(DEMO)/study/fit. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
 
 test: $(INSTALLED) ## the tests
 	@$(BIN)/python -m pytest
@@ -41,7 +40,7 @@ ui: $(INSTALLED) ## the MLflow UI on this folder's store, http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 benchmarks: $(INSTALLED) ## every benchmark; each prints ratios against a peer
-	for f in data demonstrator impala policy rollouts; do $(BIN)/python benchmarks/$$f.py || exit 1; done
+	for f in atari data demonstrator fit impala policy rollouts; do $(BIN)/python benchmarks/$$f.py || exit 1; done
 
 clean: ## remove what the demo made
 	rm -rf $(DEMO)
