@@ -13,7 +13,13 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 
 from agent_scaling.scaling.runs import Runs
 
@@ -22,6 +28,9 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 SIZE = (6.0, 4.2)
 """Inches; 600 pixels wide at 100 dpi."""
+
+FEW = 200
+"""Axes that span less have marks at 1, 2 and 5 of each decade; others at decades."""
 
 LABELS = {
     "loss": "loss (nats per action)",
@@ -60,11 +69,21 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
 def _label(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set(xscale="log", yscale="log", xlabel=LABELS[x], ylabel=LABELS[y])
     axes.set_title(title, loc="left", fontsize=10)
-    for name, axis in ((x, axes.xaxis), (y, axes.yaxis)):
-        if name in ("loss", "return"):  # a decade or two: plain numbers at 1, 2, 5
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    for name, axis, (low, high) in (
+        (x, axes.xaxis, axes.get_xlim()),
+        (y, axes.yaxis, axes.get_ylim()),
+    ):
+        few = name in ("loss", "return") or high / low < FEW
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
+        if name in ("loss", "return"):
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axis.set_minor_formatter(NullFormatter())
+        elif name == "flops":
+            axis.set_major_formatter(
+                FuncFormatter(lambda flops, _: f"{flops:.0e}".replace("e+", "e"))
+            )
+        else:
+            axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> Callable[[Axes], None]:
@@ -75,7 +94,12 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> Calla
         for budget, colour in zip(budgets, colours, strict=True):
             cell = known[known["flops"] == budget]
             axes.plot(
-                cell["params"], cell[target], ".-", color=colour, lw=0.8, label=f"{budget:.0e}"
+                cell["params"],
+                cell[target],
+                ".-",
+                color=colour,
+                lw=0.8,
+                label=f"{budget:.2g}".replace("e+", "e"),
             )
         for points, marker, name in (
             (fitted["best_of_grid"][target]["points"], "o", "best of grid"),
