@@ -56,23 +56,18 @@ def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
     Raises:
         InputError: ``base`` lacks a parameter, or its attention heads are much narrower or wider.
     """
-    _check_heads(policy, base)
+    _check_structure(policy, base)
     joins = _joins(policy, base)
-    shapes = {name: parameter.shape for name, parameter in base.named_parameters()}
     found: dict[str, Scaling] = {}
     for name, parameter in policy.named_parameters():
-        if name not in shapes or shapes[name][2:] != parameter.shape[2:]:
-            raise InputError(
-                f"optimizer.base: its policy has no {name} like the one to train; "
-                "give base widths that differ from policy= in widths alone"
-            )
         path = name.rpartition(".")[0]
         owner, base_owner = policy.get_submodule(path), base.get_submodule(path)
         drawn = _drawn(owner, base_owner)
         if name in joins:
             found[name] = _joined(joins[name], drawn)
         else:
-            found[name] = _scaling(owner, parameter.shape, shapes[name], drawn)
+            base_shape = base.get_parameter(name).shape
+            found[name] = _scaling(owner, parameter.shape, base_shape, drawn)
     return found
 
 
@@ -114,7 +109,9 @@ def _joins(policy: Policy, base: Policy) -> dict[str, Tensor]:
         mine: Any = getattr(module, "joins", {})
         theirs: Any = getattr(base.get_submodule(path), "joins", {}) if mine else {}
         for layer, widths in mine.items():
-            pairs = [(a, b) for a, b in zip(widths, theirs[layer], strict=True) if a and b]
+            pairs = [(a, b) for a, b in zip(widths, theirs[layer], strict=True) if a]
+            if not all(b for _, b in pairs):
+                raise InputError(f"optimizer.base: {path}.{layer} of its policy lacks an input")
             if len({a / b for a, b in pairs}) > 1:
                 growth = [torch.full((a,), a / b) for a, b in pairs]
                 found[f"{path}.{layer}.weight"] = torch.cat(growth)
@@ -154,12 +151,19 @@ def _drawn(owner: nn.Module, base: nn.Module) -> float:
     return 1.0
 
 
-def _check_heads(policy: Policy, base: Policy) -> None:
-    for name, module in base.named_modules():
-        before: Any = getattr(module, "head_width", None)
-        if not isinstance(module, nn.Module) or before is None:
+def _check_structure(policy: Policy, base: Policy) -> None:
+    shapes = {name: parameter.shape for name, parameter in base.named_parameters()}
+    for name, parameter in policy.named_parameters():
+        if name not in shapes or shapes[name][2:] != parameter.shape[2:]:
+            raise InputError(
+                f"optimizer.base: its policy has no {name} like the one to train; "
+                "give base widths that differ from policy= in widths alone"
+            )
+    for name, module in policy.named_modules():
+        after: Any = getattr(module, "head_width", None)
+        if after is None:
             continue
-        after: Any = getattr(policy.get_submodule(name), "head_width", before)
+        before: Any = getattr(base.get_submodule(name), "head_width", after)
         if not 1 / HEAD_TOLERANCE <= after / before <= HEAD_TOLERANCE:
             raise InputError(
                 f"optimizer.mup: attention heads have {after} features, and {before} at base "
