@@ -22,22 +22,22 @@ from tests.studies.plans import BUDGETS, make_plan
 TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[str]:
-    """The sweep of a plan, in a process that can be killed."""
+def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    """The sweep of a plan, in a process that can be killed; it says what it says to a file."""
     command = [executable(), "sweep", f"plan={folder}", *more]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, text=True, cwd=folder.parent, **pipes)
+    with (folder.parent / "said").open("w") as said:
+        return subprocess.Popen(command, stdout=said, stderr=said, cwd=folder.parent)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=500)
-    return process.returncode, said
+def finish(process: subprocess.Popen[bytes], root: Path) -> tuple[int, str]:
+    code = process.wait(timeout=500)
+    return code, (root / "said").read_text()
 
 
-def until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
     """Wait for a condition that holds before ``process`` ends."""
     while not condition():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None
         time.sleep(0.1)
 
 
@@ -50,38 +50,34 @@ def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -
     the run that fails is named, and the others are finished."""
     folder = tmp_path / "plan"
     variants: dict[str, Any] = {"good": {}, "bad": {"optimizer.lr": -1.0}}
-    made = make_plan(tiny_shards, folder, variants=variants, budgets=[1e9, 2e10], sizes=[2e4, 5e3])
-    good = [run for run in made.runs if run.variant == "good"]
-
-    def reached() -> list[bool]:
-        return [bool(milestones(run.output(folder))) for run in good]
+    made = make_plan(tiny_shards, folder, variants=variants, budgets=[1e9, 2e10], sizes=[5e3])
+    good, bad = made.runs
+    output = good.output(folder)
 
     process = start(folder, *TWO)
-    until(lambda: all(reached()), process)
+    until(lambda: milestones(output), process)
     process.send_signal(signal.SIGTERM)
-    code, said = finish(process)
+    code, said = finish(process, tmp_path)
     assert code == 143, said
     assert "stopping: the runs save their checkpoints" in said
-    assert [state(run, folder) for run in good] == ["stopped", "stopped"]
-    ids = [(run.output(folder) / "mlflow_run_id").read_text() for run in good]
+    assert state(good, folder) == "stopped"
+    tracked = (output / "mlflow_run_id").read_text()
 
     process = start(folder, *TWO)
-    until(lambda: any(held(run.output(folder)) for run in good), process)
+    until(lambda: held(output), process)
     process.send_signal(signal.SIGKILL)
-    finish(process)  # the pipe closes once its workers and their runs have ended too
-    assert not any(held(run.output(folder)) for run in good)
+    process.wait()
+    while held(output):  # the run saves, and ends
+        time.sleep(0.1)
 
-    code, said = finish(start(folder, *TWO))
+    code, said = finish(start(folder, *TWO), tmp_path)
     assert code == 1
-    assert [state(run, folder) for run in good] == ["finished", "finished"]
-    for run in made.runs:
-        if run.variant == "bad":
-            line = next(s for s in said.splitlines() if s.startswith(f"failed  {run.name}: "))
-            assert "optimizer.lr=-1" in line
-            assert str(run.output(folder) / "train.log") in line
-    assert ids == [(run.output(folder) / "mlflow_run_id").read_text() for run in good]
-    for run in good:
-        assert [row["milestone"] for row in milestones(run.output(folder))] == list(run.budgets)
+    assert state(good, folder) == "finished"
+    (line,) = [s for s in said.splitlines() if s.startswith(f"failed  {bad.name}: ")]
+    assert "optimizer.lr=-1" in line
+    assert str(bad.output(folder) / "train.log") in line
+    assert (output / "mlflow_run_id").read_text() == tracked
+    assert [row["milestone"] for row in milestones(output)] == list(good.budgets)
     one_parent(made, tmp_path, folder)
 
 
@@ -104,11 +100,11 @@ def one_parent(made: Plan, root: Path, folder: Path) -> None:
 def test_launchers(launcher: str, tiny_shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "plan"
     made = make_plan(tiny_shards, folder, sizes=[2e4])
-    code, said = finish(start(folder, f"hydra/launcher={launcher}"))
+    code, said = finish(start(folder, f"hydra/launcher={launcher}"), tmp_path)
     assert code == 0, said
     assert [state(run, folder) for run in made.runs] == ["finished"]
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")}
-    code, said = finish(start(folder))
+    code, said = finish(start(folder), tmp_path)
     assert code == 0
     assert "1 finished" in said
     assert {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")} == before
@@ -147,7 +143,7 @@ def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_
     lock = os.open(run.output(folder) / ".lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        code, said = finish(start(folder))
+        code, said = finish(start(folder), tmp_path)
     finally:
         os.close(lock)
     assert code == 1
@@ -156,7 +152,7 @@ def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_
 
 
 def test_no_plan_is_one_line(tmp_path: Path) -> None:
-    code, said = finish(start(tmp_path / "none"))
+    code, said = finish(start(tmp_path / "none"), tmp_path)
     assert code == 2
     assert "make it with agent-scaling plan" in said
 

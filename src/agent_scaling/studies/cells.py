@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +114,7 @@ def last_line(log: Path) -> str:
     return (named or said or [""])[-1]
 
 
-def train_cell(run: Run, folder: Path, parent: str | None, overrides: Sequence[str] = ()) -> State:
+def train_cell(run: Run, folder: Path, parent: str | None) -> State:
     """Train a run to its end in a process of its own, from where it stands; its state after that.
 
     The process is the command that a user would type; what it prints goes to the run's
@@ -135,7 +134,7 @@ def train_cell(run: Run, folder: Path, parent: str | None, overrides: Sequence[s
     (output / "exit_status").unlink(missing_ok=True)
     with log_of(output).open("ab") as log:
         child = subprocess.Popen(
-            [*command(run, folder, parent), *overrides],
+            command(run, folder, parent),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
