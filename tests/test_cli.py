@@ -46,7 +46,7 @@ def test_help_shows_examples_and_defaults(verb: str) -> None:
     done = agent_scaling(verb, "--help")
     assert done.returncode == 0
     assert f"agent-scaling {verb} " in done.stdout
-    shown = {"flops": "frames: ", "watch": "delay: "}.get(verb, "output: ")
+    shown = {"flops": "frames: ", "watch": "delay: ", "sweep": "plan: "}.get(verb, "output: ")
     assert shown in done.stdout
 
 
