@@ -15,6 +15,12 @@ from tests.ttyrecs import link_games, reference_games
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def no_store_of_an_earlier_test() -> None:
+    """Lightning's logger sets the variable, and a test's child processes would inherit it."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """Reference data: ``../shared`` or ``$AGENT_SCALING_REFERENCE``; its absence fails CI."""
