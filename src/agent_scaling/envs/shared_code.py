@@ -52,7 +52,7 @@ class SharedCode:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = os.open(path, os.O_RDONLY)  # until the process ends: it maps its pages
         self._segments = read_only_segments(path.read_bytes())
 
     def share(self, library: ctypes.CDLL) -> None:
@@ -69,7 +69,7 @@ class SharedCode:
         for offset, size, protection in self._segments:
             where = base + offset
             flags = mmap.MAP_PRIVATE | MAP_FIXED
-            found = _libc.mmap(where, size, protection, flags, self._file.fileno(), offset)
+            found = _libc.mmap(where, size, protection, flags, self._file, offset)
             if found != where:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
