@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from omegaconf import DictConfig
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -207,16 +208,17 @@ def write(made: Plan, request: grids.Request, folder: Path) -> None:
             partial = Path(beside) / "plan"
             (partial / "experiment").mkdir(parents=True)
             (partial / FILE).write_text(made.to_json())
+            cfgs = {v: grids.compose(request, v) for v in {run.variant for run in made.runs}}
             for run in made.runs:
-                text = experiment(made, request, run, folder)
+                text = experiment(made, request, run, folder, cfgs[run.variant])
                 (partial / "experiment" / f"{run.name}.yaml").write_text(text)
             partial.rename(folder)
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror})") from error
 
 
-def experiment(made: Plan, request: grids.Request, run: Run, folder: Path) -> str:
-    """The YAML of a run, with what is expected of it at its head."""
+def experiment(made: Plan, request: grids.Request, run: Run, folder: Path, cfg: DictConfig) -> str:
+    """The YAML of a run whose variant composes to ``cfg``; what is expected of it at its head."""
     last = run.budgets[-1]
     head = [
         f"{run.study} {run.name}: {run.params:,} parameters, {run.frames(last):,.0f} frames, "
@@ -227,7 +229,6 @@ def experiment(made: Plan, request: grids.Request, run: Run, folder: Path) -> st
         if key in made.forecast:
             low, high = made.forecast[f"{key}_interval"]
             head.append(f"forecast {key}: {made.forecast[key]:.4g} ({low:.4g} to {high:.4g}, 90 %)")
-    cfg = grids.compose(request, run.variant)
     return experiment_file(
         request.settings(run.variant), grids.planned(run, folder, cfg, made.convention), head
     )
