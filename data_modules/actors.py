@@ -45,6 +45,7 @@ class ActorsDataModule(lightning.LightningDataModule):
         asynchronous: bool = True,
         seed: int = 0,
         sampling_seed: int = 0,
+        practice: dict[str, Any] | None = None,
     ) -> None:
         """Raises :class:`InputError` for a game without rewards, or sizes that cannot be.
 
@@ -59,6 +60,7 @@ class ActorsDataModule(lightning.LightningDataModule):
                 when asked to, with the newest weights, the same each time.
             seed: Of the episodes.
             sampling_seed: Of the actions' noise.
+            practice: Keyword arguments of these games alone, which those that evaluate lack.
         """
         super().__init__()
         family = find_game(game)
@@ -73,12 +75,18 @@ class ActorsDataModule(lightning.LightningDataModule):
             )
         if workers is not None and workers < 1:
             raise InputError(f"data.workers={workers}: must be at least 1, or null")
-        self.path, self.options = game, dict(options or {})
+        self.path, self.options, self.practice = game, dict(options or {}), dict(practice or {})
         self.lanes, self.unroll_length, self.workers = lanes, unroll_length, workers
         self.groups, self.asynchronous = groups, asynchronous
         self.seed, self.sampling_seed = seed, sampling_seed
         self.observations = tuple(name for name in family.observations if name != REWARD)
         self._loader: ActorLoader | None = None
+
+    @property
+    def num_actions(self) -> int | None:
+        """Of the task; None where the game's own are only the most that a policy may have."""
+        count = getattr(find_game(self.path), "count_actions", None)
+        return int(count(**self.options)) if count else None
 
     @property
     def game_name(self) -> str:
@@ -116,10 +124,8 @@ class ActorsDataModule(lightning.LightningDataModule):
         self.teardown("fit")
 
     def _check_actions(self, given: int) -> None:
-        family: Any = find_game(self.path)
-        count = getattr(family, "count_actions", None)
-        wanted = count(**self.options) if count else family.num_actions
-        if given > wanted or (count and given < wanted):
+        wanted = self.num_actions or find_game(self.path).num_actions
+        if given > wanted or (self.num_actions and given < wanted):
             raise InputError(
                 f"policy.num_actions={given}: {self.game_name} has {wanted}; "
                 f"set policy.num_actions={wanted}, or give a policy that was trained on it"
@@ -138,7 +144,7 @@ class ActorsDataModule(lightning.LightningDataModule):
             lanes=self.lanes,
             workers=self.workers or min(cores, self.lanes),
             groups=self.groups,
-            options=self.options,
+            options=self.options | self.practice,
             observations=[*getattr(policy, "observations", SCREEN), REWARD],
         )
 

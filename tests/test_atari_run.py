@@ -49,6 +49,7 @@ def test_a_run_plays_its_own_game_beside_the_reference_players(
 
     policy = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert policy.game["options"]["env"] == "Breakout"
+    assert policy.num_actions == 4  # the data's: the config leaves it to them
     alone = play(policy, [0, 1], max_episode_steps=40, workers=2, lanes=2, block=16)
     again = play(policy, [1, 0], max_episode_steps=40, workers=1, lanes=1, block=16)
     assert alone.equals(again.iloc[::-1].reset_index(drop=True))

@@ -155,5 +155,5 @@ def test_sizes_that_cannot_be(tmp_path: Path) -> None:
 
 def test_a_policy_for_another_game(tmp_path: Path) -> None:
     task = ["data.game=agent_scaling.envs.tasks:Task", "+data.options.task=NetHackScore-v0"]
-    with pytest.raises(InputError, match=r"policy.num_actions=8: NetHackScore-v0 has 23"):
+    with pytest.raises(InputError, match=r"policy.num_actions=8: the data have 23"):
         run(tmp_path / "run", 1, *task)

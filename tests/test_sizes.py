@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from agent_scaling.checkpoint import build_policy
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
-from agent_scaling.sizes import num_params, on_meta, solve
+from agent_scaling.sizes import num_params, on_meta, solve, take_actions
 from tests.runs import composed
 from tests.test_configs import options
 
@@ -94,3 +95,13 @@ def test_impossible_sizes_are_refused(params: str) -> None:
     asked, parts = config(f"policy.params={params}")
     with pytest.raises(InputError, match=r"policy\.params"):
         solve(parts, asked)  # type: ignore[arg-type]
+
+
+def test_the_number_of_actions_may_be_left_to_the_data() -> None:
+    cfg = composed("flops", ["policy=atari_cnn"]).policy
+    with pytest.raises(InputError, match=r"num_actions=null: only data tell it"):
+        on_meta(OmegaConf.to_container(cfg))
+    take_actions(cfg, SimpleNamespace(num_actions=6))
+    assert on_meta(OmegaConf.to_container(cfg)).num_actions == 6
+    take_actions(cfg, SimpleNamespace(num_actions=3))  # one that was given stays
+    assert cfg.num_actions == 6

@@ -28,8 +28,10 @@ def make_policy(*, params: float | None = None, **parts: Any) -> Policy:
         parts: Arguments of :class:`Policy` as configs: ``encoder``, ``core``, …
 
     Raises:
-        InputError: No width gives ``params``.
+        InputError: No width gives ``params``, or ``num_actions`` is null.
     """
+    if parts.get("num_actions", 0) is None:
+        raise InputError("policy.num_actions=null: only data tell it; give it, for instance 4")
     plain = {name: _plain(part) for name, part in parts.items()}
     config = {"_target_": "agent_scaling.policy.Policy", **plain}
     if params is not None:
@@ -37,6 +39,12 @@ def make_policy(*, params: float | None = None, **parts: Any) -> Policy:
     policy: Policy = instantiate(config)
     policy.config = config
     return policy
+
+
+def take_actions(policy: DictConfig, data: Any) -> None:
+    """Give a policy's config the data's number of actions, where it has ``num_actions: null``."""
+    if policy.get("num_actions", 0) is None:
+        policy.num_actions = getattr(data, "num_actions", None)
 
 
 def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.schedules import Schedule, change
+from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end, say
 from agent_scaling.tracking import RUN_ID_FILE, BufferedMLFlowLogger, environment, flatten
 
@@ -114,6 +115,7 @@ def keep_memory() -> None:
 def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     """The module and its data."""
     data: LightningDataModule = instantiate(cfg.data)
+    take_actions(cfg.policy, data)
     policy: Policy = instantiate(cfg.policy)
     shown = getattr(data, "observations", policy.observations)
     policy.check_data(shown, getattr(data, "num_actions", None))

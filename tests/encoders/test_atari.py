@@ -23,7 +23,8 @@ PUBLISHED = {1: 725, 3: 2.6e3, 5: 5e3, 8: 9.6e3, 13: 2e4, 23: 5.1e4, 34: 1.01e5,
 
 def atari_policy(*overrides: str, name: str = "atari_cnn") -> Policy:
     torch.manual_seed(0)
-    made: Policy = instantiate(composed("flops", [f"policy={name}", *overrides]).policy)
+    given = [f"policy={name}", "policy.num_actions=4", *overrides]
+    made: Policy = instantiate(composed("flops", given).policy)
     return made
 
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from agent_scaling.account import short
 from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention, flops_per_frame
-from agent_scaling.sizes import on_meta
+from agent_scaling.sizes import on_meta, take_actions
 from agent_scaling.studies.experiments import Settings, compose_train
 from agent_scaling.studies.record import Run, Store
 
@@ -31,6 +31,7 @@ class Data:
     fingerprint: str
     epoch_frames: int
     step_frames: int
+    num_actions: int | None
 
 
 def values_of(given: Any, key: str) -> list[float]:
@@ -114,11 +115,17 @@ def data_of(cfg: DictConfig) -> Data:
     """The data that a config trains on, opened once."""
     found: Any = instantiate(cfg.data)
     step = int(cfg.data.get("lanes", 1)) * int(cfg.data.get("unroll_length", 1))
-    return Data(getattr(found, "fingerprint", ""), getattr(found, "train_frames", 0), step)
+    return Data(
+        getattr(found, "fingerprint", ""),
+        getattr(found, "train_frames", 0),
+        step,
+        getattr(found, "num_actions", None),
+    )
 
 
 def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: Data) -> Run:
     """A run of a size with its costs, before it has a name, a seed and budgets."""
+    take_actions(cfg.policy, data)
     policy = on_meta(OmegaConf.to_container(cfg.policy, resolve=True))  # type: ignore[arg-type]
     return Run(
         name="",
