@@ -7,7 +7,6 @@ import os
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -23,6 +22,7 @@ from agent_scaling.envs.pool import Pool
 from agent_scaling.errors import InputError
 from agent_scaling.sampling import Sampling
 from agent_scaling.unrolls import REWARD, UnrollPlayer, episode_seeds
+from agent_scaling.waiting import Waiting
 
 POLL_S = 0.5
 
@@ -161,8 +161,7 @@ class ActorLoader:
         self.data, self.trainer = data, trainer
         self._stack = ExitStack()
         self._resumed = False
-        self._waited = 0.0
-        self._since = time.monotonic()
+        self._learner, self._actors = Waiting(), Waiting()
 
     def __len__(self) -> int:
         """Beyond reach. Without a length, Lightning would fetch each unroll one update early."""
@@ -203,11 +202,11 @@ class ActorLoader:
         self._resumed = True
 
     def measured(self) -> dict[str, float]:
-        """``actors/waiting``: the share of the time that the learner has waited for unrolls."""
-        now = time.monotonic()
-        share = self._waited / max(now - self._since, 1e-9)
-        self._waited, self._since = 0.0, now
-        return {"actors/waiting": share}
+        """Shares of the time since the last call in which one side stood still for the other."""
+        return {
+            "waiting/learner_for_actors": self._learner.share(),
+            "waiting/actors_for_learner": self._actors.share(),
+        }
 
     def close(self) -> None:
         """End the thread, then the games."""
@@ -215,19 +214,18 @@ class ActorLoader:
 
     def _in_turn(self, player: UnrollPlayer) -> Iterator[Batch]:
         while True:
-            began = time.monotonic()
-            unroll = player.play(self.trainer.global_step)
-            self._waited += time.monotonic() - began
-            yield unroll
+            with self._learner:
+                unroll = player.play(self.trainer.global_step)
+            with self._actors:
+                yield unroll
 
     def _asynchronous(self, player: UnrollPlayer) -> Iterator[Batch]:
-        thread = PlayerThread(player, lambda: self.trainer.global_step)
+        thread = PlayerThread(player, lambda: self.trainer.global_step, self._actors)
         self._stack.callback(thread.stop)
         thread.start()
         while True:
-            began = time.monotonic()
-            unroll = thread.take()
-            self._waited += time.monotonic() - began
+            with self._learner:
+                unroll = thread.take()
             yield unroll
 
 
@@ -237,11 +235,12 @@ class PlayerThread(threading.Thread):
     Args:
         player: What plays.
         updates: Tells how many updates the learner has made.
+        waiting: Measures how long it waits for the learner.
     """
 
-    def __init__(self, player: UnrollPlayer, updates: Callable[[], int]) -> None:
+    def __init__(self, player: UnrollPlayer, updates: Callable[[], int], waiting: Waiting) -> None:
         super().__init__(name="actors", daemon=True)
-        self.player, self.updates = player, updates
+        self.player, self.updates, self.waiting = player, updates, waiting
         self._ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=1)
         self._stop_asked = threading.Event()
 
@@ -251,7 +250,9 @@ class PlayerThread(threading.Thread):
             torch.set_num_threads(1)  # of this thread alone: the learner has the others
         try:
             while not self._stop_asked.is_set():
-                self._hand_over(self.player.play(self.updates()))
+                unroll = self.player.play(self.updates())
+                with self.waiting:
+                    self._hand_over(unroll)
         except Exception as error:
             self._hand_over(error)
 

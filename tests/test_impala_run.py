@@ -77,6 +77,9 @@ def test_accounts(whole: Any) -> None:
     # Played in turn, every unroll is begun with the newest weights.
     assert set(logged["train/lag"].values()) == {0.0}
     assert set(logged["train/restarted"].values()) == {0.0}
+    # And each side waits while the other works.
+    for name in ("waiting/learner_for_actors", "waiting/actors_for_learner"):
+        assert all(0 < share < 1 for share in logged[name].values()), name
 
 
 def test_logged_metrics_are_the_documented_ones(whole: Any) -> None:
