@@ -109,3 +109,23 @@ def test_the_pool_plays_it() -> None:
             assert np.array_equal(*pool.observations["frame"])
             pool.actions[:] = 1
     assert ended[0] == ended[1]
+
+
+def test_an_episode_may_end_with_a_life() -> None:
+    """The next one goes on in the same game; at its end the record is the whole game's."""
+    views = {"frame": np.empty((84, 84), np.uint8), "lives": np.empty(1, np.int32)}
+    game, rng = Atari(views, env="Breakout", life_loss=True), np.random.default_rng(0)
+    ends: list[Record] = []
+    game.reset(0)
+    steps = 0
+    while not ends or "return" not in ends[-1]:
+        record = game.step(int(rng.integers(len(game.codes))))
+        steps += 1
+        if record is not None:
+            ends.append(record)
+            last = views["frame"].copy()
+            game.reset(steps)
+            assert np.array_equal(views["frame"], last) == (record == {"end": "life"})
+    assert [end["end"] for end in ends] == ["life"] * 4 + ["over"]
+    assert ends[-1]["steps"] == steps
+    assert views["lives"][0] == 5

@@ -76,6 +76,9 @@ class Atari:
     goes back to its first state, and the episode's own generator draws what its seed stands for:
     the frames without an action at the beginning, and where an action sticks.
 
+    With ``life_loss``, for actors that learn, an episode also ends with a life, and the next one
+    goes on in the same game, whatever its seed; the record at the game's end is the whole game's.
+
     Args:
         views: Arrays for ``observations``, or some of them.
         env: The game: ``Breakout``, ``ms_pacman``, …
@@ -84,6 +87,7 @@ class Atari:
         noop_max: An episode begins with 1 to so many console frames without an action; 0: none.
         full_actions: All 18 actions, also where the game has fewer.
         max_episode_steps: Step cap of an episode; ``MAX_FRAMES`` console frames are one, too.
+        life_loss: Whether an episode ends with a life; its record then has nothing but its end.
 
     Raises:
         InputError: ALE has no such game, or a number is out of its range.
@@ -111,6 +115,7 @@ class Atari:
         noop_max: int = 30,
         full_actions: bool = False,
         max_episode_steps: int | None = None,
+        life_loss: bool = False,
     ) -> None:
         if frame_skip < 1 or noop_max < 0 or not 0 <= sticky < 1:
             raise InputError(
@@ -128,7 +133,8 @@ class Atari:
         self._screen, self._before = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         self._views = views
         self._frame = views.get("frame", np.empty((SIDE, SIDE), np.uint8))
-        self.score = self.steps = 0
+        self.life_loss, self._goes_on = life_loss, False
+        self.score = self.steps = self.lives = 0
 
     @staticmethod
     def count_actions(env: str, full_actions: bool = False, **_: Any) -> int:
@@ -136,7 +142,11 @@ class Atari:
         return len(action_codes(env, full_actions))
 
     def reset(self, seed: int) -> None:
-        """Begin the episode of ``seed``."""
+        """Begin the episode of ``seed``; after a life was lost, go on in the same game."""
+        if self._goes_on:
+            self._goes_on = False
+            self._show(0)
+            return
         self._rng = np.random.default_rng(seed)
         self.ale.reset_game()  # a restored state alone is not whole in every game
         self.ale.restoreState(self._start)
@@ -144,6 +154,7 @@ class Atari:
         self.held = NOOP
         for _ in range(self._rng.integers(1, self.noop_max + 1) if self.noop_max else 0):
             self.score += self.ale.act(NOOP)
+        self.lives = self.ale.lives()
         self.ale.getScreenGrayscale(self._screen)
         self._show(0)
 
@@ -166,7 +177,11 @@ class Atari:
         self._show(reward)
         if self.ale.game_over(with_truncation=False):
             return self._record("over")
-        return self._record("cap") if self.steps >= self.max_episode_steps else None
+        if self.steps >= self.max_episode_steps:
+            return self._record("cap")
+        before, self.lives = self.lives, self.ale.lives()
+        self._goes_on = self.life_loss and self.lives < before
+        return {"end": "life"} if self._goes_on else None
 
     def close(self) -> None:
         """The console goes with the object."""
