@@ -55,6 +55,10 @@ class PolicyModule(LightningModule):
         """Training FLOPs spent so far, all ranks, by convention."""
         return {name: self.frames * cost for name, cost in self.costs_per_frame.items()}
 
+    def cost_of_batches(self, steps: int, convention: Convention = "model") -> float:
+        """Training FLOPs per frame of batches of ``steps``."""
+        return self.costs_per_frame[convention]
+
     @property
     def flops(self) -> float:
         """Training FLOPs spent so far, all ranks, ``model`` convention."""

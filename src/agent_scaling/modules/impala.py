@@ -94,6 +94,11 @@ class Impala(PolicyModule):
         """FLOPs spent so far, all ranks, by convention."""
         return {c: sum(self._spent_on(kind, c) for kind in KINDS) for c in BUDGETS}
 
+    def cost_of_batches(self, steps: int, convention: Convention = "model") -> float:
+        """FLOPs per interaction of unrolls of ``steps``: T + 1 frames are learnt from."""
+        twice = self.unit_costs["learning"][convention] / steps
+        return self.costs_per_frame[convention] + twice
+
     @property
     def parts(self) -> dict[str, float]:
         """FLOPs so far by what they were spent on, ``model`` convention."""

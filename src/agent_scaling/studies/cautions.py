@@ -31,7 +31,7 @@ def bracketing(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[st
     if law is not None:
         best: Callable[[Run, float], float] = lambda run, budget: law(budget)  # noqa: E731
         source = "by the fit given"
-    elif PAPER_RANGE[0] <= budgets[-1] <= PAPER_RANGE[1]:
+    elif all(run.epoch_frames for run in runs) and PAPER_RANGE[0] <= budgets[-1] <= PAPER_RANGE[1]:
         best, source = paper_size, "by the paper's law"
     else:
         return extent(runs, budgets)
@@ -52,10 +52,14 @@ def bracketing(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[st
 
 
 def law_of(fitted: Mapping[str, Any]) -> Callable[[float], float] | None:
-    """N_opt over the budget (FLOPs) as a fit has it, parabolas first."""
-    for form in ("parabola", "best_of_grid"):
-        found = (fitted.get(form, {}).get("loss") or {}).get("N_opt")
-        if found:
+    """N_opt over the budget (FLOPs) as a fit has it: of loss before return, parabolas first."""
+    laws = [
+        fitted.get(form, {}).get(target) or {}
+        for target in ("loss", "return")
+        for form in ("parabola", "best_of_grid")
+    ]
+    for law in laws:
+        if found := law.get("N_opt"):
             intercept, slope = found["log_coefficient"], found["exponent"]
             return lambda budget: math.exp(intercept + slope * math.log(budget))
     return None

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.account import short
 from agent_scaling.errors import InputError
-from agent_scaling.flops import Convention, flops_per_frame
+from agent_scaling.flops import Convention
 from agent_scaling.sizes import on_meta, take_actions
 from agent_scaling.studies.experiments import Settings, compose_train
 from agent_scaling.studies.record import Run, Store
@@ -30,7 +30,8 @@ class Data:
 
     fingerprint: str
     epoch_frames: int
-    step_frames: int
+    lanes: int
+    steps: int
     num_actions: int | None
 
 
@@ -112,13 +113,20 @@ def compose(request: Request, variant: str = "", size: float | None = None) -> D
 
 
 def data_of(cfg: DictConfig) -> Data:
-    """The data that a config trains on, opened once."""
+    """The data that a config trains on, opened once.
+
+    Raises:
+        InputError: Recorded games are to be trained on, and the settings do not say which.
+    """
+    if OmegaConf.is_missing(cfg.data, "shards"):
+        raise InputError("train.data.shards=null: training on recorded games needs their folder")
     found: Any = instantiate(cfg.data)
-    step = int(cfg.data.get("lanes", 1)) * int(cfg.data.get("unroll_length", 1))
+    windows = cfg.data.get("unrolls", cfg.data)  # demonstrations that come beside are no frames
     return Data(
         getattr(found, "fingerprint", ""),
         getattr(found, "train_frames", 0),
-        step,
+        int(windows.get("lanes", 1)),
+        int(windows.get("unroll_length", 1)),
         getattr(found, "num_actions", None),
     )
 
@@ -127,6 +135,7 @@ def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: D
     """A run of a size with its costs, before it has a name, a seed and budgets."""
     take_actions(cfg.policy, data)
     policy = on_meta(OmegaConf.to_container(cfg.policy, resolve=True))  # type: ignore[arg-type]
+    module: Any = instantiate(cfg.module, _partial_=True)(policy, None)  # which knows its costs
     return Run(
         name="",
         study=request.study(variant),
@@ -135,9 +144,9 @@ def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: D
         params=policy.num_params,
         seed=0,
         budgets=(),
-        cost=flops_per_frame(policy, request.convention),
-        model_cost=flops_per_frame(policy),
-        step_frames=data.step_frames,
+        cost=module.cost_of_batches(data.steps, request.convention),
+        model_cost=module.cost_of_batches(data.steps),
+        step_frames=data.lanes * data.steps,
         epoch_frames=data.epoch_frames,
     )
 
@@ -202,6 +211,7 @@ def planned(run: Run, folder: Path, cfg: DictConfig, convention: Convention) -> 
         found["tags.variant"] = run.variant
     if convention != "model":
         found["callbacks.flops.convention"] = convention
-    if "shards" in cfg.data:
-        found["data.shards"] = str(Path(cfg.data.shards).resolve())
+    for key in ("data.shards", "data.demonstrations.shards"):
+        if shards := OmegaConf.select(cfg, key):
+            found[key] = str(Path(shards).resolve())
     return found

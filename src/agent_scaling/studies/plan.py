@@ -37,7 +37,7 @@ def plan(
     budget: float | None = None,
     runs: grids.Runs = "milestones",
     convention: Convention = "model",
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] | int = (0,),
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     ratios: Sequence[float] | None = None,
     speed: float | str | None = None,
@@ -58,7 +58,7 @@ def plan(
         budget: FLOPs to forecast from ``fit``.
         runs: ``milestones``: a run per size; ``cells``: a run per size and budget.
         convention: How budgets count FLOPs.
-        seeds: Of each cell.
+        seeds: Of each cell; a number n is 0 to n − 1.
         variants: Settings by name, crossed with the grid.
         ratios: Lowest and highest frames per parameter of a cell.
         speed: FLOP/s, ``probe``, or a study in MLflow; for the hours.
@@ -72,6 +72,9 @@ def plan(
         InputError: Impossible settings, or another plan in ``output``.
     """
     shared = flatten(train)
+    if shared.get("data.shards", "") is None:  # learning by playing has none
+        del shared["data.shards"]
+    seeds = range(seeds) if isinstance(seeds, int) else seeds
     best = fit is not None and budget is not None
     if best:
         request, row = best_run(name, str(fit), float(budget or 0), shared, convention, seeds)
@@ -116,7 +119,7 @@ def check(request: grids.Request) -> None:
     if request.convention not in BUDGETS:
         raise InputError(f"convention={request.convention!r}: use one of {', '.join(BUDGETS)}")
     if not request.seeds:
-        raise InputError("seeds=[]: give at least one")
+        raise InputError(f"seeds={list(request.seeds)}: give at least one")
     if not grids.NAME.fullmatch(request.name):
         raise InputError(f"name={request.name!r}: letters, digits, '.', '_' and '-' only")
     ratios = request.ratios
@@ -237,7 +240,9 @@ def experiment(made: Plan, request: grids.Request, run: Run, folder: Path, cfg: 
 def show(made: Plan) -> None:
     """Print the cells, their totals and the warnings."""
     table = Table(title=f"{made.name}: cells", title_justify="left", box=SIMPLE)
-    columns = ("FLOPs", "parameters", "frames", "frames/param.", "epochs", "hours", "run")
+    recorded = any(run.epoch_frames for run in made.runs)
+    seen = ("frames", "frames/param.", "epochs") if recorded else ("interactions", "per parameter")
+    columns = ("FLOPs", "parameters", *seen, "hours", "run")
     for column in columns:
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     cells = [(budget, run) for run in made.runs for budget in run.budgets]
@@ -260,13 +265,13 @@ def show(made: Plan) -> None:
 def cell_row(made: Plan, run: Run, budget: float) -> list[str]:
     """A cell as the table shows it; hours are those since its run began."""
     frames, hours = run.frames(budget), made.hours(run, budget)
-    epochs = f"{frames / run.epoch_frames:.3g}" if run.epoch_frames else "–"
+    epochs = [f"{frames / run.epoch_frames:.3g}"] if run.epoch_frames else []
     return [
         f"{budget:.3g}",
         short(run.params),
         f"{frames:,.0f}",
         f"{frames / run.params:.3g}",
-        epochs,
+        *epochs,
         "–" if hours is None else f"{hours:.3g}",
         run.name,
     ]

@@ -41,9 +41,9 @@ class Run:
     model_cost: float
     """Training FLOPs per frame, ``model`` convention."""
     step_frames: int
-    """Frames of an optimiser step."""
+    """Frames of an optimiser step; of a run that plays, interactions with the game."""
     epoch_frames: int
-    """Frames of the training games that it uses."""
+    """Frames of the training games that it uses; 0: it plays, and each frame is a new one."""
 
     def frames(self, budget: float) -> float:
         """Frames that a budget buys."""

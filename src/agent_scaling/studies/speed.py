@@ -27,23 +27,23 @@ class Stopwatch(Callback):
     """Stops after :data:`SECONDS` of steps that were not warm-up."""
 
     def __init__(self) -> None:
-        self._steps = self._frames = 0
-        self._begin = 0.0
-        self.frames_per_second = 0.0
+        self._steps = 0
+        self._begin = self._before = 0.0
+        self.flops_per_second = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count frames since the warm-up."""
+        """Count FLOPs (``model`` convention) since the warm-up."""
         module: Any = pl_module
         self._steps += 1
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = time.monotonic()
         if self._steps <= WARM_UP:
-            self._begin, self._frames = now, module.frames
+            self._begin, self._before = now, module.flops
             return
-        self.frames_per_second = (module.frames - self._frames) / (now - self._begin)
+        self.flops_per_second = (module.flops - self._before) / (now - self._begin)
         if now - self._begin > SECONDS or self._steps >= STEPS:
             trainer.should_stop = True
 
@@ -62,7 +62,7 @@ def probe(cfg: DictConfig) -> float:
             cfg.trainer, default_root_dir=folder, callbacks=[watch], logger=False
         )
         trainer.fit(module, data)
-    return float(watch.frames_per_second * module.flops_per_frame)
+    return watch.flops_per_second
 
 
 def speeds_of(
