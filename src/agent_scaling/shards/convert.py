@@ -54,7 +54,7 @@ def shard(
     """Convert the games under ``input`` to shards under ``output``.
 
     Args:
-        input: Directory of recorded games.
+        input: Directory of recorded games, or what else the source knows by a name.
         output: Directory of the shards; a conversion that was killed goes on where it was.
         source: Kind of recording; NLD-AA's layout by default.
         processes: Worker processes; None: one per available core. Does not change a byte.
@@ -71,7 +71,8 @@ def shard(
         The manifest, as written last to ``manifest.json``.
     """
     _check(chunk_frames, shard_megabytes, level, val_fraction, unknown_keys, processes)
-    root, directory, source = Path(input), Path(output), source or TtyrecSource()
+    source, directory = source or TtyrecSource(), Path(output)
+    root = source.locate(input)
     begin = time.monotonic()
     console = Console(stderr=True, soft_wrap=True)
     settings = {
@@ -122,8 +123,6 @@ def _check(
 
 
 def _discover(root: Path, source: Source) -> Discovery:
-    if not root.is_dir():
-        raise InputError(f"input={root}: no such directory")
     found = source.discover(root)
     if not found.games:
         more = f" ({len(found.skipped)} files skipped: {found.skipped[0]})" if found.skipped else ""

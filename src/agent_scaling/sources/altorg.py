@@ -12,7 +12,7 @@ from pathlib import Path
 from nle.dataset import db, populate_db
 
 from agent_scaling.errors import InputError
-from agent_scaling.sources.base import Discovery, Game, Metadata, RawFrames, Skipped
+from agent_scaling.sources.base import Discovery, Game, Metadata, RawFrames, Skipped, Source
 from agent_scaling.sources.ttyrec import decode_parts
 
 PARTS = """
@@ -22,7 +22,7 @@ PARTS = """
 """
 
 
-class AltorgSource:
+class AltorgSource(Source):
     """Human games of alt.org: ttyrec 1, no keys, no scores.
 
     Which parts belong to which game is decided by ``nle.dataset`` itself (players' file times

@@ -12,12 +12,12 @@ import numpy as np
 from agent_scaling.envs.atari import SIDE, Atari, action_codes
 from agent_scaling.errors import InputError
 from agent_scaling.shards.layout import atari_layout
-from agent_scaling.sources.base import BadGame, Discovery, Game, RawFrames, Skipped
+from agent_scaling.sources.base import BadGame, Discovery, Game, RawFrames, Skipped, Source
 
 RECORD, ACTIONS = "game.json", "actions.npy"
 
 
-class AtariSource:
+class AtariSource(Source):
     """Games that ``agent-scaling demonstrate game=atari`` recorded.
 
     An episode is a function of its options, its seed and its actions; its score shows whether this

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from agent_scaling.errors import InputError
 from agent_scaling.shards.layout import NETHACK, Layout
 
 Metadata = Mapping[str, str | int]
@@ -92,6 +93,13 @@ class Source(Protocol):
     """A kind of recording. Instances are small and picklable: worker processes get a copy."""
 
     name: str
+
+    def locate(self, input: str) -> Path:
+        """The directory of recordings that ``input`` names: by default, that path."""
+        root = Path(input)
+        if not root.is_dir():
+            raise InputError(f"input={input}: no such directory")
+        return root
 
     def discover(self, root: Path) -> Discovery:
         """Find the games under ``root`` without reading their frames."""

@@ -11,7 +11,15 @@ import numpy as np
 from nle import _pyconverter
 
 from agent_scaling.batch import COLUMNS, ROWS
-from agent_scaling.sources.base import BadGame, Discovery, Game, Metadata, RawFrames, Skipped
+from agent_scaling.sources.base import (
+    BadGame,
+    Discovery,
+    Game,
+    Metadata,
+    RawFrames,
+    Skipped,
+    Source,
+)
 from agent_scaling.sources.decisions import closing_frames, opening_frames
 from agent_scaling.sources.xlogfile import by_ttyrec
 
@@ -82,7 +90,7 @@ def _empty(n: int) -> RawFrames:
     )
 
 
-class TtyrecSource:
+class TtyrecSource(Source):
     """Games as NLE records them (NLD-AA, the demonstrators): one ttyrec per game."""
 
     name = "nld_aa"
