@@ -7,6 +7,9 @@ same objective, optimiser and batch; the peer keeps TorchBeast's shared buffers 
 (arXiv 1910.03552, §3.1). Frames learnt from per CPU-second of the whole process tree, after the
 first two updates, in rounds that take turns. The last line is one JSON object: ``vs_monobeast``,
 the median of the rounds' ratios, and ``wall``, the same per second of wall time.
+
+Sample Factory is no second peer: its last release, 2.1.1, requires gymnasium < 1.0 and numpy < 2.0,
+while nle 1.3.0 requires gymnasium == 1.2.0, and so no environment holds both.
 """
 
 from __future__ import annotations
