@@ -7,19 +7,22 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from agent_scaling.cli import call_verb
 from agent_scaling.errors import InputError
 from agent_scaling.flops import flops_per_frame
 from agent_scaling.sizes import on_meta
 from agent_scaling.studies.cautions import paper_size
 from agent_scaling.studies.plan import plan
-from agent_scaling.studies.record import FILE, Run, load
+from agent_scaling.studies.record import FILE, Plan, Run, load
 from agent_scaling.studies.study import call
 from data_modules.shards import ShardsDataModule
 from tests.conftest import ROOT
+from tests.runs import composed
 from tests.studies.plans import BUDGETS, SIZES, make_plan, train_settings
 
 
@@ -196,3 +199,36 @@ def test_a_law_gives_the_next_run(tiny_shards: Path, tmp_path: Path) -> None:
     text = (tmp_path / "best" / "experiment" / f"{run.name}.yaml").read_text()
     assert "# forecast params: 2e+04 (" in text
     assert made.forecast["loss_interval"][0] < made.forecast["loss"]
+
+
+def test_the_papers_widths_and_budgets_on_atari(
+    atari_shards: Path, reference: Path, tmp_path: Path
+) -> None:
+    """Its grid has the published sizes, and trains the published numbers of frames."""
+    overrides = [
+        "study=paper_atari",
+        f"train.data.shards={atari_shards}",
+        f"+train.logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db",
+        f"+train.logger.artifact_location={tmp_path}/artifacts",
+        f"output={tmp_path}/plan",
+    ]
+    made: Plan = call_verb(composed("plan", overrides))
+    widths = [1, 3, 5, 8, 13, 23, 34, 50, 81, 117, 167, 266]
+    assert [run.name for run in made.runs] == [f"width{width}" for width in widths]
+    cfg = as_train_composes(tmp_path / "plan", "width117")
+    assert (cfg.policy.encoder.width, cfg.policy.params) == (117, None)
+    assert cfg.callbacks.flops.convention == "paper_atari"
+    assert cfg.tags.size == "1.007M"
+    table = pd.read_csv(reference / "reference" / "paper" / "atari_loss.csv")
+    published = table[(table["game"] == "Breakout") & (table["flops"] >= 1e14)]
+    sizes = {run.params: run for run in made.runs}
+    assert set(published["params"]) == {run.params for run in made.runs[:10]}
+    for row in published.itertuples():
+        run = sizes[row.params]
+        assert row.flops in run.budgets
+        assert run.frames(row.flops) == pytest.approx(row.samples, abs=run.step_frames)
+
+
+def test_sizes_by_a_key_that_train_does_not_have(tiny_shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="widht"):
+        make_plan(tiny_shards, tmp_path / "plan", sizes={"policy.encoder.widht": [1, 3]})

@@ -20,12 +20,17 @@ STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_plans(name: str, tiny_shards: Path, tmp_path: Path) -> None:
+def test_every_study_plans(
+    name: str, tiny_shards: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """With one size and the study's own settings and variants; small sizes build faster."""
+    shards, sizes = tiny_shards, "[2e4]"
+    if "atari" in name:
+        shards, sizes = request.getfixturevalue("atari_shards"), "{policy.encoder.width:[13]}"
     overrides = [
         f"study={name}",
-        f"train.data.shards={tiny_shards}",
-        "sizes=[2e4]",
+        f"train.data.shards={shards}",
+        f"sizes={sizes}",
         f"output={tmp_path}/plan",
         f"+train.logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db",
         f"+train.logger.artifact_location={tmp_path}/artifacts",

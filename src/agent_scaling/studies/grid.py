@@ -16,11 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from agent_scaling.account import short
 from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
+from agent_scaling.shards.storage import absolute
 from agent_scaling.sizes import on_meta, take_actions
 from agent_scaling.studies.experiments import Settings, compose_train
 from agent_scaling.studies.record import Run, Store
 
 Runs = Literal["milestones", "cells"]
+PARAMS = "policy.params"
 NAME = re.compile(r"[\w.-]+")
 
 
@@ -53,11 +55,25 @@ def values_of(given: Any, key: str) -> list[float]:
     return sorted(values)
 
 
+def sizes_of(given: Any) -> tuple[str, list[float]]:
+    """What sizes are given by, and they: parameters, or ``{key of train: values}``.
+
+    Raises:
+        InputError: As :func:`values_of` does.
+    """
+    if isinstance(given, Mapping) and len(given) == 1:
+        ((key, values),) = given.items()
+        return key, values_of(values, f"sizes.{key}")
+    return PARAMS, values_of(given, "sizes")
+
+
 @dataclass(frozen=True)
 class Request:
-    """What a grid is made of; sizes in parameters, budgets in FLOPs of ``convention``.
+    """What a grid is made of; sizes as values of ``sized_by``, budgets in FLOPs of ``convention``.
 
     Attributes:
+        sized_by: The key of ``train`` that makes the size: by default parameters, which are solved
+            for.
         runs: ``milestones``: a run per size, which serves all budgets (constant learning rate);
             ``cells``: a run per budget and size (a rate that decays to the budget's end).
         ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
@@ -72,6 +88,7 @@ class Request:
     runs: Runs
     convention: Convention
     ratios: Sequence[float] | None
+    sized_by: str = PARAMS
 
     def study(self, variant: str) -> str:
         """The tag ``study`` of a variant's runs: what ``fit`` asks for."""
@@ -80,6 +97,10 @@ class Request:
     def settings(self, variant: str) -> Settings:
         """Settings of ``train`` for a variant."""
         return {**self.train, **self.variants.get(variant, {})}
+
+    def sized(self, size: float) -> Settings:
+        """The setting of ``train`` that makes a size."""
+        return {self.sized_by: int(size) if size == int(size) else size}
 
 
 def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
@@ -108,8 +129,8 @@ def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
 def compose(request: Request, variant: str = "", size: float | None = None) -> DictConfig:
     """The config of a variant's training at a size."""
     planned = {"flops_budget": max(request.budgets)}
-    sized = {} if size is None else {"policy.params": size}
-    return compose_train(request.settings(variant), planned | sized)
+    sized: Settings = {} if size is None else request.sized(size)
+    return compose_train(request.settings(variant), {**planned, **sized})
 
 
 def data_of(cfg: DictConfig) -> Data:
@@ -173,7 +194,11 @@ def served(request: Request, run: Run) -> list[tuple[float, ...]]:
 
 def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> Run:
     """The run with its name: variant, size, budget and seed, as far as they tell it apart."""
-    parts = [run.variant, short(run.size)]
+    parts = [run.variant]
+    if request.sized_by == PARAMS:
+        parts.append(short(run.size))
+    else:
+        parts.append(f"{request.sized_by.rpartition('.')[2]}{run.size:g}")
     parts += [budget_name(budgets[-1])] if request.runs == "cells" else []
     parts += [f"s{seed}"] if len(request.seeds) > 1 else []
     return replace(run, name="-".join(filter(None, parts)), seed=seed, budgets=budgets)
@@ -190,18 +215,18 @@ def store_of(cfg: DictConfig) -> Store:
     return Store(*(logger[f.name] for f in fields(Store)))
 
 
-def planned(run: Run, folder: Path, cfg: DictConfig, convention: Convention) -> dict[str, Any]:
+def planned(request: Request, run: Run, folder: Path, cfg: DictConfig) -> dict[str, Any]:
     """What a run's experiment sets, by dotted key of ``train``: paths are absolute."""
     store = asdict(store_of(cfg))
     found: dict[str, Any] = {
         "flops_budget": run.budgets[-1],
         "milestones": list(run.budgets[:-1]),
         "seed": run.seed,
-        "policy.params": run.size,
+        **request.sized(run.size),
         "output": str(run.output(folder)),
         "tags.study": run.study,
         "tags.cell": run.name,
-        "tags.size": short(run.size),
+        "tags.size": short(run.size if request.sized_by == PARAMS else run.params),
         "tags.budget": budget_name(run.budgets[-1]),
         "tags.seed": run.seed,
         "logger.run_name": f"{run.study} {run.name}",
@@ -209,9 +234,9 @@ def planned(run: Run, folder: Path, cfg: DictConfig, convention: Convention) -> 
     }
     if run.variant:
         found["tags.variant"] = run.variant
-    if convention != "model":
-        found["callbacks.flops.convention"] = convention
+    if request.convention != "model":
+        found["callbacks.flops.convention"] = request.convention
     for key in ("data.shards", "data.demonstrations.shards"):
         if shards := OmegaConf.select(cfg, key):
-            found[key] = str(Path(shards).resolve())
+            found[key] = absolute(shards)
     return found

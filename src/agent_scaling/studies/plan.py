@@ -53,7 +53,7 @@ def plan(
         name: Of the study: the tag ``study`` of its runs.
         train: Settings of ``train`` for all runs, nested or by dotted key.
         budgets: FLOPs: a list, or ``lowest``, ``highest`` and ``count``.
-        sizes: Parameters, likewise.
+        sizes: Parameters, likewise; or ``{policy.encoder.width: [1, 3]}``: values of one key.
         fit: A ``fit.json`` or its folder.
         budget: FLOPs to forecast from ``fit``.
         runs: ``milestones``: a run per size; ``cells``: a run per size and budget.
@@ -82,9 +82,11 @@ def plan(
         raise InputError("give budgets= and sizes=, or fit= and budget=")
     else:
         row = {}
+        sized_by, values = grids.sizes_of(sizes)
         request = grids.Request(
             name=name,
-            sizes=grids.values_of(sizes, "sizes"),
+            sizes=values,
+            sized_by=sized_by,
             budgets=grids.values_of(budgets, "budgets"),
             seeds=list(seeds),
             variants={name: flatten(more) for name, more in (variants or {}).items()},
@@ -233,7 +235,7 @@ def experiment(made: Plan, request: grids.Request, run: Run, folder: Path, cfg: 
             low, high = made.forecast[f"{key}_interval"]
             head.append(f"forecast {key}: {made.forecast[key]:.4g} ({low:.4g} to {high:.4g}, 90 %)")
     return experiment_file(
-        request.settings(run.variant), grids.planned(run, folder, cfg, made.convention), head
+        request.settings(run.variant), grids.planned(request, run, folder, cfg), head
     )
 
 

@@ -30,7 +30,7 @@ class Run:
     variant: str
     """Empty: none."""
     size: float
-    """Parameters asked for."""
+    """Parameters asked for, or the value of the key that makes the size."""
     params: int
     """Parameters that it has."""
     seed: int
