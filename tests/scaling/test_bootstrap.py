@@ -22,15 +22,9 @@ def test_saturating_rows_agree_with_one_at_a_time():
         assert [floor, gamma] == pytest.approx([curve.theta[0], curve.theta[2]], abs=1e-4)
 
 
-def test_rows_of_profiles_agree_with_the_table():
+def test_slopes_agree_with_the_table():
     runs = known_law(noise=0.05, seed=3)
     grid = as_grid(runs)
-    at, value = batched.parabolas(grid.log_n_S, grid.loss_SRK.mean(1)[None])
-    table = profiles.parabolas(runs.cells, "loss")
-    usable = ~table["flag"].isin(["edge", "concave"]).to_numpy()
-    assert np.array_equal(np.isfinite(at[0]), usable)
-    assert np.exp(at[0][usable]) == pytest.approx(table["params"].to_numpy()[usable])
-    assert np.exp(value[0][usable]) == pytest.approx(table["value"].to_numpy()[usable])
     lines = profiles.best_of_grid(runs.cells, "loss")
     slope = laws.fit_power(np.log(lines["flops"].to_numpy()), np.log(lines["value"].to_numpy()))
     rows = batched.slopes(grid.log_c_K[None], batched.best(grid.loss_SRK.mean(1)[None])[1])
@@ -62,8 +56,8 @@ def test_intervals_repeat_with_the_seed_and_hold_the_estimate():
     runs = known_law(noise=0.01, seed=2)
     first, again = bootstrap_intervals(runs, 300, 5), bootstrap_intervals(runs, 300, 5)
     assert first == again
-    low, high = first["parabola"]["loss"]["N_opt"]["interval"]
     best = profiles.parabolas(runs.cells, "loss")
     usable = best[~best["flag"].isin(["edge", "concave"])]
-    slope = np.polyfit(np.log(usable["flops"]), np.log(usable["params"]), 1)[0]
-    assert low < slope < high
+    for name, column in (("N_opt", "params"), ("D_opt", "samples"), ("optimum", "value")):
+        low, high = first["parabola"]["loss"][name]["interval"]
+        assert low < np.polyfit(np.log(usable["flops"]), np.log(usable[column]), 1)[0] < high

@@ -10,7 +10,7 @@ from agent_scaling.scaling import analysis, laws, returns, select
 from agent_scaling.scaling.forecasts import compete
 from agent_scaling.scaling.forms import LOSS_FORMS
 from agent_scaling.scaling.profiles import parabolas
-from tests.scaling.synthetic import DELTA, N_OPT, known_law, optimum
+from tests.scaling.synthetic import ALPHA, BETA, DELTA, known_cells, optimum, with_returns
 
 DRAWS = 200
 
@@ -24,23 +24,41 @@ def holds(interval, truth):
     return interval[0] <= truth <= interval[1]
 
 
-def test_exponents_and_minima_of_a_known_grid():
-    found = {"N_opt": [], "D_opt": [], "minimum": [], "return from loss": []}
+LAWS = {
+    "off by 3": {"sizes": 7, "noise": 0.03, "off": 3.0},
+    "asymmetric": {"sizes": 10, "noise": 0.005, "a": 12.0, "b": 3e6, "alpha": 0.3, "beta": 0.7},
+    "without a floor": {"sizes": 10, "noise": 0.02, "off": 1 / 3, "e": 0.0},
+    "dense": {"sizes": 15, "noise": 0.01},
+}
+
+
+@pytest.mark.parametrize("case", LAWS)
+def test_minima_of_profiles_and_their_exponents(case):
+    """Of every budget, at its size and at its loss: coarse, lopsided and noisy grids too."""
+    law = LAWS[case]
+    shape = {key: law[key] for key in ("e", "a", "b", "alpha", "beta") if key in law}
+    alpha, beta = law.get("alpha", ALPHA), law.get("beta", BETA)
+    exponents = {"N_opt": beta / (alpha + beta), "D_opt": alpha / (alpha + beta)}
+    if law.get("e") == 0:  # else the lowest loss is no power of C
+        exponents["optimum"] = -alpha * beta / (alpha + beta)
+    found = {name: [] for name in (*exponents, "params", "value")}
     for seed in range(DRAWS):
-        cells = known_law(noise=0.01, seed=seed, sizes=15).cells
+        cells = known_cells(seed=seed, **law)
         points = parabolas(cells, "loss")
-        usable = points[~points["flag"].isin(["edge", "concave"])]
-        for name, column, truth in (("N_opt", "params", N_OPT), ("D_opt", "samples", 1 - N_OPT)):
-            law = analysis.exponent(usable["flops"], usable[column])
-            found[name].append(holds(law["interval"], truth))
-        middle = points.iloc[len(points) // 2]
-        truth, _ = optimum(np.array(middle["flops"]))
-        unbounded = not np.isfinite(middle["params_low"])
-        bounds = middle["params_low"], middle["params_high"]
-        found["minimum"].append(unbounded or holds(bounds, truth))
-        found["return from loss"].append(holds(returns.from_loss(cells).interval(1), DELTA))
+        table = analysis.exponents(points[~points["flag"].isin(["edge", "concave"])])
+        for name, truth in exponents.items():
+            found[name].append(holds(table[name]["interval"], truth))
+        for name, truth in zip(("params", "value"), optimum(points["flops"], **shape), strict=True):
+            missed = (points[f"{name}_low"] > truth) | (points[f"{name}_high"] < truth)
+            found[name].append(np.mean(~missed[points["flag"] != "edge"]))
     for name, hits in found.items():
         assert 0.85 <= share(hits) <= 0.95, name
+
+
+def test_return_from_loss():
+    tables = [with_returns(known_cells(0.01, seed), seed) for seed in range(DRAWS)]
+    hits = [holds(returns.from_loss(cells).interval(1), DELTA) for cells in tables]
+    assert 0.85 <= share(hits) <= 0.95
 
 
 def test_a_power_law_and_a_saturating_law():

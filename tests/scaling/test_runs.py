@@ -78,3 +78,46 @@ def test_what_cannot_be_read_says_what_to_do(tmp_path):
         tidy(table().drop(columns=["eval_loss", "return_mean"]), "test")
     with pytest.raises(InputError, match="no run within"):
         tidy(table(), "test", [1e20, 1e21])
+
+
+def seeded():
+    """Three seeds of each cell; the third is absent in one of them."""
+    tables = [table().assign(seed=seed, run=f"seed {seed}") for seed in range(3)]
+    return pd.concat(tables, ignore_index=True).drop(index=2 * 12 + 7)
+
+
+def test_seeds_are_no_duplicates_and_those_that_lack_are_named():
+    flags = tidy(seeded(), "test").flags
+    assert flags == ["missing seed: 1e+13 FLOPs, 1000000 parameters lacks seed 2"]
+    twice = pd.concat([seeded(), seeded().iloc[[3]]], ignore_index=True)
+    (loss, score) = flags_of(twice, "duplicate cell")
+    assert "1e+12 FLOPs, 1000000 parameters, seed 0 has 2 values of loss" in loss
+    assert "return" in score
+    odd = table()  # one cell's second seed is no fault of the others
+    odd = pd.concat([odd.assign(seed=0), odd.iloc[[0]].assign(seed=1)], ignore_index=True)
+    assert tidy(odd, "test").flags == []
+
+
+@pytest.mark.parametrize("runs", [2, 3, 8])
+def test_intervals_of_a_cell_hold_its_mean(runs):
+    """Nine in ten hold it, of few runs too, where percentiles of a bootstrap do not."""
+    generator, cells = np.random.default_rng(0), 600
+    frame = pd.DataFrame({"flops": 1e12, "params": np.repeat(np.arange(cells) + 1.0, runs)})
+    frame["return_mean"] = 100 + 10 * generator.standard_normal(len(frame))
+    frame["return_se"] = 3.0  # of the episodes: a part of what runs differ by
+    frame["seed"] = np.tile(np.arange(runs), cells)
+    found = tidy(frame, "test").cells
+    assert (found["runs"] == runs).all()
+    hold = ((found["return_low"] <= 100) & (found["return_high"] >= 100)).mean()
+    assert 0.87 < hold < 0.93
+    values = frame["return_mean"].to_numpy().reshape(cells, runs)
+    drawn = generator.integers(runs, size=(400, runs))
+    low, high = np.percentile(values[:, drawn].mean(2), [5, 95], axis=1)
+    assert (((low <= 100) & (high >= 100)).mean() < 0.8) == (runs < 4)
+
+
+def test_one_run_has_the_interval_of_its_own_error():
+    frame = table().assign(return_se=2.0, eval_se=0.1)
+    cell = tidy(frame, "test").cells.iloc[0]
+    assert cell["return_high"] - cell["return"] == pytest.approx(1.645 * 2, rel=1e-3)
+    assert np.log(cell["loss"] / cell["loss_low"]) == pytest.approx(0.1645, rel=1e-3)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.errors import InputError
-from agent_scaling.scaling import forms, laws, parametric, profiles, returns
+from agent_scaling.scaling import forms, laws, minima, parametric, profiles, returns
 from agent_scaling.scaling.runs import Runs
 
 FEWEST = 3
@@ -26,15 +26,15 @@ def laws_of(runs: Runs) -> dict[str, Any]:
     if len(budgets) < FEWEST:
         raise InputError(f"{len(budgets)} budgets: laws need {FEWEST} or more")
     targets = [t for t in ("loss", "return") if runs.target(t)["flops"].nunique() >= FEWEST]
-    fitted: dict[str, Any] = {"budgets": [budgets[0], budgets[-1]], "level": profiles.LEVEL}
+    fitted: dict[str, Any] = {"budgets": [budgets[0], budgets[-1]], "level": minima.LEVEL}
     for name in ("best_of_grid", "parabola", "saturating", "saturating_weighted"):
         fitted[name] = {}
     for target in targets:
         best = profiles.best_of_grid(cells, target)
-        curved = profiles.parabolas(cells, target)
-        flags += profiles.flags(best, target) + profiles.flags(curved, target)
+        curved = of_parabolas(cells, target)
+        flags += profiles.flags(best, target) + profiles.flags(curved["points"], target)
         fitted["best_of_grid"][target] = _best(best)
-        fitted["parabola"][target] = _parabola(curved)
+        fitted["parabola"][target] = curved
     if "loss" in targets and len(budgets) > FEWEST:
         best = profiles.best_of_grid(cells, "loss")
         fitted["saturating"]["loss"] = _saturating(best, 0.0, flags)
@@ -47,45 +47,94 @@ def laws_of(runs: Runs) -> dict[str, Any]:
     return fitted | {"flags": flags}
 
 
-def exponent(x: pd.Series, y: pd.Series) -> dict[str, Any] | None:
-    """Slope of log y on log x, its t-interval, and each point's residual and leverage."""
+def exponent(
+    x: pd.Series, y: pd.Series, sd: pd.Series | None = None, shifts: pd.Series | None = None
+) -> dict[str, Any] | None:
+    """Slope of log y on log x, its t-interval, and each point's residual and leverage.
+
+    With the standard errors ``sd`` of log y and its ``shifts`` (:func:`minima.shifts`) the interval
+    is the wider of those for points of equal variances and of variances in the proportions of
+    ``sd``, both scaled by the residuals; what shifts all points together is added in quadrature.
+    """
     known = (x > 0) & (y > 0)
     if known.sum() < FEWEST:
         return None
     at, value = np.log(x[known].to_numpy(float)), np.log(y[known].to_numpy(float))
     curve = laws.fit_power(at, value)
     centred = at - at.mean()
+    leverage, residuals = 1 / len(at) + centred**2 / (centred**2).sum(), value - curve(at)
+    low, high = curve.interval(1)
+    if sd is not None and shifts is not None:
+        own = sd[known].to_numpy(float)
+        half = _half(curve, centred, residuals, leverage, own, np.stack(list(shifts[known])))
+        low, high = curve.theta[1] - half, curve.theta[1] + half
     return {
         "exponent": curve.theta[1],
-        "interval": curve.interval(1),
+        "interval": (low, high),
         "log_coefficient": curve.theta[0],
         "residual_sd": curve.noise,
         "points": len(at),
-        "residuals": value - curve(at),
-        "leverage": 1 / len(at) + centred**2 / (centred**2).sum(),
+        "residuals": residuals,
+        "leverage": leverage,
         "without_lowest": _dropping(at, value),
     }
 
 
+def _half(
+    curve: laws.Curve,
+    centred: np.ndarray,
+    residuals: np.ndarray,
+    leverage: np.ndarray,
+    sd: np.ndarray,
+    shifts: np.ndarray,
+) -> float:
+    weight = centred / (centred**2).sum()  # of each point in the slope
+    variance = curve.covariance[1, 1]
+    if curve.spare and np.isfinite(sd).all() and (sd > 0).all():
+        scale = (residuals**2).sum() / (sd**2 * (1 - leverage)).sum()
+        variance = max(variance, scale * (weight**2 * sd**2).sum())
+    together = minima.NORMAL * np.linalg.norm(weight @ shifts)
+    return float(np.hypot(laws.half_width(float(np.sqrt(variance)), curve.spare), together))
+
+
 def _dropping(x: np.ndarray, y: np.ndarray) -> list[float]:
     """The exponent without the 1, 2, 3 … lowest budgets."""
-    return [float(laws.fit_power(x[k:], y[k:]).theta[1]) for k in range(1, len(x) - FEWEST + 1)]
+    return [float(np.polyfit(x[k:], y[k:], 1)[0]) for k in range(1, len(x) - FEWEST + 1)]
 
 
-def _exponents(points: pd.DataFrame) -> dict[str, Any]:
+def exponents(points: pd.DataFrame) -> dict[str, Any]:
+    """Exponents of parameters, frames and value at the optima of a table of budgets."""
     names = {"N_opt": "params", "D_opt": "samples", "optimum": "value"}
-    return {name: exponent(points["flops"], points[column]) for name, column in names.items()}
+    return {
+        name: exponent(
+            points["flops"],
+            points[column],
+            points.get(f"{column}_sd"),
+            points.get(f"{column}_shifts"),
+        )
+        for name, column in names.items()
+    }
 
 
 def _best(best: pd.DataFrame) -> dict[str, Any]:
     inner = best[~best["edge"]]
-    return _exponents(best) | {"without_edges": _exponents(inner), "points": best}
+    return exponents(best) | {"without_edges": exponents(inner), "points": best}
 
 
-def _parabola(curved: pd.DataFrame) -> dict[str, Any]:
+def of_parabolas(cells: pd.DataFrame, target: str) -> dict[str, Any]:
+    """Exponents of the profiles' minima, the minima, and the exponents of their shared shape."""
+    shape = profiles.shape_of(cells, target)
+    curved = profiles.parabolas(cells, target, shape)
     usable = curved[~curved["flag"].isin(["edge", "concave"])]
     significant = curved[curved["flag"] == ""]
-    return _exponents(usable) | {"significant": _exponents(significant), "points": curved}
+    half = minima.NORMAL * np.sqrt(np.diag(shape.covariance))
+    ends = np.exp([shape.mean - half, shape.mean, shape.mean + half])
+    shared = {
+        name: {"value": middle, "interval": [low, high]}
+        for name, low, middle, high in zip(("alpha", "beta"), *ends, strict=True)
+    }
+    found = {"significant": exponents(significant), "points": curved, "shape": shared}
+    return exponents(usable) | found
 
 
 def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from agent_scaling.scaling.laws import GAMMA_BOUNDS, GAMMAS, RATIO_BOUNDS, RATIOS
-from agent_scaling.scaling.profiles import NEAREST
 
 
 def slopes(x_BK: np.ndarray, y_BK: np.ndarray) -> np.ndarray:
@@ -28,38 +27,6 @@ def best(value_BSK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     index = filled.argmin(1)
     value = np.take_along_axis(filled, index[:, None], 1)[:, 0]
     return index, np.where(np.isfinite(value), value, np.nan)
-
-
-def parabolas(
-    log_n_S: np.ndarray, value_BSK: np.ndarray, nearest: int = NEAREST
-) -> tuple[np.ndarray, np.ndarray]:
-    """ln N and value at the minimum of the parabola through the ``nearest`` sizes; both (B, K).
-
-    NaN where the parabola is concave, its minimum outside these sizes, or three sizes are not
-    there.
-    """
-    index, _ = best(value_BSK)
-    centre_BK = log_n_S[index]
-    x = (log_n_S[None, :, None] - centre_BK[:, None]).transpose(0, 2, 1)  # B, K, S
-    y = value_BSK.transpose(0, 2, 1)
-    distance = np.where(np.isfinite(y), np.abs(x), np.inf)
-    order = np.argsort(distance, axis=2, kind="stable")[..., :nearest]
-    x, y = np.take_along_axis(x, order, 2), np.take_along_axis(y, order, 2)
-    known = np.isfinite(y)
-    weight, y = known.astype(float), np.where(known, y, 0.0)
-    powers = [(weight * x**p).sum(2) for p in range(5)]
-    gram = np.stack([np.stack([powers[i + j] for j in range(3)], -1) for i in range(3)], -2)
-    right = np.stack([(y * x**p).sum(2) for p in range(3)], -1)
-    enough = known.sum(2) >= 3
-    gram[~enough] = np.eye(3)
-    c, b, a = np.moveaxis(np.linalg.solve(gram, right[..., None])[..., 0], -1, 0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        at = -b / (2 * a)
-        low = np.where(known, x, np.inf).min(2)
-        high = np.where(known, x, -np.inf).max(2)
-        usable = enough & (a > 0) & (at >= low) & (at <= high)
-        value = c + b * at + a * at**2
-    return np.where(usable, centre_BK + at, np.nan), np.where(usable, value, np.nan)
 
 
 def saturating(x_K: np.ndarray, y_BK: np.ndarray, steps: int = 40) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agent_scaling.scaling import batched, parametric
-from agent_scaling.scaling.profiles import LEVEL
+from agent_scaling.scaling import batched, minima, parametric, profiles
+from agent_scaling.scaling.minima import LEVEL
 from agent_scaling.scaling.returns import LATEST
 from agent_scaling.scaling.runs import Runs
 
@@ -80,7 +80,7 @@ def _spread(rows: pd.DataFrame, column: str, sizes: np.ndarray, budgets: np.ndar
 def bootstrap_intervals(runs: Runs, count: int, seed: int = 0) -> dict[str, Any]:
     """Percentile intervals of the default fits over ``count`` resamples, in ``fit.json``'s shape.
 
-    Each entry: interval (nominal :data:`profiles.LEVEL`), median, resamples (those in which the
+    Each entry: interval (nominal :data:`minima.LEVEL`), median, resamples (those in which the
     fit was possible).
     """
     return summarise(bootstrap(runs, count, seed))
@@ -89,8 +89,11 @@ def bootstrap_intervals(runs: Runs, count: int, seed: int = 0) -> dict[str, Any]
 def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Estimates of the default fits, each of shape (count,), named ``form/target/quantity``."""
     grid, generator = as_grid(runs), np.random.default_rng(seed)
+    known = [target for target in ("loss", "return") if len(runs.target(target))]
+    shapes = {target: profiles.shape_of(runs.cells, target).mean for target in known}
     parts = [
-        _estimates(grid, min(CHUNK, count - done), generator) for done in range(0, count, CHUNK)
+        _estimates(grid, min(CHUNK, count - done), generator, shapes)
+        for done in range(0, count, CHUNK)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -168,12 +171,14 @@ def _mean_of_runs(values: np.ndarray, weight_SRK: np.ndarray, uniform: np.ndarra
     return np.where(total > 0, mean, np.nan)
 
 
-def _estimates(grid: Grid, count: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def _estimates(
+    grid: Grid, count: int, generator: np.random.Generator, shapes: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     loss, score = resample(grid, count, generator)
     found: dict[str, np.ndarray] = {}
     for target, value in (("loss", loss), ("return", -score)):  # minima of both
-        if np.isfinite(value).any():
-            found |= _profiles(grid, target, value)
+        if target in shapes:
+            found |= _profiles(grid, target, value, shapes[target])
     index, lowest = batched.best(loss)
     if np.isfinite(lowest).any():
         floor, gamma = batched.saturating(grid.log_c_K, lowest).T
@@ -186,18 +191,25 @@ def _estimates(grid: Grid, count: int, generator: np.random.Generator) -> dict[s
     return found
 
 
-def _profiles(grid: Grid, target: str, value: np.ndarray) -> dict[str, np.ndarray]:
-    """Exponents over the best cells and over the parabolas' minima."""
+def _profiles(
+    grid: Grid, target: str, value: np.ndarray, shape: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Exponents over the best cells and over the minima of curves of the whole table's shape."""
     sign = 1.0 if target == "loss" else -1.0
     index, lowest = batched.best(value)
     present = np.isfinite(lowest)
     x = np.where(present, grid.log_c_K, np.nan)
     n, d = grid.log_n_S[index], grid.log_d_SK[index, np.arange(len(grid.log_c_K))]
-    at, bottom = batched.parabolas(grid.log_n_S, value)
+    curves = minima.find(grid.log_n_S, value.swapaxes(1, 2), shape)
+    frames = minima.line_at(grid.log_n_S, grid.log_d_SK.T, curves.taken, curves.log_n)
+    at, frames, bottom = (
+        np.where(curves.inside, part, np.nan) for part in (curves.log_n, frames, curves.value)
+    )
     return {
         f"best_of_grid/{target}/N_opt": batched.slopes(x, n),
         f"best_of_grid/{target}/D_opt": batched.slopes(x, d),
         f"best_of_grid/{target}/optimum": sign * batched.slopes(x, lowest),
         f"parabola/{target}/N_opt": batched.slopes(x, at),
+        f"parabola/{target}/D_opt": batched.slopes(x, frames),
         f"parabola/{target}/optimum": sign * batched.slopes(x, bottom),
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-from agent_scaling.scaling.profiles import LEVEL
+from agent_scaling.scaling.minima import LEVEL
 
 GAMMAS = np.linspace(0.02, 1.5, 75)
 """Exponents of the grid that starts the saturating fit."""

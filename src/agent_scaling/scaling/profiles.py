@@ -1,16 +1,11 @@
-"""IsoFLOP profiles: each budget's best size, of the grid and of a parabola through the nearest."""
+"""IsoFLOP profiles: each budget's best size, of the grid and of a curve through the nearest."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-LEVEL = 0.90
-"""Nominal coverage of every interval."""
-
-NEAREST = 5
-"""Sizes around the best that a parabola is fitted to: parabolas through all points are biased."""
+from agent_scaling.scaling import minima
 
 
 def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -38,75 +33,64 @@ def best_rows(cells: pd.DataFrame, target: str) -> np.ndarray:
     return order[first]
 
 
-def parabolas(cells: pd.DataFrame, target: str, nearest: int = NEAREST) -> pd.DataFrame:
-    """Each budget's optimum of a quadratic of the log target in log parameters.
+def grid(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Budgets (K,) and sizes (S,), and the logs of a column by both, (K, S).
 
-    The quadratic goes through the ``nearest`` sizes around the budget's best. Returns a row per
-    budget with three sizes or more: flops, params, params_low, params_high (Fieller's interval of
-    the minimum, NaN where unbounded), samples, value, curvature, flag ("" where the minimum can be
-    used; "edge": it lies beyond the sizes; "curvature": not significantly curved; "concave").
+    NaN where nothing was measured, or nothing that has a logarithm.
     """
-    best = best_of_grid(cells, target)
-    known = cells[cells[target] > 0]
-    rows = []
-    for flops, params in zip(best["flops"], best["params"], strict=True):
-        cell = known[known["flops"] == flops]
-        if len(cell) >= 3:
-            rows.append({"flops": flops} | _parabola(cell, float(params), target, nearest))
-    names = ["flops", "params", "params_low", "params_high", "samples", "value", "curvature"]
-    return pd.DataFrame(rows, columns=[*names, "flag"])
+    wide = cells.pivot(index="flops", columns="params", values=column)
+    values = wide.to_numpy(float)
+    logs = np.log(np.where(values > 0, values, np.nan))
+    return wide.index.to_numpy(float), wide.columns.to_numpy(float), logs
 
 
-def _parabola(cell: pd.DataFrame, best: float, target: str, nearest: int) -> dict[str, object]:
-    x = np.log(cell["params"].to_numpy(float))
-    order = np.argsort(np.abs(x - np.log(best)), kind="stable")[:nearest]
-    near = cell.iloc[np.sort(order)]
-    x = np.log(near["params"].to_numpy(float)) - np.log(best)
-    sign = 1.0 if target == "loss" else -1.0
-    y = sign * np.log(near[target].to_numpy(float))
-    design = np.stack([np.ones_like(x), x, x**2], 1)
-    c, b, a = coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
-    spare = len(x) - 3
-    noise = float(((y - design @ coefficients) ** 2).sum() / spare) if spare else np.nan
-    covariance = noise * np.linalg.inv(design.T @ design)
-    t = float(stats.t.ppf((1 + LEVEL) / 2, spare)) if spare else np.nan
-    if a <= 0:
-        row = {"params": np.nan, "samples": np.nan, "value": np.nan, "curvature": a}
-        return row | {"params_low": np.nan, "params_high": np.nan, "flag": "concave"}
-    centre = -b / (2 * a)
-    low, high = _fieller(b, 2 * a, covariance[1, 1], 4 * covariance[2, 2], 2 * covariance[1, 2], t)
-    outside = not x.min() <= centre <= x.max()
-    significant = bool(a > t * np.sqrt(covariance[2, 2]))
-    lines = near[["params", "samples"]].dropna()
-    return {
-        "params": best * np.exp(centre),
-        "params_low": best * np.exp(low),
-        "params_high": best * np.exp(high),
-        "samples": _samples(lines, best * np.exp(centre)),
-        "value": np.exp(sign * (c + b * centre + a * centre**2)),
-        "curvature": a,
-        "flag": "edge" if outside else "" if significant else "curvature",
+def _curved(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Budgets that three sizes know (K,), log sizes (S,), and what is lowest at the best (K, S)."""
+    flops, size, value = grid(cells, target)
+    known = np.isfinite(value).sum(1) >= 3
+    return flops[known], np.log(size), value[known] if target == "loss" else -value[known]
+
+
+def shape_of(cells: pd.DataFrame, target: str) -> minima.Shape:
+    """The exponents that the profiles of all budgets share."""
+    return minima.shared_shape(*_curved(cells, target)[1:])
+
+
+def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = None) -> pd.DataFrame:
+    """Each budget's optimum, of the curve of :mod:`minima` through the sizes near its best.
+
+    Returns a row per budget with three sizes or more: flops; params, samples and value at the
+    minimum; of each ``_low`` and ``_high`` (NaN where unbounded), ``_sd`` (standard error of its
+    log) and ``_shifts`` (of its log, as :func:`minima.shifts`); curvature; flag ("" where the
+    minimum can be used; "edge": it lies beyond the sizes; "curvature": its interval is unbounded;
+    "concave").
+    """
+    flops, size, y = _curved(cells, target)
+    if not len(flops):
+        return pd.DataFrame(columns=["flops", "params", "samples", "value", "flag"])
+    shape = shape or minima.shared_shape(size, y)
+    found, (by_size, by_value) = minima.find(size, y, shape.mean), minima.shifts(size, y, shape)
+    low, high = minima.widened(found.log_n, found.low, found.high, by_size)
+    budgets, _, frames = grid(cells, "samples")
+    frames = frames[np.isin(budgets, flops)]
+    ends = [minima.line_at(size, frames, found.taken, at) for at in (found.log_n, high, low)]
+    per_size = minima.line_at(size, frames, found.taken, found.log_n + 1) - ends[0]
+    bottom = found.value - found.value_half, found.value + found.value_half
+    bottom = minima.widened(found.value, *bottom, by_value)
+    sign = 1 if target == "loss" else -1
+    columns = {
+        "params": (found.log_n, low, high, found.log_n_sd, by_size),
+        "samples": (*ends, np.abs(per_size) * found.log_n_sd, per_size[:, None] * by_size),
+        "value": (sign * found.value, *(sign * end for end in bottom[::sign])),
     }
-
-
-def _samples(known: pd.DataFrame, params: float) -> float:
-    """Frames at a size of the same budget: log-linear in log parameters."""
-    if len(known) < 2:
-        return float("nan")
-    line = np.polyfit(np.log(known["params"]), np.log(known["samples"]), 1)
-    return float(np.exp(np.polyval(line, np.log(params))))
-
-
-def _fieller(
-    b: float, a: float, var_b: float, var_a: float, covariance: float, t: float
-) -> tuple[float, float]:
-    """Interval of −b/a by Fieller's theorem; NaN where it is unbounded."""
-    p, q, r = a**2 - t**2 * var_a, a * b - t**2 * covariance, b**2 - t**2 * var_b
-    inside = q**2 - p * r
-    if not (p > 0 and inside >= 0):
-        return float("nan"), float("nan")
-    root = float(np.sqrt(inside))
-    return (-q - root) / p, (-q + root) / p
+    columns["value"] += (found.value_sd, sign * by_value)
+    flag = np.where(np.isnan(low) | np.isnan(high), "curvature", "")
+    flag = np.where(found.inside, flag, np.where(found.concave, "concave", "edge"))
+    table: dict[str, object] = {"flops": flops}
+    for name, (at, start, end, error, moved) in columns.items():
+        table |= {name: np.exp(at), f"{name}_low": np.exp(start), f"{name}_high": np.exp(end)}
+        table |= {f"{name}_sd": error, f"{name}_shifts": list(moved)}
+    return pd.DataFrame(table | {"curvature": found.curvature, "flag": flag})
 
 
 def flags(profile: pd.DataFrame, target: str) -> list[str]:
@@ -119,8 +103,8 @@ def flags(profile: pd.DataFrame, target: str) -> list[str]:
         if row.get("flag"):
             reason = {
                 "edge": "edge of parabola: {}: the minimum lies outside the sizes around the best",
-                "curvature": "insignificant curvature: {}: the minimum is not determined",
-                "concave": "insignificant curvature: {}: the parabola has no minimum",
+                "curvature": "insignificant curvature: {}: the minimum's interval is unbounded",
+                "concave": "insignificant curvature: {}: the curve has no minimum",
             }[row["flag"]]
             lines.append(reason.format(where))
     return lines

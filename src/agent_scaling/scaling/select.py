@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from agent_scaling.scaling.profiles import LEVEL
+from agent_scaling.scaling.minima import LEVEL
 
 AHEAD = 3
 """Budgets ahead by which forms are ranked: about a decade on the usual grid 1, 2, 5, 10."""
@@ -161,7 +161,7 @@ def choose(validations: Mapping[str, Validation], default: str = AVERAGE) -> str
 def interval(
     found: Prediction, check: Validation | None, ratio: np.ndarray, prior: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high log values of :data:`profiles.LEVEL`, ``ratio`` ahead of the highest budget.
+    """Low and high log values of :data:`minima.LEVEL`, ``ratio`` ahead of the highest budget.
 
     The deviation expected is scaled by what past errors were, as a t-interval with one degree of
     freedom for each origin and for each that the prior counts as.
