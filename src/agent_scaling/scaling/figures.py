@@ -50,6 +50,8 @@ def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
         for column, quantity in (("params", "N_opt"), ("samples", "D_opt")):
             if law[quantity]:  # None where the table has no samples
                 panels[f"{column}_{target}"] = _allocation(fitted, target, column, quantity)
+    if fitted.get("return_against_frames"):
+        panels["return_against_frames"] = _against_frames(runs.cells, fitted)
     if fitted.get("return_from_loss"):
         panels["return_from_loss"] = _return_from_loss(runs.cells, fitted)
     return [_save(panel, folder / name) for name, panel in panels.items()]
@@ -101,6 +103,8 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> Calla
                 lw=0.8,
                 label=f"{budget:.2g}".replace("e+", "e"),
             )
+            if (cell["runs"] > 1).any():
+                axes.vlines(cell["params"], *ends(cell, target), color=colour, lw=0.8)
         for points, marker, name in (
             (fitted["best_of_grid"][target]["points"], "o", "best of grid"),
             (fitted["parabola"][target]["points"], "x", "parabola"),
@@ -176,6 +180,36 @@ def _allocation(
         axes.set_ylim(0.6 * np.nanmin(shown), 1.7 * np.nanmax(shown))  # whatever the intervals
         if axes.get_legend_handles_labels()[1]:
             axes.legend(fontsize=7)
+
+    return panel
+
+
+def ends(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the cells' intervals over runs, within what a log axis can show."""
+    value = cells[target].to_numpy(float)
+    low, high = (cells[f"{target}_{end}"].to_numpy(float) for end in ("low", "high"))
+    return np.fmax(low, value / 3), np.fmin(high, value * 3)
+
+
+def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> Callable[[Axes], None]:
+    law = fitted["return_against_frames"]
+
+    def panel(axes: Axes) -> None:
+        known = cells[(cells["return"] > 0) & (cells["samples"] > 0)]
+        sizes = np.sort(known["params"].unique())
+        colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(sizes)))
+        for size, colour in zip(sizes, colours, strict=True):
+            own = known[known["params"] == size].sort_values("samples")
+            name = f"{EngFormatter(sep='')(size)} parameters"
+            axes.plot(own["samples"], own["return"], ".-", color=colour, lw=0.8, label=name)
+            axes.vlines(own["samples"], *ends(own, "return"), color=colour, lw=0.8)
+        if best := law["best"]:
+            x = best["points"]["frames"].to_numpy(float)
+            y = np.exp(best["log_coefficient"]) * x ** best["exponent"]
+            label = f"best of all: D^{best['exponent']:.3f}"
+            axes.plot(x, y, color=ORANGE, lw=1, ls="--", label=label)
+        _label(axes, "frames", "return", "return against frames played")
+        axes.legend(fontsize=7)
 
     return panel
 

@@ -12,6 +12,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.scaling import analysis, diagnostics, forecasts
 from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.files import write_json
+from agent_scaling.scaling.interactions import against_frames
 from agent_scaling.scaling.runs import Runs, read_csv, tidy
 from agent_scaling.scaling.table import print_fit
 from agent_scaling.scaling.tracked import DEFAULT_STORE, read_mlflow
@@ -100,8 +101,20 @@ def fit(
 def analyse(
     runs: Runs, ahead: Sequence[float], bootstraps: int, seed: int, expert: float | None = None
 ) -> dict[str, Any]:
-    """Every law of ``runs`` and the forecast at the budgets ``ahead``, as plain values."""
+    """Every law of ``runs`` and the forecast at the budgets ``ahead``, as plain values.
+
+    Raises:
+        InputError: Fewer than three budgets have a loss, or a return, that has a logarithm.
+    """
+    budgets = {target: runs.target(target)["flops"].nunique() for target in ("loss", "return")}
+    if max(budgets.values()) < analysis.FEWEST:
+        raise InputError(
+            f"{budgets['loss']} budgets have a loss above 0, {budgets['return']} a return above 0: "
+            f"laws need {analysis.FEWEST} or more of one of them"
+        )
     fitted = analysis.laws_of(runs)
+    fitted["cells"] = runs.cells
+    fitted["return_against_frames"] = None if budgets["loss"] else against_frames(runs.cells)
     fitted["expert_return"] = expert
     fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"], expert)
     fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)

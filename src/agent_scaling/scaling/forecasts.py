@@ -44,7 +44,8 @@ def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float |
     if target == "loss":
         forms, averaged = LOSS_FORMS, LOSS_AVERAGED
     else:
-        forms, averaged = returns.return_forms(loss, expert), returns.RETURN_AVERAGED
+        forms = returns.return_forms(loss, expert)
+        averaged = tuple(name for name in returns.RETURN_AVERAGED if name in forms)
     truth, prior = best_of_grid(cells, target), select.PRIOR[target]
     checks = select.rolling_origin(cells, truth, forms, averaged, prior)
     if "expert" in checks and checks["expert"].mean_error < checks["bounded"].mean_error:

@@ -24,6 +24,8 @@ def figures(runs: Runs, fitted: dict[str, Any]) -> dict[str, dict[str, go.Figure
         for column, quantity in (("params", "N_opt"), ("samples", "D_opt")):
             if law[quantity]:
                 found["laws"][f"{column}_{target}"] = _allocation(fitted, target, column, quantity)
+    if fitted.get("return_against_frames"):
+        found["laws"]["return_against_frames"] = _against_frames(runs.cells, fitted)
     if fitted.get("return_from_loss"):
         found["return_from_loss"] = {"return_from_loss": _return_from_loss(runs.cells, fitted)}
     found["diagnostics"] = {t: _residuals(fitted, t) for t in fitted["diagnostics"]["budgets"]}
@@ -86,6 +88,8 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> go.Fi
         name = f"{budget:.3g}".replace("e+", "e")
         style = {"line": {"color": colour, "width": 1.2}, "marker": {"size": 5}}
         hover = f"{name} FLOPs<br>%{{x:.4s}} parameters<br>{target} %{{y:.4g}}<extra></extra>"
+        if (cell["runs"] > 1).any():
+            style["error_y"] = _asymmetric(cell, target) | {"color": colour}
         figure.add_scatter(
             x=cell["params"], y=cell[target], name=name, hovertemplate=hover, **style
         )
@@ -193,6 +197,27 @@ def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
     figure.add_scatter(x=x, y=y, mode="lines", line={"color": ORANGE, "width": 2}, name=name)
     ranges = _range("xaxis", both["loss"]) | _range("yaxis", both["return"])
     return figure.update_layout(ranges).update_layout(height=480)
+
+
+def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
+    """What a policy that learns by playing has reached after so many interactions."""
+    figure = _figure("frames", "return", "return against frames played, by size")
+    known = cells[(cells["return"] > 0) & (cells["samples"] > 0)].sort_values("samples")
+    sizes = np.sort(known["params"].unique())
+    colours = sample_colorscale("Viridis", np.linspace(0, 0.92, len(sizes)))
+    for size, colour in zip(sizes, colours, strict=True):
+        own = known[known["params"] == size]
+        style = {"line": {"color": colour, "width": 1.2}, "marker": {"size": 5}}
+        bars = _asymmetric(own, "return") | {"color": colour}
+        name = f"{size:,.0f} parameters"
+        figure.add_scatter(x=own["samples"], y=own["return"], error_y=bars, name=name, **style)
+    if best := fitted["return_against_frames"]["best"]:
+        x = best["points"]["frames"].to_numpy(float)
+        y = np.exp(best["log_coefficient"]) * x ** best["exponent"]
+        dashed = {"color": ORANGE, "dash": "dash"}
+        name = f"best of all: D^{best['exponent']:.3f}"
+        figure.add_scatter(x=x, y=y, mode="lines", line=dashed, name=name)
+    return figure.update_layout(_range("yaxis", known["return"]))
 
 
 def _residuals(fitted: dict[str, Any], target: str) -> go.Figure:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from agent_scaling.errors import InputError
+from agent_scaling.scaling.laws import half_width
 
 COLUMNS = {
     "run": ("run", "run_id"),
+    "seed": ("seed",),
     "params": ("params",),
     "flops": ("flops", "milestone", "budget"),
     "samples": ("samples", "frames"),
@@ -26,6 +29,9 @@ COLUMNS = {
 }
 """Our column names, and those under which a table may hold them, the first found is used."""
 
+ENDLESS = 10**9
+"""Degrees of freedom of a standard error that is known."""
+
 SAME_BUDGET = 0.01
 """Budgets that differ by less than this fraction are one budget."""
 
@@ -37,7 +43,8 @@ class Runs:
     Attributes:
         rows: One row per evaluated checkpoint, columns of :data:`COLUMNS`; flops in FLOPs, samples
             in frames, loss in nats per action, return and the expert's return in the game's points.
-        cells: Rows of one (flops, params) as one: log loss averaged, return weighted by rollouts.
+        cells: Rows of one (flops, params) as one: log loss averaged, return weighted by rollouts;
+            ``_low`` and ``_high`` of both, ``runs`` (how many).
         flags: What was missing, failed, averaged or left out, one line each, "kind: detail".
         experiments: Ids of the MLflow experiments that they come from.
     """
@@ -188,21 +195,57 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
     cells["return"] = groups["weighted"].sum(min_count=1) / weight
     cells["return_se"] = np.sqrt(groups["weighted_se2"].sum(min_count=1)) / weight
     cells["rollouts"] = weight
+    cells["runs"] = groups.size()
+    half = _half_width(groups["log_loss"], cells["loss_se"] / cells["loss"])
+    cells["loss_low"], cells["loss_high"] = (cells["loss"] * np.exp(s * half) for s in (-1, 1))
+    half = _half_width(groups["return"], cells["return_se"])
+    cells["return_low"], cells["return_high"] = cells["return"] - half, cells["return"] + half
     return cells.reset_index()
+
+
+def _half_width(runs: Any, own_se: pd.Series) -> pd.Series:
+    """Of the t-interval of a mean over runs, or by the standard error of the only one there is.
+
+    Runs differ by their own errors, too: what varies between them holds both. A bootstrap of three
+    runs would hold the truth in 7 of 10 cases (``tests/scaling/test_runs.py``).
+    """
+    count, known = runs.count(), own_se.copy()
+    several = count > 1
+    known[several] = (runs.std() / np.sqrt(count))[several]
+    pairs = zip(known, count, several, strict=True)
+    half = [half_width(se, n - 1) if many else half_width(se, ENDLESS) for se, n, many in pairs]
+    return pd.Series(half, index=known.index, dtype=float)
 
 
 def _flag_cells(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     flags = []
     for name in ("loss", "return"):
-        counts = rows[rows[name].notna()].groupby(["flops", "params"])[name].agg(["size"])
+        keys = ["flops", "params", "seed"]
+        counts = rows[rows[name].notna()].groupby(keys, dropna=False)[name].agg(["size"])
         flags += [
-            f"duplicate cell: {row['flops']:.3g} FLOPs, {row['params']:.0f} parameters has "
-            f"{row['size']} values of {name}; averaged"
-            for row in counts[counts["size"] > 1].reset_index().to_dict("records")
+            f"duplicate cell: {_cell(row)}{_seed(row)} has {row['size']:.0f} values of {name}; "
+            "averaged"
+            for _, row in counts[counts["size"] > 1].reset_index().iterrows()
         ]
         sizes = cells[cells[name] > 0].groupby("flops")["params"].count()
         flags += [
             f"few points: {flops:.3g} FLOPs has {count} sizes with {name}; no parabola"
             for flops, count in sizes[sizes < 3].items()
         ]
+    return flags + _missing_seeds(rows)
+
+
+def _seed(row: pd.Series) -> str:
+    return "" if np.isnan(row["seed"]) else f", seed {row['seed']:.0f}"
+
+
+def _missing_seeds(rows: pd.DataFrame) -> list[str]:
+    """Cells without a seed that at least half of the cells have."""
+    cells = rows.groupby(["flops", "params"])["seed"].agg(set).reset_index()
+    counts = cells["seed"].explode().dropna().value_counts()
+    usual = set(counts[counts >= len(cells) / 2].index)
+    flags = []
+    for _, cell in cells.iterrows():
+        if absent := ", ".join(f"{seed:.0f}" for seed in sorted(usual - cell["seed"])):
+            flags.append(f"missing seed: {_cell(cell)} lacks seed {absent}")
     return flags

@@ -17,6 +17,13 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
     low, high = fitted["budgets"]
     console.print(f"budgets {low:.3g} to {high:.3g} FLOPs; intervals hold {fitted['level']:.0%}")
     console.print(_exponents(fitted))
+    if "loss" not in fitted["best_of_grid"]:
+        console.print(_optima(fitted))
+    if law := fitted.get("return_against_frames"):
+        parts = [(f"{s['params']:,.0f}", s) for s in law["sizes"]]
+        parts += [("best of all", law["best"])] if law["best"] else []
+        text = ", ".join(f"{n} {s['exponent']:.3g} {_span(s['interval'])}" for n, s in parts)
+        console.print(f"return against frames, exponents of D by size: {text}")
     for name in ("saturating", "saturating_weighted"):
         if law := fitted[name].get("loss"):
             console.print(f"{name}: L = {law['L_inf']:.4g} + a C^-{law['gamma']:.4g}")
@@ -68,6 +75,20 @@ def _exponents(fitted: dict[str, Any]) -> Table:
                     target,
                     *(f"{c['exponent']:.4f} {_span(c['interval'])}" if c else "-" for c in cells),
                 )
+    return table
+
+
+def _optima(fitted: dict[str, Any]) -> Table:
+    """Where a policy learns by playing: each budget's best size and what it plays for."""
+    title = "best size of each budget: frames are interactions, intervals are of the runs' mean"
+    table = Table(title=title, box=None, title_justify="left")
+    for column in ("FLOPs", "parameters", "frames", "return", "", "runs"):
+        table.add_column(column, justify="right")
+    best = fitted["best_of_grid"]["return"]["points"][["flops", "params"]]
+    for row in best.merge(fitted["cells"]).to_dict("records"):
+        interval = _span([row["return_low"], row["return_high"]])
+        numbers = (f"{row['flops']:.3g}", f"{row['params']:,.0f}", f"{row['samples']:,.0f}")
+        table.add_row(*numbers, f"{row['return']:.4g}", interval, str(row["runs"]))
     return table
 
 
