@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+
+from mlflow import MlflowClient
 
 from agent_scaling.checkpoint import read_checkpoint
 from agent_scaling.cli import call_verb
@@ -43,3 +47,22 @@ def run(output: Path, updates: int, *more: str) -> dict[str, Any]:
     """Train in this process; the last checkpoint."""
     call_verb(composed("train", overrides(output, updates, *more)))
     return read_checkpoint(output / "checkpoints" / "last.ckpt")
+
+
+def child(output: Path, updates: int, *more: str) -> BaseProcess:
+    """Start training in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(
+        target=run, args=(output, updates, *more)
+    )
+    process.start()
+    return process
+
+
+def history(output: Path) -> dict[str, dict[int, float]]:
+    """Every metric of a run: frames → value."""
+    client = MlflowClient(f"sqlite:///{output.parent}/mlflow.db")
+    run_id = (output / "mlflow_run_id").read_text()
+    return {
+        name: {p.step: p.value for p in client.get_metric_history(run_id, name)}
+        for name in client.get_run(run_id).data.metrics
+    }

@@ -15,13 +15,12 @@ import psutil
 import pytest
 import torch
 from hydra.errors import InstantiationException
-from mlflow import MlflowClient
 
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
 from agent_scaling.flops import flops_per_frame
 from tests.conftest import ROOT
-from tests.impala_runs import LANES, STEPS, overrides, run
+from tests.impala_runs import LANES, STEPS, history, overrides, run
 
 FRAMES = LANES * STEPS
 EVERY = "callbacks.tracking.every_frames=40"
@@ -32,15 +31,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run of six updates that played in turn with learning."""
     output = tmp_path_factory.mktemp("impala") / "run"
     return output, run(output, 6, EVERY, "module.rewards.normalise=true")
-
-
-def history(output: Path) -> dict[str, dict[int, float]]:
-    client = MlflowClient(f"sqlite:///{output.parent}/mlflow.db")
-    run_id = (output / "mlflow_run_id").read_text()
-    return {
-        name: {p.step: p.value for p in client.get_metric_history(run_id, name)}
-        for name in client.get_run(run_id).data.metrics
-    }
 
 
 def same(ours: Any, theirs: Any) -> bool:

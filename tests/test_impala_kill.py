@@ -1,0 +1,122 @@
+"""IMPALA under fire: killed game workers and a killed trainer cost their episodes, nothing more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.checkpoint import read_checkpoint
+from tests.impala_runs import LANES, STEPS, child, history, run
+
+FRAMES = LANES * STEPS
+WORKERS = 2
+BESIDE = [
+    "data.asynchronous=true",
+    f"data.workers={WORKERS}",
+    "data.groups=2",
+    f"callbacks.tracking.every_frames={FRAMES}",
+]
+
+
+def game_workers(process: psutil.Process) -> list[psutil.Process]:
+    """The game workers that it has started, oldest first."""
+    found = [p for p in process.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
+    found = [p for p in found if "agent_scaling.envs.worker" in " ".join(p.cmdline())]
+    return sorted(found, key=lambda p: (p.create_time(), p.pid))
+
+
+def shared_memory() -> list[str]:
+    """What this process holds open of a pool's memory, and what any has named in the system's."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(descriptor.readlink()))
+        except FileNotFoundError:  # the one that listed the folder
+            continue
+    open_ = [link for link in links if "agent-scaling-pool" in link]
+    return open_ + [p.name for p in Path("/dev/shm").iterdir() if "agent-scaling" in p.name]
+
+
+class KillWorkers(Callback):
+    """Kills the oldest game worker at these updates: each time another one."""
+
+    def __init__(self, updates: list[int]) -> None:
+        self.updates = updates
+        self.killed: list[int] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Kill."""
+        if trainer.global_step in self.updates:
+            victim = game_workers(psutil.Process())[0]
+            victim.kill()
+            self.killed.append(victim.pid)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where games keep their files."""
+    games = tmp_path / "games"
+    games.mkdir()
+    monkeypatch.setenv("TMPDIR", str(games))
+    monkeypatch.setattr("tempfile.tempdir", str(games))
+    return games
+
+
+def test_killed_workers_cost_their_episodes_and_the_run_goes_on(
+    tmp_path: Path, folder: Path
+) -> None:
+    updates, kills = 16, [4, 9]
+    killer = f"+callbacks.killer={{_target_: tests.test_impala_kill.KillWorkers, updates: {kills}}}"
+    before = shared_memory()
+    saved = run(tmp_path / "run", updates, *BESIDE, killer)
+    assert saved["frames"] == updates * FRAMES
+    points = history(tmp_path / "run")["train/restarted"]
+    assert sum(points.values()) == len(kills) * LANES // WORKERS
+    assert {frames // FRAMES for frames, n in points.items() if n} <= set(range(kills[0], updates))
+    assert game_workers(psutil.Process()) == []
+    assert shared_memory() == before
+    assert list(folder.iterdir()) == []
+
+
+def wait_until(true: Callable[[], bool], alive: BaseProcess | None = None) -> None:
+    deadline = time.monotonic() + 200  # of a machine that others use
+    while not true():
+        assert time.monotonic() < deadline
+        assert alive is None or alive.is_alive()
+        time.sleep(0.01)
+
+
+def test_a_killed_run_resumes_from_its_checkpoint(tmp_path: Path, folder: Path) -> None:
+    output, every, updates = tmp_path / "run", 4, 100_000
+    saves = f"callbacks.checkpoints.every_frames={every * FRAMES}"
+    last = output / "checkpoints" / "last.ckpt"
+    process = child(output, updates, *BESIDE, saves)
+    try:
+        wait_until(last.with_name("previous.ckpt").exists, process)
+        workers = game_workers(psutil.Process(process.pid))
+        assert len(workers) == WORKERS
+        assert list(folder.iterdir())
+    finally:
+        process.kill()
+        process.join()
+    wait_until(lambda: not any(worker.is_running() for worker in workers))
+    wait_until(lambda: not list(folder.iterdir()))
+
+    saved = read_checkpoint(last)["frames"]
+    assert saved % (every * FRAMES) == 0
+    ends = run(output, saved // FRAMES + 3, *BESIDE, saves, "ckpt_path=last")
+    assert ends["frames"] == saved + 3 * FRAMES
+    logged = history(output)
+    assert sorted(logged["train/restarted"]) == [FRAMES * n for n in range(1, saved // FRAMES + 4)]
+    # All lanes begin again, once.
+    assert sum(logged["train/restarted"].values()) == LANES
+    assert logged["train/restarted"][saved + FRAMES] == LANES
