@@ -1,4 +1,4 @@
-"""An evaluation divided over jobs by its seeds: parts of the table, and the whole one again."""
+"""Work divided over jobs; of an evaluation, the parts of its table, and the whole one again."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from agent_scaling.episodes import write_json, write_table
 from agent_scaling.errors import InputError
+
+T = TypeVar("T")
 
 FOLDER = "parts"
 SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT")
@@ -28,37 +30,44 @@ class Part:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def seeds(self, seeds: Sequence[int]) -> Sequence[int]:
-        """Its share: each ``count``-th seed."""
-        return seeds[self.number - 1 :: self.count]
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Its share: each ``count``-th."""
+        return items[self.number - 1 :: self.count]
 
     def table(self, folder: Path) -> Path:
         """Where its episodes are; its settings are beside them."""
         return folder / FOLDER / f"{self.number}-of-{self.count}.parquet"
 
 
-def find_part(shard: str | None, environment: Mapping[str, str] = os.environ) -> Part | None:
+def find_part(
+    text: str | None, environment: Mapping[str, str] = os.environ, key: str = "shard"
+) -> Part | None:
     """``3/8``, or ``slurm``: which job of a SLURM array this is.
+
+    Args:
+        text: What the user gave.
+        environment: Where SLURM says it.
+        key: What the user gave it as, for messages.
 
     Raises:
         InputError: It says neither, or SLURM's variables are absent or leave gaps.
     """
-    if shard is None:
+    if text is None:
         return None
-    if shard == "slurm":
+    if text == "slurm":
         try:
             task, first, count = (int(environment[name]) for name in SLURM)
         except (KeyError, ValueError):
-            raise InputError(f"shard=slurm: no {', '.join(SLURM)}; or shard=3/8") from None
+            raise InputError(f"{key}=slurm: no {', '.join(SLURM)}; or {key}=3/8") from None
         if task - first >= count:
-            raise InputError("shard=slurm: the array's numbers have gaps; use --array=1-8 or so")
+            raise InputError(f"{key}=slurm: the array's numbers have gaps; use --array=1-8 or so")
         return Part(task - first + 1, count)
-    number, _, count_text = str(shard).partition("/")
+    number, _, count_text = str(text).partition("/")
     if not (number.isdecimal() and count_text.isdecimal()):
-        raise InputError(f"shard={shard}: write e.g. 3/8 for the third of eight parts, or slurm")
+        raise InputError(f"{key}={text}: write e.g. 3/8 for the third of eight parts, or slurm")
     part = Part(int(number), int(count_text))
     if not 1 <= part.number <= part.count:
-        raise InputError(f"shard={shard}: parts are numbered from 1 to {part.count}")
+        raise InputError(f"{key}={text}: parts are numbered from 1 to {part.count}")
     return part
 
 
@@ -119,7 +128,7 @@ def merge_parts(folder: Path, settings: dict[str, Any], seeds: Sequence[int]) ->
         path = part.table(folder)
         _check_settings(path.with_suffix(".json"), settings)
         table = pd.read_parquet(path)
-        if table["seed"].tolist() != list(part.seeds(seeds)):
+        if table["seed"].tolist() != list(part.share(seeds)):
             raise InputError(f"{path}: holds other seeds than part {part}; play it again")
         tables.append(table)
     rows = pd.concat([table for table in tables if len(table)], ignore_index=True)

@@ -127,7 +127,7 @@ def rollout(
     if merge:
         table = merge_parts(folder, settings, seeds)
     else:
-        mine = part.seeds(seeds) if part else seeds
+        mine = part.share(seeds) if part else seeds
         with EpisodeProgress(len(mine)) as progress:
             table = play(
                 policy,

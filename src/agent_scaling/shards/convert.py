@@ -8,7 +8,7 @@ import fcntl
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.errors import InputError
+from agent_scaling.parts import Part, find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
 from agent_scaling.shards.files import PARTIAL, whole_file
 from agent_scaling.shards.layout import Layout
@@ -50,7 +51,8 @@ def shard(
     split_salt: str = "",
     filters: Mapping[str, Any] | None = None,
     unknown_keys: UnknownKeys = "skip",
-) -> Manifest:
+    part: str | None = None,
+) -> Manifest | None:
     """Convert the games under ``input`` to shards under ``output``.
 
     Args:
@@ -66,10 +68,13 @@ def shard(
         filters: Conditions on the games' metadata; see :func:`agent_scaling.shards.plan.passes`.
         unknown_keys: What to do with a game that holds a key outside the action set: leave it out
             ("skip") or give those frames no target ("mask").
+        part: ``3/8``: convert the third of eight shares of the shards only; ``slurm``: the part
+            that a job of an array is. The job that completes the shards writes the manifest.
 
     Returns:
-        The manifest, as written last to ``manifest.json``.
+        The manifest, as written last to ``manifest.json``; None where other parts are missing.
     """
+    share = find_part(part, key="part")
     _check(chunk_frames, shard_megabytes, level, val_fraction, unknown_keys, processes)
     source, directory = source or TtyrecSource(), Path(output)
     root = source.locate(input)
@@ -90,12 +95,19 @@ def shard(
     plan = _plan(found, settings, int(shard_megabytes * 1e6))
     for lost in plan.skipped:
         _say_skipped(console, lost)
-    with _locked(directory):
+    with _locked(directory, shared=share is not None):
+        mine = share.share(plan.shards) if share else plan.shards
         done = _finished(directory, plan)
+        _remove_partial(directory, mine)
         job = Job(source, root, layout, chunk_frames, level, unknown_keys)
-        todo = [shard for shard in plan.shards if shard.name not in done]
-        indexes = done | _convert(directory, plan, todo, job, processes, console)
-        manifest = _write_manifest(directory, plan, layout, indexes, settings)
+        todo = [shard for shard in mine if shard.name not in done]
+        done |= _convert(directory, plan, todo, job, processes, console)
+        if share:  # others have gone on meanwhile
+            done = _finished(directory, plan)
+            if missing := len(plan.shards) - len(done):
+                _say_missing(console, share, missing)
+                return None
+        manifest = _write_manifest(directory, plan, layout, done, settings)
     _print_summary(console, manifest, directory, time.monotonic() - begin)
     return manifest
 
@@ -148,15 +160,15 @@ def _plan(found: Discovery, settings: Mapping[str, Any], shard_bytes: int) -> Pl
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Create the output directory and keep other conversions out of it."""
+def _locked(directory: Path, shared: bool) -> Iterator[None]:
+    """Create the output directory and keep other conversions out of it; parts share it."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"output={directory}: cannot be written: {error.strerror}") from None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError:
         raise InputError(f"output={directory}: another conversion is writing there") from None
     else:
@@ -166,7 +178,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
-    """Shards that an earlier run of this conversion finished; removes what it left half done."""
+    """Shards that an earlier run of this conversion, or another part of it, has finished."""
     other = f"output={directory}: holds shards of other games or settings: choose another directory"
     if (directory / MANIFEST).exists() and load_manifest(directory).plan != plan.fingerprint:
         raise InputError(other)
@@ -178,15 +190,21 @@ def _finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
         tar = path.with_suffix(".tar")
         if not index.tar_bytes or (tar.exists() and tar.stat().st_size == index.tar_bytes):
             done[path.stem] = index
-    for part in directory.glob(f".*{PARTIAL}"):
-        part.unlink()
     return done
+
+
+def _remove_partial(directory: Path, shards: Sequence[Shard]) -> None:
+    """Remove what an earlier run left half done of these shards, and of the manifest."""
+    names = {shard.name for shard in shards} | {Path(MANIFEST).stem}
+    for path in directory.glob(f".*{PARTIAL}"):
+        if path.name[1:].partition(".")[0] in names:
+            path.unlink(missing_ok=True)
 
 
 def _convert(
     directory: Path,
     plan: Plan,
-    todo: list[Shard],
+    todo: Sequence[Shard],
     job: Job,
     processes: int | None,
     console: Console,
@@ -215,6 +233,14 @@ def _told(
         if isinstance(game, Skipped):
             _say_skipped(console, game)
         yield game
+
+
+def _say_missing(console: Console, part: Part, missing: int) -> None:
+    console.print(
+        f"part {part} is converted; {missing} shards of other parts are not: the last part writes "
+        f"{MANIFEST}, or the same command without part=",
+        highlight=False,
+    )
 
 
 def _say_skipped(console: Console, lost: Skipped) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -20,9 +21,10 @@ FULL[errno.EFBIG] = "the file would exceed the size limit"
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Write beside ``path``, sync, then rename: a reader never sees half a file.
 
-    A full disk or a missing permission becomes an :class:`InputError`; the part is removed.
+    A full disk or a missing permission becomes an :class:`InputError`; the part is removed. Its
+    name is this process's own: two that write the same file do not write into each other's.
     """
-    part = path.with_name(f".{path.name}{PARTIAL}")
+    part = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
     try:
         with part.open("wb") as file:
             yield file
