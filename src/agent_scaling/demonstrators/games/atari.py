@@ -13,7 +13,7 @@ import numpy as np
 
 from agent_scaling.demonstrators.atari import EXPERTS, Expert
 from agent_scaling.demonstrators.games import GameRecord, GameSpec
-from agent_scaling.envs.atari import Atari, action_names, rom_name
+from agent_scaling.envs.atari import Atari, action_codes, action_names, rom_name
 from agent_scaling.errors import InputError
 
 FOLDER = "games"
@@ -34,7 +34,8 @@ def make_options(
 
     Args:
         env: The game.
-        player: One of :data:`PLAYERS`, or a checkpoint of ``train``.
+        player: One of :data:`PLAYERS`, a checkpoint of ``train``, or an agent that
+            Stable-Baselines3 saved.
         given: Options of :class:`~agent_scaling.envs.atari.Atari`.
 
     Raises:
@@ -52,8 +53,11 @@ def make_options(
     Atari({}, **options)
     if player == "demonstrator":
         _find_expert(env)
-    elif player != "random" and not Path(player).is_file():
-        raise InputError(f"player={player}: none of {', '.join(PLAYERS)}, nor a checkpoint's file")
+    elif player != "random":
+        if not Path(player).is_file():
+            known_players = ", ".join(PLAYERS)
+            raise InputError(f"player={player}: none of {known_players}, nor a file")
+        _check_file(player, env, action_codes(env, options["full_actions"]))
     return {**options, "player": player}
 
 
@@ -105,7 +109,7 @@ def make_player(name: str, game: Atari, seed: int) -> Player:
     if name == "demonstrator":
         expert = _find_expert(game.env)()
         return lambda game, frame: names.index(expert.act(game.memory()))
-    return _policy_player(name, seed)
+    return _file_player(name, game, seed)
 
 
 def _find_expert(env: str) -> Callable[[], Expert]:
@@ -115,15 +119,27 @@ def _find_expert(env: str) -> Callable[[], Expert]:
     return EXPERTS[rom]
 
 
-def _policy_player(path: str, seed: int) -> Player:
+def _check_file(path: str, env: str, codes: tuple[int, ...]) -> None:
+    from agent_scaling.demonstrators.sb3 import check_agent, is_agent
+
+    if is_agent(path):
+        check_agent(path, env, codes)
+
+
+def _file_player(path: str, game: Atari, seed: int) -> Player:
     # Imported here: torch takes seconds, and the scripted players' processes do without it.
     import torch
+
+    from agent_scaling.demonstrators.sb3 import AgentPlayer, is_agent, load_agent
+
+    torch.set_num_threads(1)
+    if is_agent(path):
+        return AgentPlayer(load_agent(path), game.codes)
 
     from agent_scaling.actor import Actor
     from agent_scaling.checkpoint import load_policy
     from agent_scaling.sampling import Sampling
 
-    torch.set_num_threads(1)
     actor = Actor(load_policy(path), 1, sampling=Sampling(), block=1)
     actor.restart(0, seed)
     lane = np.zeros(1, np.int64)
