@@ -10,6 +10,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.shards.lanes import EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.reader import ShardReader
+from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, open_storage
 
 
 class ShardsDataModule(lightning.LightningDataModule):
@@ -31,11 +32,13 @@ class ShardsDataModule(lightning.LightningDataModule):
         games: bool = False,
         pin_memory: bool = False,
         fraction: float = 1.0,
+        cache_dir: str = CACHE_DIR,
+        cache_gb: float = CACHE_GB,
     ) -> None:
         """Raises :class:`InputError` for shards that are missing or broken.
 
         Args:
-            shards: Directory that ``agent-scaling shard`` wrote.
+            shards: Directory that ``agent-scaling shard`` wrote, or the URL it was uploaded to.
             lanes: Games that are followed at the same time, all ranks together.
             unroll_length: Frames of each lane in a batch.
             seed: Of the order of games.
@@ -46,6 +49,8 @@ class ShardsDataModule(lightning.LightningDataModule):
             games: Also give ``game_TB``.
             pin_memory: Copy batches to page-locked memory.
             fraction: Share of the training games to use; smaller subsets lie within larger ones.
+            cache_dir: Folder for what is read from a URL, see ``shards.storage.open_storage``.
+            cache_gb: Bound of its size, 10^9 bytes.
         """
         super().__init__()
         if unroll_length < 1:
@@ -63,8 +68,9 @@ class ShardsDataModule(lightning.LightningDataModule):
             "pin_memory": pin_memory,
         }
         self.start_step = 0
-        self.train_reader = ShardReader(shards, "train", fraction)
-        self.val_reader = ShardReader(shards, "val")
+        storage = open_storage(shards, cache_dir, cache_gb)
+        self.train_reader = ShardReader(storage, "train", fraction)
+        self.val_reader = ShardReader(storage, "val")
         games_ = self.train_reader.games
         layout = self.train_reader.layout
         self.observations = tuple(layout.shown)
@@ -104,7 +110,8 @@ class ShardsDataModule(lightning.LightningDataModule):
     def recorded_scores(self) -> list[float]:
         """Final scores of the recorded games, where their xlogfile tells (``points``)."""
         games = (*self.train_reader.games, *self.val_reader.games)
-        return [float(g.metadata["points"]) for g in games if "points" in g.metadata]
+        points = [game.metadata.get("points") for game in games]
+        return [float(value) for value in points if isinstance(value, int | float)]
 
     @property
     def description(self) -> str:

@@ -17,6 +17,7 @@ from agent_scaling.shards.lanes import EvalLanes, Span
 from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.manifest import load_manifest
 from agent_scaling.shards.reader import ShardReader
+from agent_scaling.shards.storage import Folder
 from data_modules.shards import ShardsDataModule
 from tests.ttyrecs import ttyrec_dataset
 
@@ -93,7 +94,7 @@ def test_frames_and_actions_agree_with_the_games_own_counts(
         row = rows[game.id.split("/")[0]]
         assert (game.frames, game.actions) == (int(row["frames"]), int(row["env_steps"])), game.id
         assert game.unknown_keys == 0
-    totals = load_manifest(reference_shards).totals.values()
+    totals = load_manifest(Folder(reference_shards)).totals.values()
     assert sum(t.frames for t in totals) == sum(int(row["frames"]) for row in rows.values())
     assert sum(t.actions for t in totals) == sum(int(row["env_steps"]) for row in rows.values())
 
@@ -112,7 +113,7 @@ def test_a_checkpoint_goes_on_where_it_stood(short_shards: Path) -> None:
         "seed": 0,
         "lanes": 6,
         "unroll_length": 40,
-        "fingerprint": load_manifest(short_shards).fingerprint,
+        "fingerprint": load_manifest(Folder(short_shards)).fingerprint,
     }
     resumed = module(short_shards, workers=3)
     resumed.load_state_dict(state | {"step": 5})
@@ -132,7 +133,7 @@ def test_a_checkpoint_of_other_data_is_refused(short_shards: Path, other: dict[s
 
 def test_sizes(short_shards: Path) -> None:
     data = module(short_shards, val_frames=300)
-    total = load_manifest(short_shards).totals["train"]
+    total = load_manifest(Folder(short_shards)).totals["train"]
     assert data.frames_per_step == 240
     assert (data.train_frames, data.train_games) == (total.frames, total.games)
     assert len(list(data.val_dataloader())) == 4  # 150 frames per lane

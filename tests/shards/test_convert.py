@@ -19,6 +19,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.shards import codec
 from agent_scaling.shards.convert import shard
 from agent_scaling.shards.manifest import load_manifest, load_split
+from agent_scaling.shards.storage import Folder
 from tests.conftest import ROOT
 from tests.ttyrecs import copy_game, link_games, press, reference_games
 
@@ -61,13 +62,15 @@ def run_script(
 
 
 def test_manifest_of_the_short_games(short_shards: Path, short_games: Path) -> None:
-    manifest = load_manifest(short_shards)
+    manifest = load_manifest(Folder(short_shards))
     assert {split: total.games for split, total in manifest.totals.items()} == {
         "train": 3,
         "val": 2,
     }
     assert not manifest.skipped
-    names = {g.id for split in ("train", "val") for _, g in load_split(short_shards, split)[1]}
+    names = {
+        g.id for split in ("train", "val") for _, g in load_split(Folder(short_shards), split)[1]
+    }
     assert {name.split("/")[0] for name in names} == {
         folder.name for folder in (short_games / "nle_data").iterdir()
     }
@@ -124,7 +127,7 @@ def test_a_full_disk_keeps_finished_shards(
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset closes none
 def test_webdataset_reads_the_shards_in_sequence(short_shards: Path) -> None:
     for split in ("train", "val"):
-        _, games = load_split(short_shards, split)
+        _, games = load_split(Folder(short_shards), split)
         tars = sorted(str(path) for path in short_shards.glob(f"{split}-*.tar"))
         frames: dict[str, int] = {}
         for sample in webdataset.WebDataset(tars, shardshuffle=False):
@@ -178,7 +181,7 @@ def test_unknown_keys_can_be_masked(reference: Path, tmp_path: Path) -> None:
         unknown_keys="mask",
         val_fraction=0,
     )
-    _, games = load_split(tmp_path / "s", "train")
+    _, games = load_split(Folder(tmp_path / "s"), "train")
     by_name = {game.id.split("/")[0]: game for _, game in games}
     assert by_name["unknown"].unknown_keys == 1
     assert by_name["unknown"].actions == by_name["good"].actions - 1
@@ -190,7 +193,7 @@ def test_filters_leave_games_out(reference: Path, tmp_path: Path) -> None:
     filters = {"role": ["Hea"], "min_score": None}
     manifest = shard(input=str(games), output=str(tmp_path / "s"), filters=filters, val_fraction=0)
     assert manifest.filtered == 2
-    _, kept = load_split(tmp_path / "s", "train")
+    _, kept = load_split(Folder(tmp_path / "s"), "train")
     assert [game.metadata["role"] for _, game in kept] == ["Hea"]
     with pytest.raises(InputError, match="none of 3 games passes"):
         shard(input=str(games), output=str(tmp_path / "t"), filters={"role": "Wiz"})

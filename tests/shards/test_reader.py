@@ -21,6 +21,7 @@ from agent_scaling.shards.lanes import PADDING, EvalLanes, TrainLanes
 from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.manifest import load_manifest
 from agent_scaling.shards.reader import ShardReader
+from agent_scaling.shards.storage import Folder
 
 
 def train_order(reader: ShardReader, lanes: int) -> TrainLanes:
@@ -179,9 +180,9 @@ def test_a_manifest_that_does_not_match(short_shards: Path, tmp_path: Path) -> N
     ):
         (tmp_path / "b" / "manifest.json").write_text(json.dumps(value | change))
         with pytest.raises(InputError, match=message):
-            load_manifest(tmp_path / "b")
+            load_manifest(Folder(tmp_path / "b"))
     (tmp_path / "b" / "manifest.json").write_text("{")
     with pytest.raises(InputError, match="broken"):
-        load_manifest(tmp_path / "b")
+        load_manifest(Folder(tmp_path / "b"))
     with pytest.raises(InputError, match="is missing"):
-        load_manifest(tmp_path / "c")
+        load_manifest(Folder(tmp_path / "c"))

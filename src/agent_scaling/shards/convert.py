@@ -18,7 +18,7 @@ from rich.table import Table
 from agent_scaling.errors import InputError
 from agent_scaling.parts import Part, find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
-from agent_scaling.shards.files import PARTIAL, whole_file
+from agent_scaling.shards.files import PARTIAL, content_hash, whole_file
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import (
     MANIFEST,
@@ -27,12 +27,12 @@ from agent_scaling.shards.manifest import (
     ShardEntry,
     ShardIndex,
     Totals,
-    content_hash,
-    load_index,
     load_manifest,
+    parse_index,
 )
 from agent_scaling.shards.plan import SPLITS, Plan, Shard, make_plan
 from agent_scaling.shards.pool import Conversion, Job
+from agent_scaling.shards.storage import Folder, is_url
 from agent_scaling.shards.writer import write_shard
 from agent_scaling.sources.base import Discovery, Skipped, Source
 from agent_scaling.sources.ttyrec import TtyrecSource
@@ -76,6 +76,11 @@ def shard(
     """
     share = find_part(part, key="part")
     _check(chunk_frames, shard_megabytes, level, val_fraction, unknown_keys, processes)
+    if is_url(output):
+        raise InputError(
+            f"output={output}: shards are written to a folder, where a conversion can be locked "
+            "and go on; upload the folder when it is done, manifest.json last"
+        )
     source, directory = source or TtyrecSource(), Path(output)
     root = source.locate(input)
     begin = time.monotonic()
@@ -180,11 +185,12 @@ def _locked(directory: Path, shared: bool) -> Iterator[None]:
 def _finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
     """Shards that an earlier run of this conversion, or another part of it, has finished."""
     other = f"output={directory}: holds shards of other games or settings: choose another directory"
-    if (directory / MANIFEST).exists() and load_manifest(directory).plan != plan.fingerprint:
+    folder = Folder(directory)
+    if (directory / MANIFEST).exists() and load_manifest(folder).plan != plan.fingerprint:
         raise InputError(other)
     done = {}
     for path in sorted(directory.glob("*-[0-9][0-9][0-9][0-9][0-9].json")):
-        index, _ = load_index(path)
+        index = folder.read(path.name, parse_index)
         if index.plan != plan.fingerprint:
             raise InputError(other)
         tar = path.with_suffix(".tar")

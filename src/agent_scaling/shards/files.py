@@ -7,6 +7,7 @@ import errno
 import os
 import platform
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,3 +52,8 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def content_hash(data: bytes) -> str:
+    """blake2b, 16 bytes, as hexadecimal digits."""
+    return blake2b(data, digest_size=16).hexdigest()

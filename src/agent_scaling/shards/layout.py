@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field
 
 from agent_scaling.actions import action_to_key
 from agent_scaling.batch import COLUMNS, ROWS, SIDE
@@ -17,7 +18,9 @@ from agent_scaling.batch import COLUMNS, ROWS, SIDE
 ABSENT = 255
 """No action, in a table of actions."""
 
-Plane = tuple[tuple[str, str, tuple[int, ...]], ...]
+Side = Annotated[int, Field(ge=1, lt=1 << 16)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Plane = tuple[tuple[str, Literal["|u1", "|i1"], tuple[Side, ...]], ...]
 """Observations that stand side by side, frame by frame: name, dtype of one byte, shape."""
 
 
@@ -26,16 +29,24 @@ class Layout:
     """How the frames of a game lie in a chunk.
 
     A chunk has the planes one after another, each over all n frames; then ``key`` u8, ``decision``
-    u8, ``score`` i32, and one byte: the key before the chunk's first frame.
+    u8, ``score`` i32, and one byte: the key before the chunk's first frame. Raises ValueError for
+    planes that cannot be.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     game: str
     """The family: ``nethack``, ``atari``."""
-    planes: tuple[Plane, ...]
-    keys: tuple[int, ...]
+    planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
+    keys: Annotated[tuple[Byte, ...], Field(min_length=1, max_length=255)]
     """The byte that stands for each action; where one stands twice, it means the first."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the game that was recorded, as its class in ``envs`` takes them."""
+
+    def __post_init__(self) -> None:
+        names = [name for plane in self.planes for name, _, _ in plane]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"planes: {names} is empty or names one twice")
 
     @cached_property
     def shown(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -64,15 +75,6 @@ class Layout:
             "keys": list(self.keys),
             "options": dict(self.options),
         }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Layout:
-        """What :meth:`to_json` gave; raises TypeError, KeyError or ValueError for anything else."""
-        planes = tuple(
-            tuple((name, dtype, tuple(shape)) for name, dtype, shape in plane)
-            for plane in value["planes"]
-        )
-        return Layout(value["game"], planes, tuple(value["keys"]), value["options"])
 
     def __str__(self) -> str:
         planes = ["+".join(f"{name}:{dtype}" for name, dtype, _ in plane) for plane in self.planes]

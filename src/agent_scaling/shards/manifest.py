@@ -4,38 +4,56 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent_scaling.errors import InputError
+from agent_scaling.shards.codec import MAX_CHUNK_FRAMES
+from agent_scaling.shards.files import content_hash
 from agent_scaling.shards.layout import Layout
+from agent_scaling.shards.storage import Damaged, Storage
+
+T = TypeVar("T")
 
 FORMAT = "agent-scaling-shards"
 VERSION = 2
 MANIFEST = "manifest.json"
+
+Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+Positive = Annotated[int, Field(ge=1, lt=1 << 48)]
+Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+\z", max_length=200)]
+"""Part of a file's name or of a member's: it leads to no other folder."""
+
+MAX_CHUNK_BYTES = 1 << 29
+"""Unpacked: memory for a chunk is taken before it is read."""
+
+STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class GameEntry:
     """One game inside a shard."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     id: str
-    key: str
+    key: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+\z")]
     """Its part of the WebDataset keys ``<key>-<chunk>``."""
-    frames: int
-    actions: int
+    frames: Positive
+    actions: Count
     """Frames that carry a target: a decision, with a key in the action set."""
-    decisions: tuple[int, int]
+    decisions: tuple[Count, Count]
     """Frames [begin, end) that the player answered."""
-    unknown_keys: int
+    unknown_keys: Count
     """Decisions whose key is not in the action set (they carry no target)."""
     version: int
     """Recording format (3 has keys and scores, 2 keys, 1 neither)."""
-    metadata: Mapping[str, str | int]
+    metadata: Mapping[str, str | int | float | None]
     parts: tuple[str, ...]
-    chunks: tuple[tuple[int, int, int], ...]
+    chunks: tuple[tuple[Count, Positive, Count], ...]
     """(offset in the tar, bytes, crc32) of each chunk's compressed planes."""
 
 
@@ -43,61 +61,85 @@ class GameEntry:
 class ShardIndex:
     """The index file of one shard."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     plan: str
     """Fingerprint of the conversion that the shard is part of."""
-    tar_bytes: int
+    tar_bytes: Count
     """Of the tar; 0 if none of its games could be used (there is no tar then)."""
     games: tuple[GameEntry, ...]
     skipped: tuple[Mapping[str, str], ...]
+    format: str = FORMAT
+    version: int = VERSION
 
     def to_json(self) -> bytes:
         """Compact, sorted, newline at the end: equal indexes are equal files."""
-        head = {"format": FORMAT, "version": VERSION}
-        return dump_json(head | asdict(self), compact=True)
+        return dump_json(asdict(self), compact=True)
 
 
 @dataclass(frozen=True)
 class ShardEntry:
     """A shard as the manifest lists it."""
 
-    name: str
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: Name
     """``<name>.tar`` and ``<name>.json``."""
-    bytes: int
-    index_hash: str
-    games: int
-    frames: int
-    actions: int
+    bytes: Count
+    index_hash: Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
+    games: Count
+    frames: Count
+    actions: Count
+
+    @property
+    def tar(self) -> str:
+        """Its file of chunks."""
+        return f"{self.name}.tar"
+
+    @property
+    def index(self) -> str:
+        """Its file of games."""
+        return f"{self.name}.json"
 
 
 @dataclass(frozen=True)
 class Totals:
     """Sums over a split."""
 
-    games: int = 0
-    frames: int = 0
-    actions: int = 0
-    bytes: int = 0
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    games: Count = 0
+    frames: Count = 0
+    actions: Count = 0
+    bytes: Count = 0
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a directory of shards holds."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     fingerprint: str
     """Of the frames and their order: equal fingerprints, equal training data."""
     plan: str
-    chunk_frames: int
+    chunk_frames: Annotated[int, Field(ge=1, le=MAX_CHUNK_FRAMES)]
     layout: Layout
     settings: Mapping[str, Any]
     splits: Mapping[str, tuple[ShardEntry, ...]]
     totals: Mapping[str, Totals]
     skipped: tuple[Mapping[str, str], ...] = field(default=())
-    filtered: int = 0
+    filtered: Count = 0
+    format: str = FORMAT
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.chunk_frames * self.layout.bytes_per_frame > MAX_CHUNK_BYTES:
+            raise ValueError(f"a chunk has more than {MAX_CHUNK_BYTES} bytes")
 
     def to_json(self) -> bytes:
         """Indented, sorted: people read it."""
-        value = asdict(self) | {"layout": self.layout.to_json()}
-        return dump_json({"format": FORMAT, "version": VERSION} | value)
+        return dump_json(asdict(self) | {"layout": self.layout.to_json()})
 
 
 def dump_json(value: Any, compact: bool = False) -> bytes:
@@ -106,88 +148,90 @@ def dump_json(value: Any, compact: bool = False) -> bytes:
     return (json.dumps(value, sort_keys=True, ensure_ascii=False, **style) + "\n").encode()
 
 
-def content_hash(data: bytes) -> str:
-    """blake2b, 16 bytes, as hexadecimal digits."""
-    return blake2b(data, digest_size=16).hexdigest()
+@dataclass(frozen=True)
+class _Head:
+    """What a manifest or an index of any version begins with."""
+
+    format: str
+    version: int
 
 
-def _load(path: Path) -> tuple[dict[str, Any], bytes]:
+_HEAD, _INDEX, _MANIFEST = TypeAdapter(_Head), TypeAdapter(ShardIndex), TypeAdapter(Manifest)
+
+
+def _parse(data: bytes, adapter: TypeAdapter[T]) -> T:
+    """The value that JSON holds; raises :class:`Damaged` for any other bytes."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: convert the games with agent-scaling shard") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{path} is broken ({error}): convert the games again") from None
-    if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
-        raise InputError(f"{path} is no manifest or index of shards")
-    version = value.pop("version", None)
-    if version != VERSION:
-        raise InputError(
-            f"{path} has format version {version}, this program reads {VERSION}: convert again"
-        )
-    return value, data
+        head = _HEAD.validate_json(data)
+        if head.format != FORMAT:
+            raise Damaged("is no manifest or index of shards")
+        if head.version != VERSION:
+            raise Damaged(f"has format version {head.version}, this program reads {VERSION}")
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        what = " ".join(first["msg"].split())
+        raise Damaged(f"is broken ({at + ': ' if at else ''}{what})"[:300]) from None
 
 
-def load_index(path: Path) -> tuple[ShardIndex, bytes]:
-    """An index file and its bytes; raises :class:`InputError`."""
-    value, data = _load(path)
-    try:
-        games = tuple(
-            GameEntry(
-                **{k: v for k, v in game.items() if k not in ("decisions", "chunks", "parts")},
-                decisions=tuple(game["decisions"]),
-                parts=tuple(game["parts"]),
-                chunks=tuple((offset, size, crc) for offset, size, crc in game["chunks"]),
-            )
-            for game in value.pop("games")
-        )
-        skipped = tuple(value.pop("skipped"))
-        return ShardIndex(**value, games=games, skipped=skipped), data
-    except (TypeError, KeyError, ValueError) as error:
-        raise InputError(f"{path} is broken ({error!r}): convert the games again") from None
+def parse_index(data: bytes) -> ShardIndex:
+    """An index file's content; raises :class:`Damaged`."""
+    return _parse(data, _INDEX)
 
 
-def load_manifest(directory: Path) -> Manifest:
-    """The manifest of a directory of shards; raises :class:`InputError`."""
-    path = directory / MANIFEST
-    value, _ = _load(path)
-    try:
-        splits = {
-            split: tuple(ShardEntry(**entry) for entry in entries)
-            for split, entries in value.pop("splits").items()
-        }
-        totals = {split: Totals(**sums) for split, sums in value.pop("totals").items()}
-        skipped = tuple(value.pop("skipped"))
-        layout = Layout.from_json(value.pop("layout"))
-        return Manifest(**value, layout=layout, splits=splits, totals=totals, skipped=skipped)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is broken ({error!r}): convert the games again") from None
+def parse_manifest(data: bytes) -> Manifest:
+    """A manifest's content; raises :class:`Damaged`."""
+    return _parse(data, _MANIFEST)
 
 
-def load_split(directory: Path, split: str) -> tuple[Manifest, list[tuple[Path, GameEntry]]]:
-    """The manifest and (tar, game) of each game of a split, in order.
+def load_manifest(storage: Storage) -> Manifest:
+    """The manifest of a set of shards; raises :class:`InputError`."""
+    return storage.read(MANIFEST, parse_manifest)
 
-    Raises :class:`InputError` where a shard is missing, has another size than the manifest says, or
-    its index is not the one that the manifest was written for.
+
+def load_split(storage: Storage, split: str) -> tuple[Manifest, list[tuple[ShardEntry, GameEntry]]]:
+    """The manifest and (shard, game) of each game of a split, in order.
+
+    Raises :class:`InputError` where a shard is missing, has another size than the manifest says,
+    its index is not the one that the manifest was written for, or places chunks where none can be.
     """
-    manifest = load_manifest(directory)
-    games: list[tuple[Path, GameEntry]] = []
-    for entry in manifest.splits.get(split, ()):
-        index_path, tar = directory / f"{entry.name}.json", directory / f"{entry.name}.tar"
-        index, data = load_index(index_path)
-        if content_hash(data) != entry.index_hash:
-            raise InputError(f"{index_path} is not the index that {MANIFEST} was written for")
-        try:
-            size = tar.stat().st_size
-        except OSError as error:
-            raise InputError(f"{tar} of {MANIFEST} cannot be read: {error.strerror}") from None
-        if size != entry.bytes:
-            raise InputError(
-                f"{tar} has {size} bytes, {MANIFEST} says {entry.bytes}: copy it again"
-            )
-        games += [(tar, game) for game in index.games]
+    manifest = load_manifest(storage)
+    entries = manifest.splits.get(split, ())
+    with ThreadPoolExecutor(storage.readers) as pool:
+        shards = pool.map(lambda entry: _load_shard(storage, manifest, entry), entries)
+        games = [
+            (entry, game) for entry, found in zip(entries, shards, strict=True) for game in found
+        ]
     return manifest, games
+
+
+def _load_shard(storage: Storage, manifest: Manifest, entry: ShardEntry) -> tuple[GameEntry, ...]:
+    def parse(data: bytes) -> ShardIndex:
+        if content_hash(data) != entry.index_hash:
+            raise Damaged(f"is not the index that {MANIFEST} was written for")
+        index = parse_index(data)
+        for game in index.games:
+            check_chunks(game, entry.bytes, manifest)
+        return index
+
+    index = storage.read(entry.index, parse, entry.index_hash)
+    size = storage.size(entry.tar)
+    if size not in (None, entry.bytes):
+        raise InputError(
+            f"{storage.where(entry.tar)} has {size} bytes, {MANIFEST} says {entry.bytes}: "
+            "copy it again"
+        )
+    return index.games
+
+
+def check_chunks(game: GameEntry, tar_bytes: int, manifest: Manifest) -> None:
+    """Raise :class:`Damaged` unless a game's chunks hold its frames and lie in the tar in order."""
+    if len(game.chunks) != -(-game.frames // manifest.chunk_frames):
+        raise Damaged(f"is broken ({game.key} has {len(game.chunks)} chunks)")
+    raw = manifest.chunk_frames * manifest.layout.bytes_per_frame + 1
+    largest, end = raw + raw // 128 + 512, 0  # more than zstd makes of what cannot be compressed
+    for offset, size, _ in game.chunks:
+        if offset < end or size > largest or offset + size > tar_bytes:
+            raise Damaged(f"is broken ({game.key}: no chunk can be {size} bytes at {offset})")
+        end = offset + size

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +13,11 @@ import zstandard
 from agent_scaling.errors import InputError
 from agent_scaling.shards import codec
 from agent_scaling.shards.layout import ABSENT, Layout
-from agent_scaling.shards.manifest import GameEntry, Manifest, load_split
+from agent_scaling.shards.manifest import GameEntry, Manifest, ShardEntry, load_split
 from agent_scaling.shards.plan import keyed_hash
+from agent_scaling.shards.storage import Damaged, Storage, open_storage
+
+Games = list[tuple[ShardEntry, GameEntry]]
 
 SMALL = np.dtype([("action", "u1"), ("previous", "u1"), ("score", "<i4")], align=True)
 """What a Batch holds per frame beside what is shown, as one 8-byte record: copied in one go."""
@@ -56,18 +56,21 @@ class Decoder:
 class ShardReader:
     """Random access to the chunks of one split; safe to share between threads."""
 
-    def __init__(self, directory: str | Path, split: str, fraction: float = 1.0) -> None:
+    def __init__(self, location: str | Path | Storage, split: str, fraction: float = 1.0) -> None:
         """Raises :class:`InputError` where manifest, indexes and shards do not fit together.
 
-        ``fraction``: share of the split's games to use, see :func:`subset`.
+        Args:
+            location: Folder or URL of the shards, or what opened it.
+            split: ``train`` or ``val``.
+            fraction: Share of the split's games to use, see :func:`subset`.
         """
+        opened = open_storage(location) if isinstance(location, str | Path) else location
+        self.storage: Storage = opened
         self.manifest: Manifest
-        self.manifest, games = load_split(Path(directory), split)
+        self.manifest, games = load_split(self.storage, split)
         games = subset(games, fraction)
         self.games: list[GameEntry] = [game for _, game in games]
-        self._tars = [tar for tar, _ in games]
-        self._files: dict[Path, int] = {}
-        self._lock = threading.Lock()
+        self._shards = [shard for shard, _ in games]
 
     @property
     def layout(self) -> Layout:
@@ -79,35 +82,14 @@ class ShardReader:
         """Frames per chunk (a game's last chunk may have fewer)."""
         return self.manifest.chunk_frames
 
-    def _file(self, tar: Path) -> int:
-        with self._lock:
-            if tar not in self._files:
-                self._files[tar] = os.open(tar, os.O_RDONLY)
-            return self._files[tar]
-
-    def close(self) -> None:
-        """Close the shards' files."""
-        with self._lock:
-            for handle in self._files.values():
-                os.close(handle)
-            self._files.clear()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_lock"):
-            self.close()
-
     def raw(self, game: int, number: int) -> tuple[bytes, int]:
         """A chunk's compressed bytes, checked, and its number of frames."""
-        entry, tar = self.games[game], self._tars[game]
-        offset, size, crc = entry.chunks[number]
+        entry, shard = self.games[game], self._shards[game]
         try:
-            data = os.pread(self._file(tar), size, offset)
-        except OSError as error:
-            raise InputError(f"cannot read {tar}: {error.strerror}") from None
-        if len(data) != size or zlib.crc32(data) != crc:
-            what = "is cut" if len(data) != size else "is damaged"
-            member = f"{entry.key}-{number:05d}.frames.zst"
-            raise InputError(f"{tar}: {member} {what}: copy the shard again or convert again")
+            data = self.storage.chunk(shard.tar, shard.index_hash, entry.chunks, number)
+        except Damaged as error:
+            where = self._member(game, number)
+            raise InputError(f"{where} {error}: copy the shard again or convert again") from None
         return data, min(self.chunk_frames, entry.frames - number * self.chunk_frames)
 
     def chunk(self, game: int, number: int, decoder: Decoder) -> Chunk:
@@ -119,17 +101,22 @@ class ShardReader:
         try:
             raw = codec.decompress(data, count, decoder.zstd, decoder.raw, self.layout)
         except codec.CorruptChunk as error:
-            where = f"{self._tars[game]}: {self.games[game].key}-{number:05d}.frames.zst"
+            where = self._member(game, number)
             raise InputError(f"{where} cannot be decoded ({error}): convert again") from None
         frames = codec.view(raw, count, self.layout)
         return Chunk(frames.shown, _small(frames, self.layout.action_of_key))
+
+    def _member(self, game: int, number: int) -> str:
+        """A chunk's place, for messages."""
+        tar = self.storage.where(self._shards[game].tar)
+        return f"{tar}: {self.games[game].key}-{number:05d}.frames.zst"
 
     def decoder(self) -> Decoder:
         """A decoder for :meth:`chunk`."""
         return Decoder(self.layout, self.chunk_frames)
 
 
-def subset(games: list[tuple[Path, GameEntry]], fraction: float) -> list[tuple[Path, GameEntry]]:
+def subset(games: Games, fraction: float) -> Games:
     """The games whose own hash is below ``fraction``, at least one, in the order given.
 
     A game's place depends on its identity alone, so that subsets are nested: what a half holds,
@@ -139,4 +126,4 @@ def subset(games: list[tuple[Path, GameEntry]], fraction: float) -> list[tuple[P
         return games
     place = {game.id: keyed_hash(game.id, "fraction") / 2**64 for _, game in games}
     limit = max(fraction, min(place.values(), default=0.0))
-    return [(tar, game) for tar, game in games if place[game.id] <= limit]
+    return [(shard, game) for shard, game in games if place[game.id] <= limit]

@@ -1,0 +1,216 @@
+"""Shards behind a URL: a game's bytes by range requests, through a cache on the local disk.
+
+The unit is a *piece*: consecutive chunks of one game, up to :data:`PIECE_BYTES`. The data order
+permutes games, so that a lane's next game lies in any shard: whole shards would be read for a game
+each, and be dropped from a smaller cache before another game of theirs came.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import aiohttp
+import fsspec
+import tenacity
+
+from agent_scaling.errors import InputError
+from agent_scaling.shards.cache import Cache
+from agent_scaling.shards.files import content_hash
+from agent_scaling.shards.storage import MAX_FILE_BYTES, ChunkAt, Damaged, check_chunk
+
+T = TypeVar("T")
+
+PIECE_BYTES = 2 << 20
+"""Most games of NLD are one request of this; the answer takes longer than the way to it."""
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
+"""URL scheme → extra of this package that reads it."""
+
+PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
+TOO_BUSY = (408, 425, 429)
+"""HTTP statuses below 500 that may be another the next time."""
+
+logger = logging.getLogger(__name__)
+
+
+class Remote:
+    """Shards behind a URL, for :class:`agent_scaling.shards.storage.Storage`.
+
+    What fails for a reason that may pass is tried again, with exponentially growing random pauses.
+    """
+
+    readers = 16
+
+    def __init__(
+        self,
+        url: str,
+        cache: Cache,
+        *,
+        timeout: float = 60.0,
+        attempts: int = 10,
+        pause: float = 0.5,
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            url: Folder of the shards.
+            cache: Keeps what was read.
+            timeout: Seconds for one request, where the file system lets us limit it (HTTP, S3, GCS,
+                Azure; Hugging Face's has its own limits).
+            attempts: How often a request is made before it is given up.
+            pause: Seconds that the first pause lasts at most; doubles up to 30.
+
+        Raises:
+            InputError: No file system is installed for the URL.
+        """
+        try:
+            self.fs, path = fsspec.url_to_fs(url)
+        except ImportError as error:
+            extra = EXTRAS.get(url.partition("://")[0])
+            how = f"pip install 'agent-scaling[{extra}]'" if extra else "install what it names"
+            raise InputError(f"data.shards={shown(url)}: {one_line(error)}: {how}") from None
+        except ValueError as error:
+            raise InputError(f"data.shards={shown(url)}: {one_line(error)}") from None
+        self.url, self.path, self.cache = url.rstrip("/"), path.rstrip("/"), cache
+        self.attempts = attempts
+        self.options: dict[str, Any] = {"timeout": timeout} if self.fs.async_impl else {}
+        self.retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(may_pass),
+            wait=tenacity.wait_random_exponential(multiplier=pause, max=30),
+            stop=tenacity.stop_after_attempt(attempts),
+            reraise=True,
+        )
+
+    def where(self, name: str) -> str:
+        """See ``Storage``."""
+        return shown(f"{self.url}/{name}")
+
+    def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
+        """See ``Storage``."""
+
+        def download() -> tuple[bytes, T]:
+            data = self._bytes(name, 0, MAX_FILE_BYTES)
+            if digest and content_hash(data) != digest:
+                raise Damaged("is not the one that the manifest was written for")
+            return data, parse(data)
+
+        try:
+            if digest and (kept := self.cache.get(digest)) and content_hash(kept) == digest:
+                return parse(kept)
+            data, value = self._tried(name, download)
+        except Damaged as error:
+            raise InputError(f"{self.where(name)} {error}: upload the shards again") from None
+        if digest:
+            self.cache.put(digest, data)
+        return value
+
+    def size(self, name: str) -> int | None:
+        """See ``Storage``."""
+        path = f"{self.path}/{name}"
+        size: int | None = self._tried(name, lambda: self.fs.info(path, **self.options)["size"])
+        return size
+
+    def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
+        """See ``Storage``."""
+        first, end = piece_of(chunks, number)
+        key = content_hash(f"{digest} {chunks[first]} {chunks[end - 1]}".encode())
+        offset, size, crc = chunks[number]
+        begin = offset - chunks[first][0]
+
+        def kept() -> bytes | None:
+            data = self.cache.get(key, begin, size)
+            try:
+                if data is not None:
+                    check_chunk(data, size, crc)
+            except Damaged:  # by the local disk: as if it were not there
+                return None
+            return data
+
+        if (data := kept()) is not None:
+            return data
+        with self.cache.claimed(key):
+            if (data := kept()) is not None:
+                return data
+            piece = self._tried(name, lambda: self._piece(name, chunks[first:end]))
+            self.cache.put(key, piece)
+        return piece[begin : begin + size]
+
+    def _piece(self, name: str, chunks: Sequence[ChunkAt]) -> bytes:
+        """Chunks and what lies between them, checked."""
+        begin, end = chunks[0][0], chunks[-1][0] + chunks[-1][1]
+        data = self._bytes(name, begin, end)
+        if len(data) > end - begin:
+            raise Damaged("comes whole: the server must know range requests")
+        for offset, size, crc in chunks:
+            check_chunk(memoryview(data)[offset - begin : offset - begin + size], size, crc)
+        return data
+
+    def _bytes(self, name: str, begin: int, end: int) -> bytes:
+        path = f"{self.path}/{name}"
+        data: bytes = self.fs.cat_file(path, start=begin, end=end, **self.options)
+        return data
+
+    def _tried(self, name: str, request: Callable[[], T]) -> T:
+        """What a request gives, sooner or later.
+
+        Raises:
+            Damaged: The last answer was.
+            InputError: It was given up.
+        """
+        where = self.where(name)
+
+        def say(state: tenacity.RetryCallState) -> None:
+            assert state.outcome is not None
+            assert state.next_action is not None
+            why, pause = state.outcome.exception(), state.next_action.sleep
+            logger.warning("%s: %s; again in %.1f s", where, why and one_line(why), pause)
+
+        try:
+            return self.retrying.copy(before_sleep=say)(request)
+        except Damaged:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            why = one_line(error)
+            if isinstance(error, FileNotFoundError) and not may_pass(error):
+                raise InputError(f"{where} is missing: upload the whole folder of shards") from None
+            times = f" in {self.attempts} attempts" if may_pass(error) else ""
+            raise InputError(
+                f"{where} cannot be read{times} ({why}): check network and credentials; "
+                "the same command with ckpt_path=last goes on"
+            ) from None
+
+
+def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
+    """The piece [first, end) of a game's chunks that holds chunk ``number``."""
+    first = 0
+    for index, (offset, size, _) in enumerate(chunks):
+        if index > first and offset + size - chunks[first][0] > PIECE_BYTES:
+            if index > number:
+                return first, index
+            first = index
+    return first, len(chunks)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may be answered the next time."""
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and isinstance(cause, aiohttp.ClientError):
+        return may_pass(cause)  # fsspec calls a file missing if a HEAD fails for any reason
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status >= 500 or status in TOO_BUSY
+    return isinstance(error, Exception) and not isinstance(error, PERMANENT)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's kind and the first line of what it says."""
+    said = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def shown(url: str) -> str:
+    """A URL without the user's name and password."""
+    return re.sub(r"://[^/@]*@", "://", url)

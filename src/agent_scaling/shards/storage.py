@@ -1,0 +1,164 @@
+"""Where shards lie: a folder that is read in place, or any URL that fsspec knows."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from agent_scaling.errors import InputError
+
+T = TypeVar("T")
+
+ChunkAt = tuple[int, int, int]
+"""(offset in the tar, bytes, crc32) of a chunk."""
+
+CACHE_DIR, CACHE_GB = "~/.cache/agent-scaling", 20.0
+"""What is kept of remote shards, and where, unless the user says otherwise."""
+
+MAX_FILE_BYTES = 1 << 28
+"""Of a manifest or an index: 256 MiB, ten million lines of skipped files."""
+
+
+class Damaged(ValueError):  # noqa: N818  # callers turn it into an InputError with the file
+    """Bytes that are not what was written; the message is a verb phrase: "is cut"."""
+
+
+class Storage(Protocol):
+    """Files of one set of shards by name. Safe to share between threads."""
+
+    readers: int
+    """Threads that should read indexes at the same time."""
+
+    def where(self, name: str) -> str:
+        """A file's path or URL, for messages."""
+        ...
+
+    def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
+        """What ``parse`` makes of a small file.
+
+        Args:
+            name: The file.
+            parse: May raise :class:`Damaged`.
+            digest: Its content hash, where it is known: what has it may come from a cache.
+
+        Raises:
+            InputError: It cannot be read, or not be parsed.
+        """
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file, None where the storage does not say; raises :class:`InputError`."""
+        ...
+
+    def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
+        """The bytes of a game's chunk in the tar ``name``, whose index has the hash ``digest``.
+
+        Raises:
+            Damaged: They are cut or changed.
+            InputError: They cannot be read.
+        """
+        ...
+
+
+class Folder:
+    """Shards on a disk."""
+
+    readers = 1
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._files: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def where(self, name: str) -> str:
+        """See :class:`Storage`."""
+        return str(self.directory / name)
+
+    def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
+        """See :class:`Storage`."""
+        path = self.directory / name
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise InputError(f"{path} has more than {MAX_FILE_BYTES} bytes: not written here")
+            return parse(path.read_bytes())
+        except FileNotFoundError:
+            raise InputError(
+                f"{path} is missing: convert the games with agent-scaling shard"
+            ) from None
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        except Damaged as error:
+            raise InputError(f"{path} {error}: convert the games again") from None
+
+    def size(self, name: str) -> int | None:
+        """See :class:`Storage`."""
+        try:
+            return (self.directory / name).stat().st_size
+        except OSError as error:
+            raise InputError(f"{self.where(name)} cannot be read: {error.strerror}") from None
+
+    def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
+        """See :class:`Storage`."""
+        offset, size, crc = chunks[number]
+        try:
+            data = os.pread(self._file(name), size, offset)
+        except OSError as error:
+            raise InputError(f"cannot read {self.where(name)}: {error.strerror}") from None
+        check_chunk(data, size, crc)
+        return data
+
+    def _file(self, name: str) -> int:
+        with self._lock:
+            if name not in self._files:
+                self._files[name] = os.open(self.directory / name, os.O_RDONLY)
+            return self._files[name]
+
+    def __del__(self) -> None:
+        for handle in getattr(self, "_files", {}).values():
+            os.close(handle)
+
+
+def check_chunk(data: bytes | memoryview, size: int, crc: int) -> None:
+    """Raise :class:`Damaged` unless the bytes are a chunk's."""
+    if len(data) != size:
+        raise Damaged("is cut")
+    if zlib.crc32(data) != crc:
+        raise Damaged("is damaged")
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether shards are read through fsspec."""
+    return "://" in str(location) and not str(location).startswith("file://")
+
+
+def local_path(location: str | Path) -> Path:
+    """The folder that a path or a ``file://`` URL names."""
+    return Path(str(location).removeprefix("file://"))
+
+
+def absolute(location: str | Path) -> str:
+    """The same place, from whatever folder a program is started."""
+    return str(location) if is_url(location) else str(local_path(location).resolve())
+
+
+def open_storage(
+    location: str | Path, cache_dir: str | Path = CACHE_DIR, cache_gb: float = CACHE_GB
+) -> Storage:
+    """The shards at a path or URL; raises :class:`InputError` for a URL that nothing can read.
+
+    Args:
+        location: A folder, or a URL of any kind that fsspec has a file system for.
+        cache_dir: Folder for what was read from URLs; processes and sets of shards can share it.
+        cache_gb: Bound of its size, 10^9 bytes.
+    """
+    if not is_url(location):
+        return Folder(local_path(location))
+    # Not needed for folders, and it takes a third of a second to import.
+    from agent_scaling.shards.cache import Cache
+    from agent_scaling.shards.remote import Remote
+
+    return Remote(str(location), Cache(Path(cache_dir).expanduser(), int(cache_gb * 1e9)))
