@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from agent_scaling.errors import InputError
 from agent_scaling.sources.base import Metadata
+
+NUMBER = re.compile(r"-?[0-9]{1,18}")
+"""Fits 64 bits."""
 
 
 def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
@@ -16,15 +21,20 @@ def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
     for word in line.strip().split(separator):
         name, found, value = word.partition("=")
         if found:
-            digits = value[1:] if value.startswith("-") else value
-            fields[name] = int(value) if digits.isascii() and digits.isdigit() else value
+            fields[name] = int(value) if NUMBER.fullmatch(value) else value
     if "while" in fields:
         fields["death"] = f"{fields.get('death', '')} while {fields['while']}"
     return fields
 
 
 def by_ttyrec(path: Path) -> dict[str, Metadata]:
-    """Lines of an xlogfile by the ttyrec that each names; lines that name none are left out."""
-    lines = path.read_bytes().decode("latin-1").splitlines()
+    """Lines of an xlogfile by the ttyrec that each names; lines that name none are left out.
+
+    Raises :class:`InputError` for a file that cannot be read; no content is wrong.
+    """
+    try:
+        lines = path.read_bytes().decode("latin-1").split("\n")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
     games = (parse_line(line) for line in lines)
     return {str(game["ttyrecname"]): game for game in games if "ttyrecname" in game}
