@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
@@ -9,6 +10,7 @@ import pytest
 
 from agent_scaling.scaling.fit import analyse
 from agent_scaling.scaling.interactive import figures
+from agent_scaling.scaling.replays import Replay
 from agent_scaling.scaling.report import by_kind, command, number, span, write_report
 from tests.scaling.synthetic import known_law
 
@@ -23,7 +25,13 @@ def made(tmp_path_factory):
     origin = {"source": "csv", "path": "my runs.csv", "study": None, "game": "Pong"}
     fitted = {"origin": origin} | fitted
     folder = tmp_path_factory.mktemp("report")
-    return runs, fitted, write_report(runs, fitted, folder).read_text(encoding="utf-8")
+    shared = {"run": "abc", "name": "40k", "path": "replays/7/x.html", "flops": 1e17, "params": 4e4}
+    replays = [
+        Replay(kind="best", page='<p title="a">dlvl 3 & up</p>', **shared),
+        Replay(kind="worst", page=None, **shared),
+    ]
+    page = write_report(runs, fitted, folder, replays).read_text(encoding="utf-8")
+    return runs, fitted, page
 
 
 def test_one_file_without_a_network(made):
@@ -47,6 +55,20 @@ def test_every_part_is_there(made):
     drawn = {name: json.loads(text) for name, text in blocks}
     assert {"profiles-loss", "laws-optimum_return", "diagnostics-loss"} <= set(drawn)
     assert all(figure["data"] for figure in drawn.values())
+
+
+def test_replays_stand_in_frames_of_their_own(made):
+    (held,) = re.findall(r'<iframe sandbox="allow-scripts"[^>]* srcdoc="([^"]*)"', made[2])
+    assert html.unescape(held) == '<p title="a">dlvl 3 & up</p>'
+    assert "among the artifacts of run abc, replays/7/x.html" in made[2]
+
+
+def test_every_cell_is_in_the_table(made):
+    runs, _, page = made
+    table = page[page.index(f"<summary>{len(runs.cells)} cells</summary>") :]
+    assert table.count("<tr><td>") == len(runs.cells)
+    budgets = runs.cells["flops"].nunique()
+    assert table.count('<td class="best">') == 2 * budgets  # of loss and of return
 
 
 def test_forecast_and_what_was_measured_are_drawn(made):

@@ -7,8 +7,9 @@ from mlflow import MlflowClient
 
 from agent_scaling.cli import main
 from agent_scaling.errors import InputError
-from agent_scaling.scaling.fit import fit
+from agent_scaling.scaling.fit import fit, read
 from agent_scaling.scaling.forecast import forecast
+from agent_scaling.scaling.replays import replays_of
 from agent_scaling.scaling.tracked import measured_at, read_mlflow
 from tests.scaling.synthetic import known_law
 
@@ -98,6 +99,27 @@ def test_a_fit_is_a_run_beside_its_study_and_never_a_cell(tmp_path, store):
     assert {"figures/profiles_loss.png", "figures/profiles_loss.svg"} <= figures
     for names in (("mini", None), (None, "nethack")):
         assert set(read_mlflow(*names, uri).table["run"]) == set(store[1].values())
+
+
+def test_replays_are_of_the_best_run_at_the_highest_budget(store):
+    rows = known_law(0.02, 4, budgets=5, sizes=5).rows
+    last = rows[rows["flops"] == rows["flops"].max()].sort_values("loss")
+    client = MlflowClient(store[0])
+    for row in last.iloc[:2].to_dict("records"):
+        for folder in (f"{row['samples']:.0f}", "7"):
+            for kind, size in (("worst", 2_000_000), ("best", 10)):
+                page, name = f"{row['params']:.0f} {folder}" + size * " ", f"{kind}.html"
+                client.log_text(store[1][row["params"]], page, f"replays/{folder}/{name}")
+    runs = read("mlflow", None, "mini", store[0], None, None)
+    first, second = replays_of(runs, store[0])
+    best = last.iloc[0]
+    assert (first.kind, second.kind) == ("best", "worst")
+    assert first.run == second.run == store[1][best["params"]]
+    assert first.page.strip() == f"{best['params']:.0f} {best['samples']:.0f}"
+    assert second.page is None  # too long
+    assert second.path == f"replays/{best['samples']:.0f}/worst.html"
+    cut = read("mlflow", None, "mini", store[0], None, [1e14, 6e16])
+    assert replays_of(cut, store[0]) == []
 
 
 def test_a_fit_of_a_csv_is_logged_where_a_store_is_given(tmp_path):

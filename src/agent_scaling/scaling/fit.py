@@ -82,9 +82,11 @@ def fit(
     write_json(files[0], fitted)
     if figures:
         from agent_scaling.scaling.figures import draw  # matplotlib takes a second to import
+        from agent_scaling.scaling.replays import replays_of
         from agent_scaling.scaling.report import write_report
 
-        files += [*draw(runs, fitted, folder), write_report(runs, fitted, folder)]
+        replays = replays_of(runs, uri) if source == "mlflow" else []
+        files += [*draw(runs, fitted, folder), write_report(runs, fitted, folder, replays)]
     if log or (log is None and (source == "mlflow" or tracking_uri is not None)):
         from agent_scaling.scaling.logged import log_fit
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +17,21 @@ from plotly.offline import get_plotlyjs
 from agent_scaling.scaling.files import write_text
 from agent_scaling.scaling.interactive import figures
 from agent_scaling.scaling.logged import run_name
+from agent_scaling.scaling.profiles import best_rows
+from agent_scaling.scaling.replays import Replay
 from agent_scaling.scaling.runs import Runs
 
 FILE = "report.html"
 DASH = "–"
 
 
-def write_report(runs: Runs, fitted: dict[str, Any], folder: Path) -> Path:
+def write_report(
+    runs: Runs, fitted: dict[str, Any], folder: Path, replays: Sequence[Replay] = ()
+) -> Path:
     """Write the report of ``fitted`` to ``folder``; returns its path.
+
+    ``replays`` are embedded, each in a frame of its own: files beside the report would not be found
+    from MLflow's artifact viewer.
 
     Raises:
         InputError: The folder cannot be written.
@@ -38,7 +46,8 @@ def write_report(runs: Runs, fitted: dict[str, Any], folder: Path) -> Path:
         plotly=get_plotlyjs(),
         figures={s: {n: _script(f) for n, f in group.items()} for s, group in drawn.items()},
         runs=run_table(runs.rows),
-        cells=len(runs.cells),
+        cells=cell_table(runs.cells),
+        replays=replays,
         flags=by_kind(fitted["flags"]),
         command=command(fitted),
         folder=str(folder),
@@ -92,6 +101,16 @@ def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return sorted(found, key=lambda line: (line["params"], line["run"]))
+
+
+def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """A line per budget and size: frames, loss, return, and which are the budget's best."""
+    best = {target: set(best_rows(cells, target)) for target in ("loss", "return")}
+    names = ["flops", "params", "samples", "loss", "return"]
+    return [
+        line | {f"best_{target}": number in rows for target, rows in best.items()}
+        for number, line in enumerate(cells[names].to_dict("records"))
+    ]
 
 
 def by_kind(flags: list[str]) -> dict[str, list[str]]:
