@@ -40,7 +40,7 @@ ui: $(INSTALLED) ## the MLflow UI on this folder's store, http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
 benchmarks: $(INSTALLED) ## every benchmark; each prints ratios against a peer
-	for f in atari data demonstrator fit impala policy rollouts; do $(BIN)/python benchmarks/$$f.py || exit 1; done
+	for f in atari data demonstrator fit holdouts impala mup policy rollouts; do $(BIN)/python benchmarks/$$f.py || exit 1; done
 
 clean: ## remove what the demo made
 	rm -rf $(DEMO)
