@@ -153,6 +153,20 @@ def test_a_shard_that_is_lost(short_shards: Path, tmp_path: Path) -> None:
             ShardReader(remote(server.url, tmp_path / "empty", attempts=2), "train")
 
 
+def test_a_bucket_without_credentials_is_one_line_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    storage = remote("s3://games/shards", tmp_path)
+    storage.fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    message = r"s3://games/shards/manifest\.json cannot be read \(NoCredentialsError: .*credentials"
+    with pytest.raises(InputError, match=message):
+        ShardReader(storage, "train")
+
+
 def test_what_was_read_is_not_asked_for_again(
     short_shards: Path, tmp_path: Path, expected: list[Batch]
 ) -> None:

@@ -30,6 +30,9 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
 """URL scheme → extra of this package that reads it."""
 
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
+NOBODY = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""What botocore and google-auth raise where nobody has said who asks."""
+
 TOO_BUSY = (408, 425, 429)
 """HTTP statuses below 500 that may be another the next time."""
 
@@ -110,8 +113,8 @@ class Remote:
     def size(self, name: str) -> int | None:
         """See ``Storage``."""
         path = f"{self.path}/{name}"
-        size: int | None = self._tried(name, lambda: self.fs.info(path, **self.options)["size"])
-        return size
+        about: dict[str, Any] = self._tried(name, lambda: self.fs.info(path, **self.options))
+        return about.get("size")
 
     def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
         """See ``Storage``."""
@@ -202,6 +205,8 @@ def may_pass(error: BaseException) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return status >= 500 or status in TOO_BUSY
+    if type(error).__name__ in NOBODY:
+        return False
     return isinstance(error, Exception) and not isinstance(error, PERMANENT)
 
 
