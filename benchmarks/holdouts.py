@@ -66,6 +66,9 @@ def _forms(chosen: Chosen, seen: pd.DataFrame, x: np.ndarray) -> dict[str, np.nd
 
 def main(folder: str = "../shared/reference/paper") -> None:
     console, summary = Console(width=160), {}
+    if not Path(folder).is_dir():  # a user's clone
+        console.print(f"no published tables in {folder}: give their folder")
+        return
     for target in ("loss", "return"):
         parts = [
             part.assign(game=name, lowest=lowest)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -67,6 +69,47 @@ def test_three_budgets_give_exponents_but_no_forecast(tmp_path):
     assert any(flag.startswith("no forecast of loss") for flag in fitted["flags"])
     with pytest.raises(InputError, match="2 budgets"):
         run(tmp_path, write(tmp_path, budgets=2))
+
+
+FAULTS = {
+    "missing metric": "2e+14 FLOPs, 1000 parameters (run 1000/) has no return",
+    "NaN loss": "1e+14 FLOPs, 3000 parameters (run 3000/) has no loss",
+    "failed run": "1e+15 FLOPs, 10000 parameters (run 10000/) is FAILED",
+    "duplicate cell": "1e+15 FLOPs, 3000 parameters has 2 values of loss; averaged",
+    "few points": "5e+14 FLOPs has 2 sizes with loss; no parabola",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """(flags, report) of a CSV with each fault once."""
+    folder = tmp_path_factory.mktemp("faulty")
+    rows = [
+        {"flops": c, "params": n, "samples": c / 6 / n, "eval_loss": loss, "return_mean": 9 / loss}
+        for k, c in enumerate((1e14, 2e14, 5e14, 1e15, 2e15))
+        for n in (1e3, 3e3, 1e4, 3e4)
+        for loss in [(1 + 0.1 * np.log(n / 5e3) ** 2) * 0.8**k]
+    ]
+    table = pd.DataFrame(rows).assign(status="FINISHED")
+    at = {(row["flops"], row["params"]): number for number, row in enumerate(rows)}
+    table.loc[at[2e14, 1e3], "return_mean"] = np.nan
+    table.loc[at[1e14, 3e3], "eval_loss"] = np.nan
+    table.loc[at[1e15, 1e4], "status"] = "FAILED"
+    table.loc[len(table)] = table.loc[at[1e15, 3e3]]
+    table = table.drop([at[5e14, 1e3], at[5e14, 3e4]])
+    table.to_csv(folder / "faulty.csv", index=False)
+    fitted = run(folder, str(folder / "faulty.csv"), bootstraps=0)
+    return fitted["flags"], (folder / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_every_fault_is_named_in_the_flags_and_in_the_report(faulty, kind):
+    flags, page = faulty
+    (found, *more) = [flag for flag in flags if flag.startswith(f"{kind}: {FAULTS[kind]}")]
+    assert not more
+    shown = page[page.index('<section id="flags">') : page.index('<section id="data">')]
+    assert f"<summary>{kind} (" in shown
+    assert html.escape(found.removeprefix(f"{kind}: "), quote=False) in shown
 
 
 @pytest.mark.parametrize(
