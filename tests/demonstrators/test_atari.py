@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from agent_scaling.demonstrators.atari import EXPERTS
 from agent_scaling.demonstrators.games.atari import make_options, play_unrecorded
 from agent_scaling.demonstrators.record import demonstrate
-from agent_scaling.envs.atari import Atari
+from agent_scaling.envs.atari import Atari, action_names, rom_name
 from agent_scaling.errors import InputError
 from agent_scaling.shards.convert import shard
 from agent_scaling.shards.lanes import EvalLanes
@@ -19,18 +21,44 @@ from agent_scaling.shards.reader import ShardReader
 from agent_scaling.sources.atari import AtariSource
 
 
-def mean_score(player: str, env: str, lowest: int) -> float:
-    """Above the lowest possible score, over two seeds of at most 1,000 steps."""
+def mean_score(player: str, env: str, lowest: int, max_steps: int) -> float:
+    """Above the lowest possible score, over ten seeds."""
     options = make_options(env=env, player=player)
-    games = [play_unrecorded(seed=seed, max_steps=1000, **options) for seed in range(2)]
+    games = [play_unrecorded(seed=seed, max_steps=max_steps, **options) for seed in range(10)]
     return float(np.mean([game.score - lowest for game in games]))
 
 
-@pytest.mark.parametrize(("env", "lowest"), [("Breakout", 0), ("Pong", -21), ("Freeway", 0)])
-def test_experts_score_five_times_what_random_actions_do(env: str, lowest: int) -> None:
-    expert = mean_score("demonstrator", env, lowest)
+# Random players lose whole games of Breakout in 200 steps, of Pong in 1,000.
+@pytest.mark.parametrize(
+    ("env", "lowest", "steps"), [("Breakout", 0, 400), ("Pong", -21, 1000), ("Freeway", 0, 200)]
+)
+def test_experts_score_five_times_what_random_actions_do(env: str, lowest: int, steps: int) -> None:
+    expert = mean_score("demonstrator", env, lowest, steps)
     assert expert > 0
-    assert expert >= 5 * mean_score("random", env, lowest)
+    assert expert >= 5 * mean_score("random", env, lowest, steps)
+
+
+@pytest.mark.parametrize("env", ["Breakout", "Pong"])
+def test_an_expert_acts_on_what_two_frames_show_and_stands_still(env: str) -> None:
+    console = Atari({}, env=env)
+    names = action_names(console.codes)
+    expert, before = EXPERTS[rom_name(env)](), None
+    console.reset(3)
+    taken = []
+    for _ in range(400):
+        memory = console.memory().copy()
+        taken.append(expert.act(memory))
+        if before is not None:
+            newcomer = EXPERTS[rom_name(env)]()
+            newcomer.act(before)
+            assert newcomer.act(memory) == taken[-1]
+        before = memory
+        if console.step(names.index(taken[-1])):
+            break
+    opposite = {("LEFT", "RIGHT"), ("RIGHT", "LEFT")}
+    presses = sum(action in ("LEFT", "RIGHT") for action in taken)
+    assert presses > 50
+    assert sum(pair in opposite for pair in pairwise(taken)) < presses / 10
 
 
 def test_recorded_games_come_back_frame_by_frame(atari_games: Path, atari_shards: Path) -> None:
