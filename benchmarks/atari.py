@@ -33,7 +33,6 @@ from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from agent_scaling.demonstrators.record import demonstrate
 from agent_scaling.envs.atari import action_codes, rom_name
-from agent_scaling.envs.game import FAMILIES
 from agent_scaling.envs.pool import Pool
 from agent_scaling.shards.convert import shard
 from agent_scaling.shards.lanes import EvalLanes
@@ -53,7 +52,7 @@ def tree_seconds() -> float:
 
 def our_pool(env: str, games: int, workers: int) -> tuple[Mover, Callable[[], None]]:
     pool = Pool(
-        FAMILIES["atari"],
+        "atari",
         lanes=games,
         workers=workers,
         groups=1,

@@ -36,7 +36,7 @@ from torch import nn
 from agent_scaling.batch import Batch
 from agent_scaling.envs.pool import Pool
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.play import NETHACK, play
+from agent_scaling.play import play
 
 KEYS = ("tty_chars", "tty_colors", "tty_cursor", "blstats")
 SHOWN = ("chars", "colors", "cursor", "blstats")  # the same, as the pool calls them
@@ -109,7 +109,7 @@ class Pooled:
     """Our pool, without a policy."""
 
     def __init__(self, games: int, workers: int) -> None:
-        self.pool = Pool(NETHACK, lanes=games, workers=workers, groups=1, observations=SHOWN)
+        self.pool = Pool("nethack", lanes=games, workers=workers, groups=1, observations=SHOWN)
         self.actions, self.at = actions_of(games).astype(np.int32), 0
         self.seeds = list(range(games))
         for lane in range(games):

@@ -9,8 +9,12 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.demonstrators.compare import play_reference
+from agent_scaling.envs.nethack import MAX_EPISODE_STEPS
 from agent_scaling.tracking import log_metrics
 from callbacks.rollouts import Rollouts
+
+OURS = ("max_episode_steps", "level_seed")
+"""Options of games that scripted players are told otherwise, or not at all."""
 
 
 class ReferencePlayers(Callback):
@@ -45,10 +49,13 @@ class ReferencePlayers(Callback):
         if self.found or rollouts is None or not trainer.is_global_zero:
             return
         module: Any = pl_module
-        cap, character = (rollouts.options[k] for k in ("max_episode_steps", "character"))
-        game = module.policy.game or {"family": "nethack", "options": {"character": character}}
+        game = rollouts.played_game(module.policy)
+        options = {k: v for k, v in game["options"].items() if k not in OURS}
+        cap = game["options"].get("max_episode_steps") or MAX_EPISODE_STEPS
         for player in self.players:
-            games = play_reference(player, rollouts.seeds, max_steps=cap, **game)
+            games = play_reference(
+                player, rollouts.seeds, max_steps=cap, family=game["family"], options=options
+            )
             self._add(player, [game.score for game in games])
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._add("recorded", data.recorded_scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import pandas as pd
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.envs.nethack import character_options
+from agent_scaling.envs.game import (
+    FAMILIES,
+    Description,
+    choose_game,
+    count_actions,
+    describe,
+    find_family,
+)
 from agent_scaling.episodes import summarise, write_table
-from agent_scaling.errors import InputError
-from agent_scaling.play import NETHACK, Traces, play
-from agent_scaling.replay import chosen_episodes, write_replays
-from agent_scaling.sampling import Sampling
+from agent_scaling.play import Traces, play
+from agent_scaling.play_options import PlayOptions
+from agent_scaling.policy import Policy
+from agent_scaling.replays import chosen_episodes, write_replays
 from agent_scaling.tracking import log_file, log_metrics
 from callbacks.ema import evaluated
 from callbacks.held_out import crossed
@@ -42,22 +50,15 @@ class Rollouts(Callback):
         episodes: Episodes each time.
         every_frames: Frames of training between rollouts, all ranks; ``None``: never.
         at_milestones: Whether to play at each milestone of the FLOP budget, and at its end.
-        max_episode_steps: Step cap of an episode.
         workers: Game processes; ``None``: one per core.
         lanes: Games at the same time; ``None``: a block per core.
-        seed: Seed of the first episode.
-        sampling: ``softmax``, ``argmax``, ``top_k`` or ``top_p``.
-        temperature: Divides the logits.
-        top_k: Actions that ``top_k`` keeps.
-        top_p: Probability mass that ``top_p`` keeps.
-        sampling_seed: Seed of the sampling noise.
-        character: ``role-race-gender-alignment``, parts of it, or ``@`` for a random one.
-        replays: Whether to keep replays, of NetHack.
-        game: Import path of another game to play than the one that the policy was trained on.
-        game_options: Its keyword arguments, instead of ``character`` and ``max_episode_steps``.
+        replays: Whether to keep replays.
+        game: A family, or a game's import path, to play instead of what the policy is trained on.
+        game_options: Its options, or more of those of the policy's own game.
+        how: See :class:`~agent_scaling.play_options.PlayOptions`.
 
     Raises:
-        InputError: An option is out of its range, or replays are asked for of another game.
+        InputError: An option is out of its range, or not one of the game's.
     """
 
     def __init__(
@@ -65,40 +66,41 @@ class Rollouts(Callback):
         episodes: int = 20,
         every_frames: int | None = None,
         at_milestones: bool = True,
-        max_episode_steps: int = 100_000,
         workers: int | None = None,
         lanes: int | None = None,
-        seed: int = 0,
-        sampling: str = "softmax",
-        temperature: float = 1.0,
-        top_k: int = 10,
-        top_p: float = 0.95,
-        sampling_seed: int = 0,
-        character: str = "@",
         replays: bool = True,
         game: str | None = None,
-        game_options: dict[str, Any] | None = None,
+        game_options: Mapping[str, Any] | None = None,
+        **how: Any,
     ) -> None:
-        character_options(character)
-        if replays and game not in (None, NETHACK):
-            raise InputError(f"callbacks.rollouts.replays: not of {game}; set it to false")
-        self.seeds = range(seed, seed + episodes)
+        self.how = PlayOptions(**how)
+        self.seeds = range(self.how.seed, self.how.seed + episodes)
         self.every_frames, self.at_milestones = every_frames, at_milestones
-        self.replays = replays
-        self.options: dict[str, Any] = {
-            "sampling": Sampling(sampling, temperature, top_k, top_p),
-            "sampling_seed": sampling_seed,
-            "character": character,
-            "max_episode_steps": max_episode_steps,
-            "workers": workers,
-            "lanes": lanes,
-            "game": game,
-            "game_options": game_options,
-        }
+        self.workers, self.lanes, self.replays = workers, lanes, replays
+        self.game, self.game_options = game, dict(game_options or {})
         self.last_summary: dict[str, Any] = {}
         """What :func:`~agent_scaling.episodes.summarise` says of the latest rollout."""
         self.last_table: pd.DataFrame | None = None
         self._played_at = -1
+
+    def played_game(self, policy: Policy) -> Description:
+        """The game that is played, under the options that are given here.
+
+        Raises:
+            InputError: It is of no family and ``game`` is not given, or has no such option.
+        """
+        given = {**self.game_options, **self.how.rules}
+        if self.game is not None and self.game not in FAMILIES:
+            return describe(self.game, given)
+        return choose_game(policy.game, self.game, options=given)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a game that cannot be played before anything is trained."""
+        module: Any = pl_module
+        game = self.played_game(module.policy)
+        count_actions(game)
+        if self.replays:
+            find_family(game["family"])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -114,7 +116,7 @@ class Rollouts(Callback):
 
     def at_milestone(self) -> dict[str, float]:
         """The latest rollout's metrics, for the table of milestones."""
-        return self._metrics() if self.at_milestones and self.last_summary else {}
+        return metrics_of(self.last_summary) if self.at_milestones and self.last_summary else {}
 
     def play(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Play, keep the table, log the summary; once for the same weights."""
@@ -124,36 +126,39 @@ class Rollouts(Callback):
         self._played_at = module.frames
         mine = self.seeds[trainer.global_rank :: trainer.world_size]
         policy = evaluated(trainer, module)
-        traces: Traces | None = {} if self.replays and not policy.game else None
-        table = play(policy, mine, device=pl_module.device, traces=traces, **self.options)
+        game = self.played_game(policy)
+        traces: Traces | None = {} if self.replays else None
+        table = play(
+            policy,
+            mine,
+            sampling=self.how.drawing,
+            sampling_seed=self.how.sampling_seed,
+            game=game,
+            workers=self.workers,
+            lanes=self.lanes,
+            block=self.how.block,
+            device=pl_module.device,
+            traces=traces,
+        )
         table = _gather(table, trainer.world_size)
         self.last_table, self.last_summary = table, summarise(table)
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "rollouts" / f"{module.frames}.parquet"
             write_table(table, path)
             log_file(trainer, path, "rollouts")
-        log_metrics(trainer, module, self._metrics())
+        log_metrics(trainer, module, metrics_of(self.last_summary))
         if traces is not None:
-            self._keep_replays(trainer, table, traces, str(module.frames))
-
-    def _metrics(self) -> dict[str, float]:
-        found = metrics_of(self.last_summary)
-        if self.options["game"] not in (None, NETHACK):  # which is never solved
-            solved = self.last_summary["ends"].get("solved", 0)
-            found["rollout/solved"] = solved / self.last_summary["episodes"]
-        return found
+            self._keep_replays(trainer, table, traces, game)
 
     def _keep_replays(
-        self, trainer: Trainer, table: pd.DataFrame, traces: Traces, name: str
+        self, trainer: Trainer, table: pd.DataFrame, traces: Traces, game: Description
     ) -> None:
         chosen = _gather_chosen(table, traces, trainer.world_size)
         if trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir) / "replays" / name
-            game = self.options["game_options"]
-            if game is None:
-                game = {key: self.options[key] for key in ("character", "max_episode_steps")}
-            for path in write_replays(table, chosen, folder, True, **game):
-                log_file(trainer, path, f"replays/{name}")
+            name = f"replays/{self._played_at}"
+            folder = Path(trainer.default_root_dir) / name
+            for path in write_replays(table, chosen, folder, True, game):
+                log_file(trainer, path, name)
 
 
 def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
@@ -162,6 +167,8 @@ def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
     for column, name in NAMES.items():
         if column in summary:
             metrics[f"rollout/{name}_mean"] = summary[column]["mean"]
+    if "solved" in summary:
+        metrics["rollout/solved"] = summary["solved"]
     if "return" in summary:
         metrics["rollout/return_median"] = summary["return"]["median"]
         if summary["return"]["se"] is not None:

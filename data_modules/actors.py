@@ -17,7 +17,7 @@ import torch
 
 from agent_scaling.actor import SCREEN, Actor, for_inference
 from agent_scaling.batch import Batch
-from agent_scaling.envs.game import find_game
+from agent_scaling.envs.game import Description, describe, find_game
 from agent_scaling.envs.pool import Pool
 from agent_scaling.errors import InputError
 from agent_scaling.sampling import Sampling
@@ -50,7 +50,8 @@ class ActorsDataModule(lightning.LightningDataModule):
         """Raises :class:`InputError` for a game without rewards, or sizes that cannot be.
 
         Args:
-            game: Import path of a game (``module:Class``) that shows ``reward``.
+            game: A family of ``envs.game``, or a game's import path (``module:Class``); it shows
+                ``reward``.
             options: Its keyword arguments.
             lanes: B, games of each rank, all of them in every unroll.
             unroll_length: T.
@@ -87,6 +88,11 @@ class ActorsDataModule(lightning.LightningDataModule):
         """Of the task; None where the game's own are only the most that a policy may have."""
         count = getattr(find_game(self.path), "count_actions", None)
         return int(count(**self.options)) if count else None
+
+    @property
+    def game(self) -> Description:
+        """What the policy learns to play; checkpoints carry it, and rollouts play it."""
+        return describe(self.path, self.options)
 
     @property
     def game_name(self) -> str:

@@ -33,6 +33,7 @@ class MixedDataModule(lightning.LightningDataModule):
             name for name in unrolls.observations if name in demonstrations.observations
         )
         self.recorded_scores = demonstrations.recorded_scores
+        self.game = unrolls.game
 
     @property
     def description(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import lightning
 
+from agent_scaling.envs.game import Description
 from agent_scaling.errors import InputError
 from agent_scaling.shards.lanes import EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.shards.loader import WindowLoader
@@ -76,10 +77,8 @@ class ShardsDataModule(lightning.LightningDataModule):
         self.observations = tuple(layout.shown)
         """What the recordings show; NetHack's lack the inventory."""
         self.num_actions = len(layout.keys)
-        self.game: dict[str, Any] = {}
-        """What was recorded, where that is not NetHack: ``family`` and ``options``."""
-        if layout.game != "nethack":
-            self.game = {"family": layout.game, "options": dict(layout.options)}
+        self.game: Description = {"family": layout.game, "options": dict(layout.options)}
+        """What was recorded, as rollouts play it."""
         if not games_:
             raise InputError(f"shards={shards}: no training games in it")
         self.order = TrainLanes([g.id for g in games_], [g.frames for g in games_], lanes, seed)

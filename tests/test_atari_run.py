@@ -76,9 +76,9 @@ def test_another_number_of_actions_is_refused(atari_shards: Path, tmp_path: Path
 
 
 def test_random_actions_need_the_games_name() -> None:
-    policy, game = find_policy("random", "Pong", {"sticky": 0.0})
-    assert game["options"] == {"env": "Pong", "sticky": 0.0}
+    policy = find_policy("random", None, "Pong", {"sticky": 0.0})
+    assert policy.game["options"] == {"env": "Pong", "sticky": 0.0}
     table = play(policy, [5], max_episode_steps=10)
     assert (table["env"][0], table["steps"][0]) == ("Pong", 10)
     with pytest.raises(InputError, match="speed"):
-        find_policy("random", "Pong", {"speed": 2})
+        find_policy("random", "atari", "Pong", {"speed": 2})

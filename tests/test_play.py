@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from agent_scaling.actor import Actor, RandomPolicy, for_inference
+from agent_scaling.envs.nethack import NetHack
 from agent_scaling.episodes import summarise
 from agent_scaling.errors import InputError
-from agent_scaling.play import COLUMNS, play
+from agent_scaling.play import play
 from agent_scaling.sampling import Sampling
 from tests.policies import random_batch, small_policy
 
@@ -52,7 +53,7 @@ def test_other_noise_gives_other_episodes(policy, table):
 
 
 def test_the_table_has_a_row_per_seed_in_order(table):
-    assert table.columns.tolist() == COLUMNS
+    assert table.columns.tolist() == ["seed", *NetHack.columns]
     assert table["seed"].tolist() == SEEDS
     assert table["steps"].between(1, 80).all()
     assert table.loc[table["end"] == "cap", "steps"].eq(80).all()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from agent_scaling.envs.nethack import NetHack
 from agent_scaling.errors import InputError
-from agent_scaling.play import COLUMNS
 from agent_scaling.rollout import rollout
 from tests.policies import small_policy
 
@@ -34,7 +34,7 @@ def store(tmp_path_factory):
 def test_a_checkpoint_is_played_and_written_down(checkpoint, tmp_path, capsys):
     rollout(ckpt=checkpoint, output=str(tmp_path / "out"), seed=5, ttyrecs=True, **SETTINGS)
     table = pd.read_parquet(tmp_path / "out" / "episodes.parquet")
-    assert table.columns.tolist() == COLUMNS
+    assert table.columns.tolist() == ["seed", *NetHack.columns]
     assert table["seed"].tolist() == [5, 6, 7]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["steps"]["mean"] == table["steps"].mean()

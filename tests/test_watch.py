@@ -19,7 +19,7 @@ from agent_scaling.actor import RandomPolicy
 from agent_scaling.errors import InputError
 from agent_scaling.live import live
 from agent_scaling.play import play
-from agent_scaling.watch import WatchApp, watch
+from agent_scaling.watch import WatchApp, odds, watch
 from tests.policies import small_policy
 
 COMMAND = Path(sys.executable).with_name("agent-scaling")
@@ -129,6 +129,21 @@ def test_the_verb_in_a_pseudo_terminal():
         process.kill()
         process.wait()
         os.close(master)
+
+
+def test_a_game_of_pixels_is_refused_with_what_shows_it():
+    with pytest.raises(InputError, match=r"atari.*rollout replay=true"):
+        watch(ckpt="random", env="Pong")
+
+
+def test_a_task_shows_its_own_actions():
+    game = {"family": "minihack", "options": {"task": "MiniHack-Room-5x5-v0"}}
+    with closing(live(RandomPolicy(8, game), 0)) as moments:
+        moment = next(moments)
+    assert moment.actions == ["N", "E", "S", "W", "NE", "SE", "SW", "NW"]
+    assert moment.chars_HW.shape == (24, 80)
+    (names, *_) = odds(moment.thought, moment.actions).columns
+    assert all(str(cell) in [*moment.actions, "", "entropy", "takes"] for cell in names.cells)
 
 
 def test_without_a_terminal_it_says_so(monkeypatch):

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 
 from agent_scaling.actions import NO_ACTION, NUM_ACTIONS, action_to_key, key_to_action
 from agent_scaling.batch import FIELDS, Batch, shown_fields
+from agent_scaling.envs.game import NETHACK, Description
 from agent_scaling.sampling import Floats, Noise, Sampling
 
 SCREEN = ("chars", "colors", "cursor")
@@ -53,15 +54,11 @@ def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
 class RandomPolicy(nn.Module):
     """Every action equally probable; stands where a policy does, as a baseline."""
 
-    observations: tuple[str, ...] = SCREEN
+    observations: tuple[str, ...] = ()
 
-    def __init__(
-        self, num_actions: int = NUM_ACTIONS, game: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, num_actions: int = NUM_ACTIONS, game: Description = NETHACK) -> None:
         super().__init__()
-        self.num_actions, self.game = num_actions, dict(game or {})
-        if game:
-            self.observations = ()
+        self.num_actions, self.game = num_actions, game
 
     def initial_state(self, lanes: int) -> tuple[Tensor, ...]:
         """Nothing to remember."""
@@ -197,10 +194,12 @@ class Actor:
         self, lanes: npt.NDArray[np.int64], probs_NA: Floats, action_N: npt.NDArray[np.int64]
     ) -> None:
         assert self._traces is not None
-        rows = np.empty(len(lanes), TRACE)
+        rows = np.zeros(len(lanes), TRACE)
         rows["action"] = action_N
-        rows["top"] = np.argsort(-probs_NA, axis=1, kind="stable")[:, :TOP]
-        rows["probability"] = np.take_along_axis(probs_NA, rows["top"].astype(np.int64), axis=1)
+        likely = np.argsort(-probs_NA, axis=1, kind="stable")[:, :TOP]
+        shown = likely.shape[1]  # a game may have less than TOP actions
+        rows["top"][:, :shown] = likely
+        rows["probability"][:, :shown] = np.take_along_axis(probs_NA, likely, axis=1)
         logs_NA = np.log(probs_NA, out=np.zeros_like(probs_NA), where=probs_NA > 0)
         rows["nats"] = -(probs_NA * logs_NA).sum(axis=1)
         for index, lane in enumerate(lanes.tolist()):

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import instantiate
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from agent_scaling.envs.game import NETHACK
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
 
@@ -122,7 +123,7 @@ def load_policy(path: str | Path) -> Policy:
     own = policy_weights(checkpoint)
     check_weights(policy, own, path)
     policy.load_state_dict(own)
-    policy.game = checkpoint.get("game", {})
+    policy.game = checkpoint.get("game") or NETHACK  # of before there were others
     return policy.eval()
 
 

@@ -39,7 +39,7 @@ def describe(values: npt.ArrayLike) -> dict[str, float | list[float] | None]:
 
 
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
-    """A table of episodes → plain values: each measure, how episodes ended, returns by role.
+    """A table of episodes → plain values: measures, share solved, ends, returns by role.
 
     Episodes that crashed their workers again and again have no measures; they are counted.
     """
@@ -47,6 +47,8 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
     summary: dict[str, Any] = {"episodes": len(table), "crashed": len(table) - len(whole)}
     if len(whole):
         summary |= {name: describe(whole[name]) for name in MEASURES if name in whole}
+    if "solved" in table:
+        summary["solved"] = float(table["solved"].eq(True).mean())
     summary["ends"] = {str(end): int(n) for end, n in table["end"].value_counts().items()}
     by_role = whole.groupby("role") if "role" in whole else ()
     summary["roles"] = {
@@ -70,9 +72,9 @@ def write_json(content: Any, path: Path) -> None:
     _write(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
 
 
-def write_text(content: str, path: Path) -> None:
-    """Text, whole or not at all; raises :class:`InputError` where it cannot be written."""
-    _write(path, lambda partial: partial.write_text(content))
+def write_bytes(content: bytes, path: Path) -> None:
+    """A file, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    _write(path, lambda partial: partial.write_bytes(content))
 
 
 def _write(path: Path, save: Any) -> None:

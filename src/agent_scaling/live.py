@@ -14,9 +14,8 @@ from nle import nethack
 from torch import nn
 
 from agent_scaling.actor import SCREEN, Actor
-from agent_scaling.envs.game import Record
+from agent_scaling.envs.game import NETHACK, Description, Record, find_game
 from agent_scaling.envs.pool import Pool
-from agent_scaling.play import MAX_EPISODE_STEPS, NETHACK
 from agent_scaling.sampling import Sampling
 
 
@@ -40,6 +39,8 @@ class Moment:
     the last step."""
     record: Record | None
     """The episode's record, after its last step."""
+    actions: list[str]
+    """Names of the game's actions."""
 
 
 def live(
@@ -48,17 +49,16 @@ def live(
     *,
     sampling: Sampling | None = None,
     sampling_seed: int = 0,
-    character: str = "@",
-    max_episode_steps: int = MAX_EPISODE_STEPS,
-    level_seed: int | None = None,
     block: int | None = None,
     device: torch.device | str = "cpu",
+    **rules: Any,
 ) -> Generator[Moment]:
     """Play the episodes of ``seed``, ``seed + 1``, … without an end, a moment at a time.
 
     They are the very episodes that :func:`~agent_scaling.play.play` plays with these arguments,
     which it explains.
     """
+    game: Description = getattr(policy, "game", NETHACK)
     actor = Actor(
         policy,
         1,
@@ -68,18 +68,18 @@ def live(
         device=device,
         trace=True,
     )
-    options: dict[str, Any] = {
-        "character": character,
-        "max_episode_steps": max_episode_steps,
-        "level_seed": level_seed,
-    }
+    options = {**game["options"], **{k: v for k, v in rules.items() if v is not None}}
+    family: Any = find_game(game["family"])
+    actions = family.action_names(**options)
     seen = sorted({*getattr(policy, "observations", SCREEN), *SCREEN, "blstats"})
-    with Pool(NETHACK, lanes=1, workers=1, groups=1, options=options, observations=seen) as pool:
+    with Pool(
+        game["family"], lanes=1, workers=1, groups=1, options=options, observations=seen
+    ) as pool:
         for episode in count(seed):
-            yield from _episode(pool, actor, episode)
+            yield from _episode(pool, actor, episode, actions)
 
 
-def _episode(pool: Pool, actor: Actor, seed: int) -> Generator[Moment]:
+def _episode(pool: Pool, actor: Actor, seed: int, actions: list[str]) -> Generator[Moment]:
     pool.assign(0, seed)
     actor.restart(0, seed)
     score = first = 0
@@ -108,6 +108,7 @@ def _episode(pool: Pool, actor: Actor, seed: int) -> Generator[Moment]:
             cursor=(int(shown["cursor"][0]), int(shown["cursor"][1])),
             thought=actor.latest_thought(0) if ended is None else None,
             record=ended,
+            actions=actions,
         )
         if ended is not None:
             return

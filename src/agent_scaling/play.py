@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,12 @@ import torch
 from torch import nn
 
 from agent_scaling.actor import SCREEN, Actor, default_block
-from agent_scaling.envs.game import FAMILIES, find_game
+from agent_scaling.envs.game import NETHACK, Description, find_family, find_game
 from agent_scaling.envs.pool import Pool, Report
 from agent_scaling.errors import InputError
 from agent_scaling.sampling import Sampling
 
-NETHACK = FAMILIES["nethack"]
 GAMES_PER_WORKER = 8  # more share a core's caches badly: each has its own 0.4 MB of variables
-MAX_EPISODE_STEPS = 100_000
-COLUMNS = [
-    "seed", "return", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger", "role",
-    "race", "gender", "alignment", "end", "death", "achievements", "core_seed", "display_seed",
-    "lgen_seed",
-]  # fmt: skip
-"""Columns of an episode's row; ``docs/rollouts.md`` explains them."""
 
 Traces = dict[int, npt.NDArray[Any]]
 """Episode seed → what the policy thought at each step (:meth:`Actor.take_trace`)."""
@@ -43,11 +35,7 @@ def play(
     *,
     sampling: Sampling | None = None,
     sampling_seed: int = 0,
-    game: str | None = None,
-    game_options: Mapping[str, Any] | None = None,
-    character: str = "@",
-    max_episode_steps: int = MAX_EPISODE_STEPS,
-    level_seed: int | None = None,
+    game: Description | None = None,
     workers: int | None = None,
     lanes: int | None = None,
     block: int | None = None,
@@ -56,6 +44,7 @@ def play(
     record_dir: str | Path | None = None,
     traces: Traces | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **rules: Any,
 ) -> pd.DataFrame:
     """Play exactly the episodes of ``seeds``; the table does not depend on workers and lanes.
 
@@ -64,11 +53,7 @@ def play(
         seeds: Episode seeds, ≥ 0, each once.
         sampling: How actions are drawn; softmax at temperature 1 by default.
         sampling_seed: Seed of the sampling noise.
-        game: Import path of what is played; by default what the policy was trained on.
-        game_options: Its keyword arguments, instead of the three that follow, which are NetHack's.
-        character: NetHack's ``role-race-gender-alignment``; ``@`` is random.
-        max_episode_steps: Step cap of an episode.
-        level_seed: Seed of level generation for all episodes; by default each has its own.
+        game: What is played; by default what the policy was trained on.
         workers: Game processes; by default one per core, and no more than the lanes need.
         lanes: Games at the same time; by default a block per core, on a GPU two blocks.
         block: Lanes per call of the policy (see :class:`Actor`); by default the device's.
@@ -77,9 +62,15 @@ def play(
         record_dir: Record every episode as ttyrec3 there, in NLD-AA's layout.
         traces: Filled with each episode's actions, most probable actions and entropies.
         progress: Called with the episodes done and the steps made so far.
+        rules: Options of the game over those of its description, such as ``max_episode_steps``;
+            None for those that are to stay.
 
     Returns:
-        One row per seed, in their order, with :data:`COLUMNS`, or those that the game names.
+        One row per seed, in their order: ``seed`` and what the game records of an episode
+        (``docs/rollouts.md``).
+
+    Raises:
+        InputError: Seeds are negative or stand twice, or the policy's game is of no family.
     """
     if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError("episode seeds must be distinct and not negative")
@@ -88,18 +79,11 @@ def play(
     lanes = max(1, min(lanes or block * default_players(device), len(seeds)))
     players = min(default_players(device), math.ceil(lanes / block))
     share = math.ceil((workers or default_workers(lanes)) / players)
-    options: dict[str, Any] = {
-        "character": character,
-        "max_episode_steps": max_episode_steps,
-        "level_seed": level_seed,
-    }
-    trained_on: dict[str, Any] = getattr(policy, "game", {})
-    if game is None and trained_on:
-        game = FAMILIES[trained_on["family"]]
-        options = {**trained_on["options"], "max_episode_steps": max_episode_steps}
-    game = game or NETHACK
-    if game_options is not None:
-        options = dict(game_options)
+    if game is None:
+        game = getattr(policy, "game", NETHACK)
+        find_family(game["family"])
+    path = game["family"]
+    options = {**game["options"], **{k: v for k, v in rules.items() if v is not None}}
     if record_dir is not None:
         options["record_dir"] = str(Path(record_dir).resolve())
     work = _Work(seeds, traces, progress)
@@ -119,7 +103,7 @@ def play(
             trace=traces is not None,
         )
         with Pool(
-            game,
+            path,
             lanes=lanes_here,
             workers=share,
             groups=1,
@@ -129,18 +113,21 @@ def play(
         ) as pool:
             _Player(pool, actor, work).run()
 
-    threads = torch.get_num_threads()
     try:
         run_all(player, [len(part) for part in np.array_split(range(lanes), players)], work.stop)
     finally:
-        torch.set_num_threads(threads)  # for threads that are yet to come
         if record_dir is not None:
-            for seed in seeds:  # of workers that were killed; other seeds may be played elsewhere
-                for left in Path(record_dir).glob(f".partial-{seed}-*"):
-                    shutil.rmtree(left, ignore_errors=True)
+            remove_partial(Path(record_dir), seeds)
     rows = [{"seed": seed, **work.records[seed]} for seed in seeds]
-    own = getattr(find_game(game), "columns", None)
-    return pd.DataFrame(rows, columns=["seed", *own] if own else COLUMNS)
+    columns = getattr(find_game(path), "columns", None)
+    return pd.DataFrame(rows, columns=["seed", *columns] if columns else None)
+
+
+def remove_partial(folder: Path, seeds: Sequence[int]) -> None:
+    """What killed workers left of their recordings; other seeds may be played elsewhere."""
+    for seed in seeds:
+        for left in folder.glob(f".partial-{seed}-*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def default_players(device: torch.device) -> int:
@@ -155,13 +142,17 @@ def default_workers(lanes: int) -> int:
 
 def run_all(function: Callable[[int], None], values: list[int], stop: threading.Event) -> None:
     """Call it in a thread per value; at the first exception the others are told to stop."""
-    with ThreadPoolExecutor(len(values)) as executor:
-        try:
-            for future in as_completed([executor.submit(function, value) for value in values]):
-                future.result()
-        except BaseException:
-            stop.set()
-            raise
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(len(values)) as executor:
+            try:
+                for future in as_completed([executor.submit(function, value) for value in values]):
+                    future.result()
+            except BaseException:
+                stop.set()
+                raise
+    finally:
+        torch.set_num_threads(threads)  # for threads that are yet to come
 
 
 class _Work:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from agent_scaling.actions import NUM_ACTIONS
 from agent_scaling.batch import Batch
 from agent_scaling.costs import LayerCost, linear_cost
+from agent_scaling.envs.game import NETHACK, Description
 from agent_scaling.errors import InputError
 
 OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
@@ -47,9 +48,8 @@ class Policy(nn.Module):
         self.core_parts = len(self.core.initial_state(0))
         self.config: dict[str, Any] = {}
         """How to build this policy again; travels in checkpoints."""
-        self.game: dict[str, Any] = {}
-        """What it was trained on, where that is not NetHack: ``family`` and ``options``; travels in
-        checkpoints."""
+        self.game: Description = NETHACK
+        """What it was trained on; travels in checkpoints."""
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
         self.baseline = nn.Linear(self.core.width, 1) if baseline else None

@@ -77,7 +77,8 @@ def import_checkpoint(*, ckpt: str, output: str) -> None:
     """
     policy = import_policy(ckpt)
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
-    made = {"policy_config": policy.config, "state_dict": weights, "imported_from": ckpt}
+    made: dict[str, Any] = {"policy_config": policy.config, "state_dict": weights}
+    made |= {"game": policy.game, "imported_from": ckpt}
     AtomicCheckpointIO().save_checkpoint(made, output)
     Console().print(f"{output}: {policy.num_params:,} parameters imported from {ckpt}")
 

@@ -119,7 +119,7 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     policy: Policy = instantiate(cfg.policy)
     shown = getattr(data, "observations", policy.observations)
     policy.check_data(shown, getattr(data, "num_actions", None))
-    policy.game = policy.game or getattr(data, "game", {})
+    policy.game = getattr(data, "game", None) or policy.game
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
     optimizer: OptimizerFactory = instantiate(cfg.optimizer)

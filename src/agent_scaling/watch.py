@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from rich.bar import Bar
@@ -18,17 +18,12 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Footer, Static
-from torch import nn
 
-from agent_scaling.actions import NUM_ACTIONS, action_name
-from agent_scaling.actor import RandomPolicy
-from agent_scaling.checkpoint import load_policy
-from agent_scaling.envs.nethack import character_options
+from agent_scaling.envs.game import find_family
 from agent_scaling.errors import InputError
 from agent_scaling.live import Moment, live
-from agent_scaling.play import MAX_EPISODE_STEPS
-from agent_scaling.rollout import check, find_device
-from agent_scaling.sampling import Sampling
+from agent_scaling.play_options import PlayOptions, find_device
+from agent_scaling.rollout import find_policy
 from agent_scaling.screen import BACKGROUND, COLUMNS, ROWS, screen_text
 
 FASTEST_S = 1 / 1024
@@ -39,61 +34,47 @@ TAKEN, LIKELY, DIM = "#ffd166", "#5b8fd9", "#9aa2ad"
 def watch(
     *,
     ckpt: str,
-    seed: int = 0,
-    sampling: str = "softmax",
-    temperature: float = 1.0,
-    top_k: int = 10,
-    top_p: float = 0.95,
-    sampling_seed: int = 0,
-    character: str = "@",
-    max_episode_steps: int = MAX_EPISODE_STEPS,
-    level_seed: int | None = None,
-    block: int | None = None,
+    game: str | None = None,
+    env: str | None = None,
     device: str = "auto",
     delay: float = 0.1,
+    **how: Any,
 ) -> None:
     """Play live in the terminal; each episode is the one that ``rollout`` plays with these values.
 
     Args:
         ckpt: A checkpoint of ``train`` or ``import``; ``random`` for uniformly random keys.
-        seed: Seed of the first episode; the next ones follow.
-        sampling: ``softmax``, ``argmax``, ``top_k`` or ``top_p``.
-        temperature: Divides the logits.
-        top_k: Actions that ``top_k`` keeps.
-        top_p: Probability mass that ``top_p`` keeps.
-        sampling_seed: Seed of the sampling noise.
-        character: ``role-race-gender-alignment``, parts of it, or ``@``.
-        max_episode_steps: Step cap of an episode.
-        level_seed: Seed of level generation for all episodes; null: each has its own.
-        block: Lanes per call of the policy, as in ``rollout``; 1 is fastest here.
+        game: A family of :mod:`agent_scaling.envs.game`; by default the checkpoint's.
+        env: A game of the family; by default the checkpoint's.
         device: ``auto``, or what torch calls it.
         delay: Seconds between steps at first; keys change it.
+        how: See :class:`~agent_scaling.play_options.PlayOptions`; ``block=1`` is fastest here.
 
     Raises:
         InputError: A value is out of its range, the checkpoint cannot be used, or there is no
             terminal.
     """
-    drawing = Sampling(sampling, temperature, top_k, top_p)
-    check(1, seed, sampling_seed, level_seed, max_episode_steps, block)
-    character_options(character)
+    chosen = PlayOptions(**how)
     if not delay >= 0:
         raise InputError(f"delay={delay} must not be negative")
     where = find_device(device)
+    policy = find_policy(ckpt, game, env, chosen.rules)
+    if not find_family(policy.game["family"]).live:
+        raise InputError(
+            f"ckpt={ckpt} plays {policy.game['family']}, which no terminal can show; "
+            "`agent-scaling rollout replay=true` writes replays for a browser"
+        )
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(
             "watch needs a terminal for its screen and keys; without one, "
             "`agent-scaling rollout replay=true` writes replays to files"
         )
-    policy: nn.Module = RandomPolicy() if ckpt == "random" else load_policy(ckpt)
     moments = live(
         policy,
-        seed,
-        sampling=drawing,
-        sampling_seed=sampling_seed,
-        character=character,
-        max_episode_steps=max_episode_steps,
-        level_seed=level_seed,
-        block=block,
+        chosen.seed,
+        sampling=chosen.drawing,
+        sampling_seed=chosen.sampling_seed,
+        block=chosen.block,
         device=where,
     )
     # The thread is waited for first: a generator cannot be closed while it runs.
@@ -138,7 +119,7 @@ class WatchApp(App[None]):
         self.playing = True
         self.moment: Moment | None = None
         """What is on the screen."""
-        self._game, self._thoughts = Static("starting NetHack …", id="screen"), Static(id="mind")
+        self._game, self._thoughts = Static("starting the game …", id="screen"), Static(id="mind")
         self._go = asyncio.Event()
 
     def compose(self) -> ComposeResult:
@@ -218,23 +199,24 @@ def mind(moment: Moment, state: str) -> RenderableType:
     if moment.thought is None:
         return facts
     facts.append(f"{state}\n\nmost probable actions")
-    return Group(facts, odds(moment.thought))
+    return Group(facts, odds(moment.thought, moment.actions))
 
 
-def odds(thought: np.void) -> Table:
+def odds(thought: np.void, actions: Sequence[str]) -> Table:
     """The five most probable actions, the one that is taken marked, and the entropy."""
     table = Table.grid(padding=(0, 1))
     table.add_column(width=11, no_wrap=True)
     table.add_column(width=14)
     table.add_column(width=9, justify="right")
     taken = thought["action"]
-    for action, probability in zip(thought["top"], thought["probability"], strict=True):
+    shown = thought["top"][: len(actions)]
+    for action, probability in zip(shown, thought["probability"], strict=False):
         color = TAKEN if action == taken else LIKELY
-        name = Text(action_name(action), TAKEN if action == taken else "")
+        name = Text(actions[action], TAKEN if action == taken else "")
         table.add_row(name, Bar(1, 0, float(probability), color=color), f"{probability:.1%}")
     nats = float(thought["nats"])
     table.add_row()
-    entropy = Bar(float(np.log(NUM_ACTIONS)), 0, nats, color=DIM)
+    entropy = Bar(float(np.log(len(actions))), 0, nats, color=DIM)
     table.add_row("entropy", entropy, f"{nats:.2f} nats")
-    table.add_row("takes", Text(action_name(taken), TAKEN))
+    table.add_row("takes", Text(actions[taken], TAKEN))
     return table

@@ -15,6 +15,7 @@ from agent_scaling.envs.game import Record, Views
 from agent_scaling.errors import InputError
 
 SIDE = 84
+MAX_ROWS, COLUMNS = 250, 160  # most games have 210 rows
 MAX_FRAMES = 108_000  # half an hour of play at 60 frames per second
 NOOP, FULL_ACTIONS = 0, 18
 TWO_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
@@ -98,7 +99,10 @@ class Atari:
         "reward": ((1,), "float32"),
         "score": ((1,), "int32"),
         "lives": ((1,), "int32"),
+        "screen": ((MAX_ROWS, COLUMNS, 3), "uint8"),
     }
+    """``screen``: what the console shows in colour, its rows above and black beneath; ``frame`` is
+    made of the same pixels."""
     num_actions: ClassVar[int] = FULL_ACTIONS
     """At most; how many a game has, :meth:`count_actions` tells."""
     columns: ClassVar[tuple[str, ...]] = ("return", "steps", "frames", "lives", "env", "end")
@@ -131,6 +135,7 @@ class Atari:
         self._start = self.ale.cloneState(include_rng=True)
         shape = self.ale.getScreenDims()
         self._screen, self._before = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        self._colors, self._colors_before = (np.empty((*shape, 3), np.uint8) for _ in range(2))
         self._views = views
         self._frame = views.get("frame", np.empty((SIDE, SIDE), np.uint8))
         self.life_loss, self._goes_on = life_loss, False
@@ -140,6 +145,16 @@ class Atari:
     def count_actions(env: str, full_actions: bool = False, **_: Any) -> int:
         """Actions of a game with these options."""
         return len(action_codes(env, full_actions))
+
+    @staticmethod
+    def action_names(env: str, full_actions: bool = False, **_: Any) -> list[str]:
+        """Names of a game's actions with these options."""
+        return action_names(action_codes(env, full_actions))
+
+    @staticmethod
+    def screen_rows(env: str) -> int:
+        """Rows of a game's screen."""
+        return int(_open(rom_name(env)).getScreenDims()[0])
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``; after a life was lost, go on in the same game."""
@@ -156,6 +171,7 @@ class Atari:
             self.score += self.ale.act(NOOP)
         self.lives = self.ale.lives()
         self.ale.getScreenGrayscale(self._screen)
+        self._show_colors(None)
         self._show(0)
 
     def step(self, action: int) -> Record | None:
@@ -167,9 +183,12 @@ class Atari:
             reward += self.ale.act(self.held)
             if frame == last - 1:
                 self.ale.getScreenGrayscale(self._before)
+                if "screen" in self._views:
+                    self.ale.getScreenRGB(self._colors_before)
             if self.ale.game_over(with_truncation=False):
                 break
         self.ale.getScreenGrayscale(self._screen)
+        self._show_colors(self._before > self._screen if self.frame_skip > 1 else None)
         if self.frame_skip > 1:
             np.maximum(self._screen, self._before, out=self._screen)
         self.score += reward
@@ -199,6 +218,15 @@ class Atari:
                 self._views[name][...] = value
         if "lives" in self._views:
             self._views["lives"][...] = self.ale.lives()
+
+    def _show_colors(self, brighter: npt.NDArray[np.bool_] | None) -> None:
+        """The screen; where the frame before is ``brighter``, that one's."""
+        if "screen" not in self._views:
+            return
+        self.ale.getScreenRGB(self._colors)
+        if brighter is not None:
+            np.copyto(self._colors, self._colors_before, where=brighter[..., None])
+        self._views["screen"][: len(self._colors)] = self._colors
 
     def _record(self, end: str) -> Record:
         return {

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from nle import nethack
 
-from agent_scaling.actions import NUM_ACTIONS, action_to_key
+from agent_scaling.actions import NUM_ACTIONS, action_name, action_to_key
 from agent_scaling.envs.game import Record, Views
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.envs.shared_code import prepare_library
@@ -87,6 +87,12 @@ class NetHack:
     }
     """``reward``: points of the in-game score that the latest key has earned."""
     num_actions: ClassVar[int] = NUM_ACTIONS
+    columns: ClassVar[tuple[str, ...]] = (
+        "return", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger", "role",
+        "race", "gender", "alignment", "end", "death", "achievements", "core_seed", "display_seed",
+        "lgen_seed",
+    )  # fmt: skip
+    """Of an episode's record; ``docs/rollouts.md`` explains them."""
 
     def __init__(
         self,
@@ -120,6 +126,11 @@ class NetHack:
         self._nethack: Any = None
         if self.record_dir is None:
             self._open()
+
+    @staticmethod
+    def action_names(**_: Any) -> list[str]:
+        """Names of the 121 actions."""
+        return [action_name(index) for index in range(NUM_ACTIONS)]
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``."""

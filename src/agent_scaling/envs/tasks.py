@@ -49,6 +49,11 @@ class Task:
     }
     num_actions: ClassVar[int] = NUM_ACTIONS
     """At most; how many a task has, :meth:`count_actions` tells."""
+    columns: ClassVar[tuple[str, ...]] = (
+        "return", "solved", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger",
+        "end", "core_seed", "display_seed", "lgen_seed",
+    )  # fmt: skip
+    """Of an episode's record: NetHack's, but for the character's, and whether it was solved."""
 
     def __init__(
         self, views: Views, *, task: str, level_seed: int | None = None, **options: Any
@@ -62,6 +67,11 @@ class Task:
     def count_actions(cls, *, task: str, level_seed: int | None = None, **options: Any) -> int:
         """Actions of a task: what a policy for it has."""
         return len(action_keys(task, **options))
+
+    @classmethod
+    def action_names(cls, *, task: str, level_seed: int | None = None, **options: Any) -> list[str]:
+        """Names of a task's actions."""
+        return [str(action.name) for action in _actions(task, **options)]
 
     def reset(self, seed: int) -> None:
         """Begin the episode of ``seed``; the reward shown is 0."""
@@ -101,6 +111,7 @@ class Task:
         hunger = last[nethack.NLE_BL_HUNGER]
         return {
             "return": self._return,
+            "solved": ENDS[status] == "solved",
             "steps": self._steps,
             "turns": last[nethack.NLE_BL_TIME],
             "max_depth": self._deepest,
@@ -117,9 +128,13 @@ class Task:
 
 def action_keys(task: str, **options: Any) -> list[int]:
     """The key codes of a task's actions, in their order; a policy for it has as many actions."""
+    return [int(key) for key in _actions(task, **options)]
+
+
+def _actions(task: str, **options: Any) -> list[Any]:
     env = make_environment(task, **options)
     try:
-        return [int(key) for key in env.actions]
+        return list(env.actions)
     finally:
         env.close()
 

@@ -8,16 +8,18 @@ import pyte
 import pytest
 
 from agent_scaling.actor import TRACE, RandomPolicy
-from agent_scaling.cast import FRAMES_PER_SECOND
 from agent_scaling.envs.pool import Pool
 from agent_scaling.errors import InputError
-from agent_scaling.frames import encode_frames, replayed
 from agent_scaling.play import play
-from agent_scaling.replay import chosen_episodes, unpack, write_replays
+from agent_scaling.replays import chosen_episodes, write_replays
+from agent_scaling.replays.again import replayed
+from agent_scaling.replays.cast import FRAMES_PER_SECOND
+from agent_scaling.replays.frames import SHOWN, encode_frames
+from agent_scaling.replays.page import unpack
 from agent_scaling.screen import PALETTE, PRINTABLE, screen_text
 
 STEPS = 60
-OPTIONS = {"character": "@", "max_episode_steps": STEPS}
+GAME = {"family": "nethack", "options": {"max_episode_steps": STEPS}}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def played():
 def written(played, tmp_path_factory):
     """The folder of all replays of the episodes."""
     folder = tmp_path_factory.mktemp("replays")
-    paths = write_replays(*played, folder, True, **OPTIONS)
+    paths = write_replays(*played, folder, True, GAME)
     assert sorted(paths) == sorted(folder.iterdir())
     return folder
 
@@ -43,7 +45,7 @@ def best(played):
     trace = played[1][seed]
     copies = [
         {name: array.copy() for name, array in frame.items()}
-        for frame in replayed(seed, trace["action"], OPTIONS)
+        for frame in replayed(GAME, seed, trace["action"], SHOWN)
     ]
     return copies, trace
 
@@ -140,7 +142,7 @@ def test_a_lost_worker_does_not_change_a_replay(best, played, monkeypatch):
     frames, trace = best
     seed = chosen_episodes(played[0], "best")["best"]
     again = []
-    for step, frame in enumerate(replayed(seed, trace["action"], OPTIONS)):
+    for step, frame in enumerate(replayed(GAME, seed, trace["action"], SHOWN)):
         again.append(frame["chars"].copy())
         if step == 20:
             os.kill(pools[0].pids()[0], signal.SIGKILL)

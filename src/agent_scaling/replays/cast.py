@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -13,8 +13,7 @@ import numpy.typing as npt
 from rich.color import ColorSystem
 from rich.control import Control
 
-from agent_scaling.actions import action_name
-from agent_scaling.frames import Frames
+from agent_scaling.replays.frames import Frames
 from agent_scaling.screen import (
     BACKGROUND,
     COLUMNS,
@@ -30,7 +29,7 @@ ERASE_LINE = "\x1b[K"
 CLEAR = "\x1b[2J\x1b[H"
 
 
-def cast(title: str, frames: Frames, trace: npt.NDArray[Any]) -> str:
+def cast(title: str, frames: Frames, trace: npt.NDArray[Any], actions: Sequence[str]) -> str:
     """The recording: https://docs.asciinema.org/manual/asciicast/v2/.
 
     The terminal has two lines more than the game's screen: where the episode is, and the five most
@@ -40,6 +39,7 @@ def cast(title: str, frames: Frames, trace: npt.NDArray[Any]) -> str:
         title: Of the recording.
         frames: The episode's.
         trace: [steps] of :data:`agent_scaling.actor.TRACE`.
+        actions: Their names.
     """
     header = {
         "version": 2,
@@ -51,7 +51,7 @@ def cast(title: str, frames: Frames, trace: npt.NDArray[Any]) -> str:
     lines = [json.dumps(header)]
     for step, drawn in enumerate(_drawn(frames)):
         row, column = frames.cursor_T2[step].tolist()
-        thought = _thought(step, frames, trace[step])
+        thought = _thought(step, frames, trace[step], actions)
         text = (CLEAR if step == 0 else "") + drawn + thought + _move(row, column)
         lines.append(json.dumps([step / FRAMES_PER_SECOND, "o", text]))
     return "\n".join(lines) + "\n"
@@ -73,15 +73,15 @@ def _drawn(frames: Frames) -> Iterator[str]:
         yield "".join(pieces)
 
 
-def _thought(step: int, frames: Frames, row: np.void) -> str:
+def _thought(step: int, frames: Frames, row: np.void, actions: Sequence[str]) -> str:
     """The two lines beneath the screen."""
     place = (
         f"step {step} · turn {frames.turn_T[step]} · score {frames.score_T[step]} · "
-        f"entropy {row['nats']:.2f} nats · takes {action_name(row['action'])}"
+        f"entropy {row['nats']:.2f} nats · takes {actions[row['action']]}"
     )
     likely = "  ".join(
-        f"{action_name(action)} {probability:.0%}"
-        for action, probability in zip(row["top"], row["probability"], strict=True)
+        f"{actions[action]} {probability:.0%}"
+        for action, probability in zip(row["top"][: len(actions)], row["probability"], strict=False)
     )
     return "".join(
         f"{_move(ROWS + line, 0)}{text[:COLUMNS]}{ERASE_LINE}"

@@ -1,8 +1,8 @@
-"""An episode's screens: played again from its actions, and kept as what changes."""
+"""A terminal's screens, kept as what changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from nle import nethack
 
-from agent_scaling.envs.pool import Pool
-from agent_scaling.play import NETHACK
+from agent_scaling.replays.again import Frame
 from agent_scaling.screen import COLUMNS, ROWS
 
 SHOWN = ("chars", "colors", "cursor", "blstats")
 """The game's observations that a frame is made of."""
-Frame = dict[str, npt.NDArray[Any]]
-"""Arrays by name, :data:`SHOWN`."""
 
 
 @dataclass(frozen=True)
@@ -45,37 +42,6 @@ class Frames:
             begin, end = end, end + count
             cells = np.cumsum(self.gaps[begin:end], dtype=np.int64)
             yield cells, self.chars[begin:end], self.colors[begin:end]
-
-
-def replayed(
-    seed: int, actions: Sequence[int] | npt.NDArray[Any], options: dict[str, Any]
-) -> Iterator[Frame]:
-    """Each frame before an action of the episode; arrays are reused from one to the next.
-
-    An episode is a function of its seed and its actions, so a worker that is lost costs only time.
-
-    Args:
-        seed: The episode's.
-        actions: Its actions, from the first.
-        options: The game's options, as the episode was played with.
-    """
-    with Pool(NETHACK, lanes=1, workers=1, groups=1, options=options, observations=SHOWN) as pool:
-        pool.assign(0, seed)
-        frame = {name: array[0] for name, array in pool.observations.items()}
-        step = shown = 0
-        while shown < len(actions):
-            pool.send(0)
-            report = pool.receive(0)
-            if report.ended:
-                raise RuntimeError(f"episode {seed} went another way when it was played again")
-            step = 0 if report.restarted else step
-            if not len(pool.ready(0)):
-                continue  # the new worker has not begun the episode yet
-            if step == shown:
-                yield frame
-                shown += 1
-            pool.actions[0] = actions[step]
-            step += 1
 
 
 def encode_frames(frames: Iterable[Frame]) -> Frames:
