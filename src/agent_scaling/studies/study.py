@@ -87,7 +87,8 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
             row = {"study": run.study, "variant": run.variant, "run": run.name, "seed": run.seed}
             row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
             rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
-    return pd.DataFrame(rows)
+    cells = pd.DataFrame(rows)
+    return cells.astype(dict.fromkeys(MEASURED, float)) if rows else cells  # none is not a number
 
 
 def write_csv(cells: pd.DataFrame, path: Path) -> None:
@@ -125,21 +126,26 @@ def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> An
 
 
 def show_variants(cells: pd.DataFrame) -> None:
-    """Print each variant's loss at each budget: of its best size, seeds averaged."""
-    means = cells.groupby(["flops", "params", "variant"])["eval_loss"].mean().reset_index()
-    best = means.loc[means.groupby(["flops", "variant"])["eval_loss"].idxmin()]
-    title = "held-out nats per action at each variant's best size"
+    """Print each variant's loss at each budget, or its return where there is no loss.
+
+    Of its best size, seeds averaged.
+    """
+    played = bool(cells["eval_loss"].isna().all())
+    what, name = ("mean return", "return_mean") if played else ("held-out nats", "eval_loss")
+    means = cells.groupby(["flops", "params", "variant"])[name].mean().reset_index()
+    means = means.dropna().sort_values(name, ascending=not played)
+    best = means.drop_duplicates(["flops", "variant"])
+    title = f"{what} at each variant's best size"
     table = Table(title=title, title_justify="left", box=SIMPLE)
-    names = list(dict.fromkeys(cells["variant"]))
-    for column in ("FLOPs", *names, "best"):
+    variants = list(dict.fromkeys(cells["variant"]))
+    for column in ("FLOPs", *variants, "best"):
         table.add_column(column, justify="right")
     for flops, group in best.groupby("flops"):
         of = {row["variant"]: row for row in group.to_dict("records")}
         row = [
-            f"{of[n]['eval_loss']:.3f} ({short(of[n]['params'])})" if n in of else "–"
-            for n in names
+            f"{of[v][name]:.3f} ({short(of[v]['params'])})" if v in of else "–" for v in variants
         ]
-        table.add_row(f"{flops:.3g}", *row, min(of, key=lambda n: of[n]["eval_loss"]))
+        table.add_row(f"{flops:.3g}", *row, next(iter(of)))
     Console().print(table)
 
 
