@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import itertools
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +15,8 @@ from rich.table import Table
 from agent_scaling.errors import InputError
 from agent_scaling.parts import Part, find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
-from agent_scaling.shards.files import PARTIAL, content_hash, whole_file
+from agent_scaling.shards.files import content_hash, whole_file
+from agent_scaling.shards.folder import finished, locked, remove_partial
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import (
     MANIFEST,
@@ -27,12 +25,10 @@ from agent_scaling.shards.manifest import (
     ShardEntry,
     ShardIndex,
     Totals,
-    load_manifest,
-    parse_index,
 )
 from agent_scaling.shards.plan import SPLITS, Plan, Shard, make_plan
 from agent_scaling.shards.pool import Conversion, Job
-from agent_scaling.shards.storage import Folder, is_url
+from agent_scaling.shards.storage import is_url
 from agent_scaling.shards.writer import write_shard
 from agent_scaling.sources.base import Discovery, Skipped, Source
 from agent_scaling.sources.ttyrec import TtyrecSource
@@ -100,15 +96,15 @@ def shard(
     plan = _plan(found, settings, int(shard_megabytes * 1e6))
     for lost in plan.skipped:
         _say_skipped(console, lost)
-    with _locked(directory, shared=share is not None):
+    with locked(directory, shared=share is not None):
         mine = share.share(plan.shards) if share else plan.shards
-        done = _finished(directory, plan)
-        _remove_partial(directory, mine)
+        done = finished(directory, plan)
+        remove_partial(directory, mine)
         job = Job(source, root, layout, chunk_frames, level, unknown_keys)
         todo = [shard for shard in mine if shard.name not in done]
         done |= _convert(directory, plan, todo, job, processes, console)
         if share:  # others have gone on meanwhile
-            done = _finished(directory, plan)
+            done = finished(directory, plan)
             if missing := len(plan.shards) - len(done):
                 _say_missing(console, share, missing)
                 return None
@@ -162,49 +158,6 @@ def _plan(found: Discovery, settings: Mapping[str, Any], shard_bytes: int) -> Pl
             f"filters={dict(settings['filters'])}: none of {plan.filtered} games passes"
         )
     return plan
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, shared: bool) -> Iterator[None]:
-    """Create the output directory and keep other conversions out of it; parts share it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"output={directory}: cannot be written: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        raise InputError(f"output={directory}: another conversion is writing there") from None
-    else:
-        yield
-    finally:
-        os.close(handle)
-
-
-def _finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
-    """Shards that an earlier run of this conversion, or another part of it, has finished."""
-    other = f"output={directory}: holds shards of other games or settings: choose another directory"
-    folder = Folder(directory)
-    if (directory / MANIFEST).exists() and load_manifest(folder).plan != plan.fingerprint:
-        raise InputError(other)
-    done = {}
-    for path in sorted(directory.glob("*-[0-9][0-9][0-9][0-9][0-9].json")):
-        index = folder.read(path.name, parse_index)
-        if index.plan != plan.fingerprint:
-            raise InputError(other)
-        tar = path.with_suffix(".tar")
-        if not index.tar_bytes or (tar.exists() and tar.stat().st_size == index.tar_bytes):
-            done[path.stem] = index
-    return done
-
-
-def _remove_partial(directory: Path, shards: Sequence[Shard]) -> None:
-    """Remove what an earlier run left half done of these shards, and of the manifest."""
-    names = {shard.name for shard in shards} | {Path(MANIFEST).stem}
-    for path in directory.glob(f".*{PARTIAL}"):
-        if path.name[1:].partition(".")[0] in names:
-            path.unlink(missing_ok=True)
 
 
 def _convert(

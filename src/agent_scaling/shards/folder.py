@@ -1,0 +1,68 @@
+"""The folder that a conversion writes into: who may write, what is finished, what is half done."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent_scaling.errors import InputError
+from agent_scaling.shards.files import PARTIAL
+from agent_scaling.shards.manifest import MANIFEST, ShardIndex, load_manifest, parse_index
+from agent_scaling.shards.plan import Plan, Shard
+from agent_scaling.shards.storage import Folder
+
+
+@contextlib.contextmanager
+def locked(directory: Path, shared: bool) -> Iterator[None]:
+    """Create the output directory and keep other conversions out of it; parts share it.
+
+    Raises:
+        InputError: It cannot be written or locked, or another conversion is writing there.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"output={directory}: cannot be written: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"output={directory}: another conversion is writing there") from None
+    except OSError as error:
+        raise InputError(f"output={directory}: cannot be locked: {error.strerror}") from None
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+def finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
+    """Shards that an earlier run of this conversion, or another part of it, has finished.
+
+    Raises:
+        InputError: The folder holds shards of another conversion.
+    """
+    other = f"output={directory}: holds shards of other games or settings: choose another directory"
+    folder = Folder(directory)
+    if (directory / MANIFEST).exists() and load_manifest(folder).plan != plan.fingerprint:
+        raise InputError(other)
+    done = {}
+    for path in sorted(directory.glob("*-[0-9][0-9][0-9][0-9][0-9].json")):
+        index = folder.read(path.name, parse_index)
+        if index.plan != plan.fingerprint:
+            raise InputError(other)
+        tar = path.with_suffix(".tar")
+        if not index.tar_bytes or (tar.exists() and tar.stat().st_size == index.tar_bytes):
+            done[path.stem] = index
+    return done
+
+
+def remove_partial(directory: Path, shards: Sequence[Shard]) -> None:
+    """Remove what an earlier run left half done of these shards, and of the manifest."""
+    names = {shard.name for shard in shards} | {Path(MANIFEST).stem}
+    for path in directory.glob(f".*{PARTIAL}"):
+        if path.name[1:].partition(".")[0] in names:
+            path.unlink(missing_ok=True)
