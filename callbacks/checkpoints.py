@@ -13,6 +13,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.checkpoint import LAST, PREVIOUS
+from agent_scaling.ranks import gathered
+from agent_scaling.summary import say
+from agent_scaling.train import preempted
 from callbacks.held_out import HeldOut, crossed
 
 
@@ -43,19 +46,19 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the state of every random number generator of every rank."""
-        own: Any = rng_state()
-        if trainer.world_size > 1:
-            ranks: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(ranks, own)
-            own = ranks
-        checkpoint["rng"] = own if isinstance(own, list) else [own]
+        checkpoint["rng"] = gathered(rng_state())
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keep the generators' states until training starts: set-up draws numbers of its own."""
-        states = checkpoint["rng"]
+        states, ranks = checkpoint["rng"], trainer.world_size
         self._restore = states[trainer.global_rank] if trainer.global_rank < len(states) else None
+        if len(states) != ranks:
+            say(
+                f"the checkpoint is of {len(states)} ranks, this run has {ranks}: the same lanes "
+                "go on, with their states; weights agree up to the order of sums"
+            )
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -68,7 +71,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save ``last.ckpt`` when it is due, between two steps of the optimiser."""
+        """Save ``last.ckpt`` when it is due or the run is to stop, between two optimiser steps."""
         module: Any = pl_module
         if not module.step_frames:
             return  # gradients accumulate
@@ -76,7 +79,8 @@ class Checkpoints(Callback):
         due = every is not None and crossed(pl_module, every)
         if self.every_minutes is not None:
             due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
-        if trainer.strategy.broadcast(due):
+        # Clocks differ: when one rank's says so, all save.
+        if trainer.strategy.reduce_boolean_decision(due, all=False) or preempted(trainer):
             self.save_last(trainer)
 
     def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:

@@ -9,9 +9,11 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
+from agent_scaling.sharding import whole_policy
 
 
 class EMA(WeightAveraging):
@@ -49,9 +51,19 @@ class EMA(WeightAveraging):
         return self.decay is not None and step_idx is not None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copy the module."""
-        if self.decay is not None:
-            super().setup(trainer, pl_module, stage)
+        """Copy the module.
+
+        Raises:
+            InputError: The policy will be sharded: a copy would not be.
+        """
+        if self.decay is None or stage != "fit":
+            return
+        if pl_module.device_mesh is not None:
+            raise InputError(f"callbacks.ema.decay={self.decay:g}: not with trainer=fsdp")
+        # As Lightning does it, but for its warning that a copy cannot be sharded.
+        self._average_model = AveragedModel(
+            pl_module, device=pl_module.device, use_buffers=self._use_buffers, **self._kwargs
+        )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Follow the module to its device; the count of steps stays where it costs no wait."""
@@ -87,12 +99,12 @@ class EMA(WeightAveraging):
 
 
 def evaluated(trainer: Trainer, module: Any) -> Policy:
-    """The policy to evaluate and play: the averaged one where it is kept, else the module's."""
+    """The policy to evaluate and play: the averaged one where it is kept, else the module's; whole.
+    Every rank must call it."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EMA) and callback.policy is not None:
             return callback.policy
-    policy: Policy = module.policy
-    return policy
+    return whole_policy(module.policy)
 
 
 def _update(average: list[Tensor], current: list[Tensor], _count: Any, weight: float) -> None:

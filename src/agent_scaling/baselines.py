@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agent_scaling.actions import NO_ACTION, NUM_ACTIONS
 from agent_scaling.batch import Batch
+from agent_scaling.ranks import gathered
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,20 @@ class ActionTables:
     """float64 [A, A], nats: row = previous action, column = next."""
 
     def nats(self, windows: Iterable[Batch]) -> dict[str, float]:
-        """Mean cross-entropy of both tables over the windows' decisions, nats per frame."""
-        sums, frames = torch.zeros(2, dtype=torch.float64), 0
+        """Mean cross-entropy of both tables over the decisions of all ranks' windows, nats per
+        frame."""
+        sums = torch.zeros(3, dtype=torch.float64)
         for batch in windows:
             before_N, action_N = decisions(batch)
             sums[0] -= self.unigram_A[action_N].sum()
             sums[1] -= self.bigram_AA[before_N, action_N].sum()
-            frames += action_N.numel()
-        mean = (sums / max(frames, 1)).tolist()
-        return {"unigram_nats": mean[0], "bigram_nats": mean[1]}
+            sums[2] += action_N.numel()
+        unigram, bigram, frames = sum(gathered(sums)).tolist()
+        return {"unigram_nats": unigram / max(frames, 1), "bigram_nats": bigram / max(frames, 1)}
 
 
 def fit_tables(windows: Iterable[Batch], num_actions: int = NUM_ACTIONS) -> ActionTables:
-    """Count actions over ``windows`` and smooth.
+    """Count actions over all ranks' ``windows`` and smooth.
 
     The unigram adds ½ to each count (Krichevsky–Trofimov); each bigram row adds the unigram once, a
     Dirichlet prior (MacKay & Peto 1995), so that a pair never seen costs what its action costs.
@@ -44,7 +46,7 @@ def fit_tables(windows: Iterable[Batch], num_actions: int = NUM_ACTIONS) -> Acti
         before_N, action_N = decisions(batch)
         pairs_N = before_N * num_actions + action_N
         counts_AA += torch.bincount(pairs_N, minlength=counts_AA.numel())
-    counts_AA = counts_AA.view(num_actions, num_actions)
+    counts_AA = sum(gathered(counts_AA)).view(num_actions, num_actions)
     unigram_A = counts_AA.sum(0) + 0.5
     unigram_A = unigram_A / unigram_A.sum()
     smoothed_AA = counts_AA + unigram_A

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib import resources
 from typing import Any
@@ -125,6 +126,8 @@ def main() -> None:
     def task(cfg: DictConfig) -> Any:
         if sys.argv[1:2] != [verb]:
             sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
+        if verb == "train":  # an output that is named after the time must be theirs, too
+            sys.argv.append(f"output={json.dumps(cfg.output, ensure_ascii=False)}")
         return run(cfg)
 
     hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()

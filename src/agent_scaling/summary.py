@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.ranks import is_first
+
 if TYPE_CHECKING:
     from lightning import Trainer
 
@@ -69,8 +71,10 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
 
 
 def say(text: str) -> None:
-    """One line, however long: a path must stay whole to be copied."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(text)
+    """One line, however long: a path must stay whole to be copied. Of several ranks the first
+    speaks."""
+    if is_first():
+        Console(soft_wrap=True, highlight=False, markup=False).print(text)
 
 
 def measured(value: float, error: float | None, digits: int = 3) -> str:

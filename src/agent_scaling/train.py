@@ -17,6 +17,7 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,6 +31,7 @@ from agent_scaling.checkpoint import (
 from agent_scaling.errors import InputError
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
+from agent_scaling.ranks import is_first
 from agent_scaling.schedules import Schedule, change
 from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end, say
@@ -56,23 +58,27 @@ def train(**config: Any) -> None:
         resume = find_resume(cfg, folder)
         lightning.seed_everything(cfg.seed, workers=True, verbose=False)
         module, data = build(cfg)
-        logger = make_logger(cfg, output, module, data)
+        # Even to open it, a new store must have one process alone.
+        logger = make_logger(cfg, output, module, data) if is_first() else None
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
             callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
-            logger=logger,
+            logger=logger or False,
             plugins=[AtomicCheckpointIO()],
         )
         if resume:
             check_fits(module, resume)
         warn_of_milestones(module, cfg.milestones)
-        (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+        if is_first():
+            (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
         if fit(trainer, module, data, resume):
-            logger.set_status("KILLED")
+            if logger is not None:
+                logger.set_status("KILLED")
             say(f"stopped by SIGTERM; to go on: ckpt_path=last output={output}")
-            sys.exit(PREEMPTED)
-        print_end(trainer, output, logger)
+            sys.exit(status_of_stop(trainer))
+        if logger is not None:
+            print_end(trainer, output, logger)
 
 
 def fit(
@@ -91,12 +97,25 @@ def preempted(trainer: Trainer) -> bool:
     return any(getattr(callback, "preempted", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
+def status_of_stop(trainer: Trainer) -> int:
+    """The exit status of a run that was stopped, once its first rank has written everything:
+    launchers kill the other ranks as soon as one has ended with a status."""
+    if preempted(trainer):
+        trainer.strategy.barrier()
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    # Lightning's launcher is rank 0 itself, and would kill itself too.
+    launched_here = isinstance(environment, LightningEnvironment) and not is_first()
+    return 0 if launched_here else PREEMPTED
+
+
 def quiet() -> None:
     """Leave out what Lightning and MLflow say that no user can act on."""
     for name in ("lightning.pytorch", "mlflow", "alembic", "nle"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric.utilities").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
 def keep_memory() -> None:
@@ -145,8 +164,6 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     size = f"{module.policy.num_params / 1e6:.3g}M"
     name = cfg.logger.run_name or f"{cfg.tags.study} {size} {cfg.flops_budget or 0:.3g}"
     logger: BufferedMLFlowLogger = instantiate(cfg.logger, run_id=run_id, run_name=name)
-    if logger.run_id is None:
-        return logger  # another rank speaks for the run
     if run_id:
         logger.take_up()
         return logger
@@ -219,7 +236,7 @@ def locked(output: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror}); set output=") from error
     try:
-        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        if is_first():
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:

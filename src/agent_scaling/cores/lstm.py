@@ -34,7 +34,9 @@ class LSTMCore(nn.Module):
 
     def initial_state(self, lanes: int) -> State:
         """Zeros: (h, c), each [layers, lanes, width]."""
-        zeros = next(self.parameters()).new_zeros(self.layers, lanes, self.width)
+        like = next(self.parameters())  # its new_zeros() would be sharded as it is
+        shape = (self.layers, lanes, self.width)
+        zeros = torch.zeros(shape, device=like.device, dtype=like.dtype)
         return zeros, zeros.clone()
 
     def forward(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:

@@ -4,6 +4,7 @@ frames, the same function."""
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -178,7 +179,8 @@ class MambaCore(nn.Module):
     def initial_state(self, lanes: int) -> State:
         """Zeros: the convolutions' inputs [layers, lanes, mixed, 3] and the scans' states
         [layers, lanes, heads, features, state_size]."""
-        block, zeros = self._block(0), self.embed.weight.detach().new_zeros
+        block, like = self._block(0), self.embed.weight
+        zeros = partial(torch.zeros, device=like.device, dtype=like.dtype)
         scan = (block.heads, block.features, block.state_size)
         return zeros(self.layers, lanes, block.mixed, TAPS - 1), zeros(self.layers, lanes, *scan)
 

@@ -118,7 +118,8 @@ class TransformerCore(nn.Module):
         """Keys and values [layers, lanes, context − 1, inner], and which are valid (none): bool
         [1, lanes, context − 1]."""
         shape = (self.layers, lanes, self.context - 1, self.inner)
-        zeros = self.embed.weight.detach().new_zeros(shape)
+        like = self.embed.weight  # its new_zeros() would be sharded as it is
+        zeros = torch.zeros(shape, device=like.device, dtype=like.dtype)
         valid = zeros.new_zeros((1, lanes, self.context - 1), dtype=torch.bool)
         return zeros, zeros.clone(), valid
 

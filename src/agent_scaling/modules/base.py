@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lightning import LightningModule
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
@@ -100,6 +101,8 @@ class PolicyModule(LightningModule):
         """Clip as the trainer asks, and keep the norm from before: it is computed once."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if isinstance(norm, DTensor):  # the policy is sharded
+            norm = norm.full_tensor()
         self.grad_norm.update(norm)
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)

@@ -9,13 +9,16 @@ from torch.nn import functional as F
 
 from agent_scaling.actions import NO_ACTION
 from agent_scaling.batch import Batch
+from agent_scaling.errors import InputError
 from agent_scaling.evaluate import Evaluation
 from agent_scaling.metrics import NextActionMetrics
 from agent_scaling.modules.base import PolicyModule
 from agent_scaling.modules.lanes import dealt_lanes, gathered_lanes
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy, State
+from agent_scaling.ranks import count_ranks, summed
 from agent_scaling.schedules import Schedule
+from agent_scaling.sharding import is_sharded, shard_policy
 
 
 class BehaviouralCloning(PolicyModule):
@@ -38,8 +41,20 @@ class BehaviouralCloning(PolicyModule):
         self.lane_state: State | None = None
         self.train_metrics = NextActionMetrics()
 
+    def configure_model(self) -> None:
+        """Share the policy out over the ranks, where the trainer's strategy says how.
+
+        Raises:
+            InputError: muP's columns are to be scaled, which a share does not have.
+        """
+        if self.device_mesh is None or is_sharded(self.policy):
+            return
+        if self.make_optimizer.mup:
+            raise InputError("optimizer.mup=true: not with trainer=fsdp; use trainer=ddp")
+        shard_policy(self.policy, self.device_mesh)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean nats over the window's decisions."""
+        """Mean nats over the window's decisions: the mean over ranks is that of all their lanes."""
         if self.lane_state is None:
             self.lane_state = self.policy.initial_state(batch.lanes)
         logits_TBA, _, state = self.policy(batch, self.lane_state)
@@ -53,7 +68,9 @@ class BehaviouralCloning(PolicyModule):
         )
         self.train_metrics.update(logits_TBA, action_TB)
         self.count(batch.steps * batch.lanes)
-        return nats / (action_TB != NO_ACTION).sum().clamp(min=1)
+        # Ranks differ in decisions, and their gradients are averaged: each is divided by the mean.
+        decisions = summed((action_TB != NO_ACTION).sum()).clamp(min=1) / count_ranks()
+        return nats / decisions
 
     def on_validation_epoch_start(self) -> None:
         """Begin a pass over the held-out games."""

@@ -20,6 +20,7 @@ from agent_scaling.modules.lanes import dealt_lanes, gathered_lanes
 from agent_scaling.objective import Objective, PlayLosses
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy, State
+from agent_scaling.ranks import count_ranks, summed
 from agent_scaling.rewards import Rewards
 from agent_scaling.schedules import Schedule
 from agent_scaling.teacher import Ramp, Teacher
@@ -116,7 +117,8 @@ class Impala(PolicyModule):
         loss, totals = self._learn_from_play(unroll)
         if not isinstance(batch, Batch) and self.cloning is not None:
             nats, decisions = self._clone(batch["demonstrations"])
-            loss = loss + self.cloning(self.frames) * nats / decisions
+            mean = summed(decisions.clone()).clamp(min=1) / count_ranks()
+            loss = loss + self.cloning(self.frames) * nats / mean
             totals["cloning_nats"] = (nats.detach(), decisions)
         self.train_metrics.update(totals)
         self.count((unroll.steps - 1) * unroll.lanes)
@@ -177,7 +179,7 @@ class Impala(PolicyModule):
         nats = F.cross_entropy(
             logits_TBA.flatten(0, 1).float(), action_N, ignore_index=NO_ACTION, reduction="sum"
         )
-        return nats, (action_N != NO_ACTION).sum().clamp(min=1)
+        return nats, (action_N != NO_ACTION).sum()
 
     def _totals(self, unroll: Batch, reward_TB: Tensor, losses: PlayLosses) -> dict[str, Total]:
         assert unroll.played is not None

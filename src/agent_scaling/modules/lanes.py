@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from lightning import Trainer
 from torch import Tensor
 
 from agent_scaling.policy import State
+from agent_scaling.ranks import gathered
 
 
 def gathered_lanes(state: State | None, ranks: int) -> tuple[Tensor, ...] | None:
     """The lanes of all ranks, in the ranks' order; every rank must call it."""
     if state is None or ranks == 1:
         return state
-    parts: list[Any] = [None] * ranks
-    torch.distributed.all_gather_object(parts, [part.cpu() for part in state])
+    parts = gathered([part.cpu() for part in state])
     return tuple(torch.cat(lanes, dim=1) for lanes in zip(*parts, strict=True))
 
 

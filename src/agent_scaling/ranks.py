@@ -1,0 +1,46 @@
+"""Ranks, the processes of one run: which is the first, and what they know together."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+
+def is_first() -> bool:
+    """Whether this is the run's first process, also before the ranks have met: torchrun, SLURM and
+    Lightning's launcher say so in the environment."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
+
+
+def count_ranks() -> int:
+    """Ranks that have met; 1 in a run of one process."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all ranks, in place; every rank must call it."""
+    if count_ranks() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's value, in the ranks' order; every rank must call it."""
+    values = [value]
+    if count_ranks() > 1:
+        values = [None] * count_ranks()
+        dist.all_gather_object(values, value)
+    return values
+
+
+def own_cores() -> int:
+    """This rank's share of the cores that it may run on: ranks that may run on the same divide
+    them. Every rank must call it."""
+    cores = sorted(os.sched_getaffinity(0))
+    own = (platform.node(), cores)
+    return max(1, len(cores) // gathered(own).count(own))

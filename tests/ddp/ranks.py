@@ -1,0 +1,74 @@
+"""Runs of several ranks for tests: processes that are told of each other as torchrun tells them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from tests.runs import train
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:
+    """One rank of a run; as a process of its own. What it says is in ``rank-<number>.txt`` beside
+    the output."""
+    os.environ |= {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    # Lightning reads RANK when it is imported, and this process was forked after that.
+    from lightning.pytorch.utilities import rank_zero_only
+
+    rank_zero_only.rank = number
+    said = output.parent / f"rank-{number}.txt"
+    with said.open("w") as file, redirect_stdout(file):
+        train(shards, output, *more)
+
+
+def start(
+    count: int, shards: Path, output: Path, *more: str, trainer: str = "ddp"
+) -> list[BaseProcess]:
+    """Start the ranks of a run; ``more`` are overrides."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.runs", "agent_scaling.train", "data_modules.shards", "callbacks.rollouts", "mlflow"]
+    )
+    port = free_port()
+    settings = (f"trainer={trainer}", "trainer.accelerator=cpu", f"trainer.devices={count}", *more)
+    processes = [
+        context.Process(target=rank, args=(number, count, port, shards, output, *settings))
+        for number in range(count)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def finish(processes: Sequence[BaseProcess], seconds: float = 300) -> list[int | None]:
+    """Wait for all, end those that are late, and return their exit statuses."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+        process.join()
+    return codes
