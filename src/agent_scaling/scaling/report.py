@@ -105,12 +105,13 @@ def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
     """A line per budget and size: frames, loss, return, and which are the budget's best."""
-    best = {target: set(best_rows(cells, target)) for target in ("loss", "return")}
+    best = {target: best_rows(cells, target) for target in ("loss", "return")}
     names = ["flops", "params", "samples", "loss", "return"]
-    return [
-        line | {f"best_{target}": number in rows for target, rows in best.items()}
-        for number, line in enumerate(cells[names].to_dict("records"))
-    ]
+    marked = cells[names].reset_index(drop=True)
+    for target, rows in best.items():
+        marked[f"best_{target}"] = marked.index.isin(rows)
+    lines: list[Any] = marked.to_dict("records")
+    return lines
 
 
 def by_kind(flags: list[str]) -> dict[str, list[str]]:
