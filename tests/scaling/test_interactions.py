@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import fit
@@ -77,3 +78,33 @@ def test_returns_without_a_logarithm(tmp_path):
     played().assign(return_mean=-1.0).to_csv(path, index=False)
     with pytest.raises(InputError, match="0 budgets have a loss above 0, 0 a return above 0"):
         fit(source="csv", path=str(path), output=str(tmp_path / "fit"))
+
+
+def test_a_study_in_mlflow_with_a_seed_that_failed(tmp_path):
+    """Of six runs one reached its first budget alone: what it measured is used, and it is named."""
+    uri = f"sqlite:///{tmp_path}/store.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("games", artifact_location=str(tmp_path / "artifacts"))
+    frame = played(seeds=2)
+    for (params, seed), own in frame[frame["params"] < 3e5].groupby(["params", "seed"]):
+        failed = (params, seed) == (3e4, 1)
+        rows = own.head(1 if failed else None).rename(columns={"samples": "frames"})
+        rows = rows.rename(columns={"flops": "milestone", "return_mean": "rollout/return_mean"})
+        run_id = client.create_run(experiment, tags={"study": "rl"}).info.run_id
+        client.log_param(run_id, "policy.num_params", round(params))
+        client.log_param(run_id, "seed", seed)
+        kept = rows[["milestone", "frames", "rollout/return_mean"]].to_dict("records")
+        client.log_dict(run_id, kept, "milestones.json")
+        client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+    options = {"bootstraps": 0, "figures": False, "log": False, "output": str(tmp_path / "fit")}
+    fitted = fit(source="mlflow", study="rl", tracking_uri=uri, **options)
+    flags = [flag for flag in fitted["flags"] if flag.startswith(("failed", "missing", "dup"))]
+    assert flags[0] == "missing metric: no loss anywhere"
+    assert "1e+10 FLOPs, 30000 parameters" in flags[1]
+    assert "is FAILED" in flags[1]
+    assert [flag.partition(": ")[2] for flag in flags[2:]] == [
+        f"{flops} FLOPs, 30000 parameters lacks seed 1"
+        for flops in ("3e+10", "1e+11", "3e+11", "1e+12")
+    ]
+    assert fitted["cells"]["runs"].tolist().count(1) == 4
+    assert fitted["forecast"][0]["return"] > 0
