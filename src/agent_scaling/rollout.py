@@ -95,13 +95,16 @@ def rollout(
     run = find_run(mlflow_run_id, ckpt, tracking_uri)
     where, folder = find_device(device), Path(output)
     policy = find_policy(ckpt, game, env, {**(options or {}), **chosen.rules})
-    if ttyrecs and not find_family(policy.game["family"]).records:
-        raise InputError(f"ttyrecs=true: {policy.game['family']} cannot be recorded; NetHack can")
+    family, played = policy.game["family"], policy.game["options"]
+    if ttyrecs and not find_family(family).records:
+        raise InputError(f"ttyrecs=true: {family} cannot be recorded; NetHack can")
     if part and (there := parts_in(folder)):
         check_same_division(folder, there[0], part)
+    kept = {name: value for name, value in played.items() if name not in chosen.rules}
     settings = {
         "ckpt": ckpt, "ckpt_sha256": digest(ckpt), "episodes": episodes, **asdict(chosen),
-        "game": policy.game, "block": chosen.block or default_block(where), "device": str(where),
+        "game": family, "options": kept,
+        "block": chosen.block or default_block(where), "device": str(where),
     }  # fmt: skip
     write_json(settings, folder / "settings.json")  # an output that cannot be written shows now
     seeds, seconds = range(chosen.seed, chosen.seed + episodes), None

@@ -112,7 +112,8 @@ class Palette:
             self._places[new] = len(self._codes) + np.arange(len(new))
             self._codes += new.tolist()
             places_HW = self._places[code_HW]
-        return places_HW.astype(np.uint8)
+        places: Pixels = places_HW.astype(np.uint8)
+        return places
 
     def colors(self) -> Pixels:
         """[colours, 3]."""
