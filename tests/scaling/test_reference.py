@@ -54,6 +54,8 @@ def test_nethack_exponents(nethack, expected, form):
     for want in expected["nethack"][form]:
         law = nethack(want["budgets"])[form.removesuffix("_5_nearest")][want["target"]]
         check_exponents(law, want)
+        if form == "parabola_5_nearest":
+            check_exponents(law["symmetric"], want)
 
 
 def test_nethack_saturating_loss(nethack, expected):

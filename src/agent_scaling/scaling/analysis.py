@@ -133,7 +133,13 @@ def of_parabolas(cells: pd.DataFrame, target: str) -> dict[str, Any]:
         name: {"value": middle, "interval": [low, high]}
         for name, low, middle, high in zip(("alpha", "beta"), *ends, strict=True)
     }
-    found = {"significant": exponents(significant), "points": curved, "shape": shared}
+    plain = profiles.quadratics(cells, target)
+    found = {
+        "significant": exponents(significant),
+        "symmetric": exponents(plain) | {"points": plain},
+        "points": curved,
+        "shape": shared,
+    }
     return exponents(usable) | found
 
 

@@ -93,6 +93,28 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
     return pd.DataFrame(table | {"curvature": found.curvature, "flag": flag})
 
 
+def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Each budget's optimum of a quadratic of the log target in log parameters.
+
+    Through the :data:`minima.NEAREST` sizes around the best, as is usual (Hoffmann et al. 2022,
+    approach 2); biased where the profile is not symmetric. Returns a row per budget whose minimum
+    lies within these sizes: flops, params, samples, value.
+    """
+    flops, size, y = _curved(cells, target)
+    near = minima.nearest(size, y, 1.0)
+    _, _, frames = grid(cells[cells["flops"].isin(flops)], "samples")
+    rows = []
+    for budget, taken, value, played in zip(flops, near, y, frames, strict=True):
+        x = size[taken]
+        a, b, c = np.polyfit(x - x.mean(), value[taken], 2)
+        centre = -b / (2 * a) + x.mean()
+        if a > 0 and x.min() <= centre <= x.max():
+            bottom = (c - b**2 / (4 * a)) * (1 if target == "loss" else -1)
+            rows.append((budget, centre, minima.line_at(size, played, taken, centre), bottom))
+    table = pd.DataFrame(rows, columns=["flops", "params", "samples", "value"], dtype=float)
+    return table.assign(**np.exp(table[["params", "samples", "value"]]))
+
+
 def flags(profile: pd.DataFrame, target: str) -> list[str]:
     """A line for each budget whose optimum should not be trusted."""
     lines = []

@@ -67,7 +67,7 @@ def _exponents(fitted: dict[str, Any]) -> Table:
         table.add_column(column)
     for form in ("best_of_grid", "parabola"):
         for target, law in fitted[form].items():
-            inner = ("without_edges", "significant")
+            inner = ("without_edges", "significant", "symmetric")
             for label, part in ((form, law), *((f"  {i}", law[i]) for i in inner if i in law)):
                 cells = [part[n] for n in ("N_opt", "D_opt", "optimum")]
                 table.add_row(
