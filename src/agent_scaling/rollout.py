@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
 from agent_scaling.actor import RandomPolicy, default_block
 from agent_scaling.checkpoint import load_policy
-from agent_scaling.envs.game import choose_game, count_actions, find_family
+from agent_scaling.envs.game import Description, choose_game, count_actions, find_family
 from agent_scaling.episodes import summarise, write_json, write_table
 from agent_scaling.errors import InputError
 from agent_scaling.parts import (
@@ -95,17 +96,12 @@ def rollout(
     run = find_run(mlflow_run_id, ckpt, tracking_uri)
     where, folder = find_device(device), Path(output)
     policy = find_policy(ckpt, game, env, {**(options or {}), **chosen.rules})
-    family, played = policy.game["family"], policy.game["options"]
+    family = policy.game["family"]
     if ttyrecs and not find_family(family).records:
         raise InputError(f"ttyrecs=true: {family} cannot be recorded; NetHack can")
     if part and (there := parts_in(folder)):
         check_same_division(folder, there[0], part)
-    kept = {name: value for name, value in played.items() if name not in chosen.rules}
-    settings = {
-        "ckpt": ckpt, "ckpt_sha256": digest(ckpt), "episodes": episodes, **asdict(chosen),
-        "game": family, "options": kept,
-        "block": chosen.block or default_block(where), "device": str(where),
-    }  # fmt: skip
+    settings = make_settings(ckpt, episodes, chosen, policy.game, where)
     write_json(settings, folder / "settings.json")  # an output that cannot be written shows now
     seeds, seconds = range(chosen.seed, chosen.seed + episodes), None
     traces: Traces | None = {} if replay else None
@@ -128,11 +124,27 @@ def rollout(
     for path in replays:
         say(f"replay: {path}")
     if run is not None:
-        name = folder.resolve().name
-        for path in files:
-            run.log_file(path, f"rollouts/{name}")
-        for path in replays:
-            run.log_file(path, f"replays/{name}")
+        copy_results(run, files, replays, folder.resolve().name)
+
+
+def make_settings(
+    ckpt: str, episodes: int, chosen: PlayOptions, game: Description, device: torch.device
+) -> dict[str, Any]:
+    """What the table is a function of; parts of one evaluation have it in common."""
+    kept = {name: v for name, v in game["options"].items() if name not in chosen.rules}
+    return {
+        "ckpt": ckpt, "ckpt_sha256": digest(ckpt), "episodes": episodes, **asdict(chosen),
+        "game": game["family"], "options": kept,
+        "block": chosen.block or default_block(device), "device": str(device),
+    }  # fmt: skip
+
+
+def copy_results(run: StoredRun, files: list[Path], replays: list[Path], name: str) -> None:
+    """Copy the files of an evaluation of that name to an MLflow run."""
+    for path in files:
+        run.log_file(path, f"rollouts/{name}")
+    for path in replays:
+        run.log_file(path, f"replays/{name}")
 
 
 def keep_part(part: Part, table: pd.DataFrame, settings: dict[str, Any], folder: Path) -> bool:

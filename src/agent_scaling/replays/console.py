@@ -118,7 +118,8 @@ class Palette:
     def colors(self) -> Pixels:
         """[colours, 3]."""
         shifts = np.array([16, 8, 0])
-        return (np.array(self._codes)[:, None] >> shifts & 255).astype(np.uint8)
+        colors: Pixels = (np.array(self._codes)[:, None] >> shifts & 255).astype(np.uint8)
+        return colors
 
 
 def gif(screens: Screens) -> bytes:
