@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.envs.game import (
@@ -22,6 +21,7 @@ from agent_scaling.episodes import summarise, write_table
 from agent_scaling.play import Traces, play
 from agent_scaling.play_options import PlayOptions
 from agent_scaling.policy import Policy
+from agent_scaling.ranks import gathered, own_cores
 from agent_scaling.replays import chosen_episodes, write_replays
 from agent_scaling.tracking import log_file, log_metrics
 from callbacks.ema import evaluated
@@ -50,8 +50,8 @@ class Rollouts(Callback):
         episodes: Episodes each time.
         every_frames: Frames of training between rollouts, all ranks; ``None``: never.
         at_milestones: Whether to play at each milestone of the FLOP budget, and at its end.
-        workers: Game processes; ``None``: one per core.
-        lanes: Games at the same time; ``None``: a block per core.
+        workers: Game processes per rank; ``None``: one per core of the rank's share.
+        lanes: Games at the same time per rank; ``None``: a block per core of the rank's share.
         replays: Whether to keep replays.
         game: A family, or a game's import path, to play instead of what the policy is trained on.
         game_options: Its options, or more of those of the policy's own game.
@@ -137,6 +137,7 @@ class Rollouts(Callback):
             workers=self.workers,
             lanes=self.lanes,
             block=self.how.block,
+            cores=own_cores(),
             device=pl_module.device,
             traces=traces,
         )
@@ -182,8 +183,7 @@ def _gather(table: pd.DataFrame, ranks: int) -> pd.DataFrame:
     """The rows of all ranks, by seed."""
     if ranks == 1:
         return table
-    parts: list[Any] = [None] * ranks
-    torch.distributed.all_gather_object(parts, table.to_dict("records"))
+    parts = gathered(table.to_dict("records"))
     rows = sorted((row for part in parts for row in part), key=lambda row: int(row["seed"]))
     return pd.DataFrame(rows, columns=table.columns)
 
@@ -192,8 +192,4 @@ def _gather_chosen(table: pd.DataFrame, traces: Traces, ranks: int) -> Traces:
     """The traces of the episodes that get a replay, from the ranks that played them."""
     seeds = set(chosen_episodes(table, True).values())
     mine = {seed: trace for seed, trace in traces.items() if seed in seeds}
-    if ranks == 1:
-        return mine
-    parts: list[Any] = [None] * ranks
-    torch.distributed.all_gather_object(parts, mine)
-    return {seed: trace for part in parts for seed, trace in part.items()}
+    return {seed: trace for part in gathered(mine) for seed, trace in part.items()}

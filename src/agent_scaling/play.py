@@ -39,6 +39,7 @@ def play(
     workers: int | None = None,
     lanes: int | None = None,
     block: int | None = None,
+    cores: int | None = None,
     device: torch.device | str = "cpu",
     patience: float = 60.0,
     record_dir: str | Path | None = None,
@@ -57,6 +58,7 @@ def play(
         workers: Game processes; by default one per core, and no more than the lanes need.
         lanes: Games at the same time; by default a block per core, on a GPU two blocks.
         block: Lanes per call of the policy (see :class:`Actor`); by default the device's.
+        cores: Cores to divide the work by; by default all that this process may run on.
         device: Where the policy runs.
         patience: Seconds after which a silent game process counts as hung.
         record_dir: Record every episode as ttyrec3 there, in NLD-AA's layout.
@@ -75,10 +77,10 @@ def play(
     if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError("episode seeds must be distinct and not negative")
     device = torch.device(device)
-    block = block or default_block(device)
-    lanes = max(1, min(lanes or block * default_players(device), len(seeds)))
-    players = min(default_players(device), math.ceil(lanes / block))
-    share = math.ceil((workers or default_workers(lanes)) / players)
+    block, cores = block or default_block(device), cores or len(os.sched_getaffinity(0))
+    lanes = max(1, min(lanes or block * default_players(device, cores), len(seeds)))
+    players = min(default_players(device, cores), math.ceil(lanes / block))
+    share = math.ceil((workers or default_workers(lanes, cores)) / players)
     if game is None:
         game = getattr(policy, "game", NETHACK)
         find_family(game["family"])
@@ -130,14 +132,14 @@ def remove_partial(folder: Path, seeds: Sequence[int]) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def default_players(device: torch.device) -> int:
+def default_players(device: torch.device, cores: int) -> int:
     """Threads that each play lanes of their own: one per core; two to keep a GPU busy."""
-    return len(os.sched_getaffinity(0)) if device.type == "cpu" else 2
+    return cores if device.type == "cpu" else 2
 
 
-def default_workers(lanes: int) -> int:
+def default_workers(lanes: int, cores: int) -> int:
     """One per core, but no more than the lanes need."""
-    return max(1, min(len(os.sched_getaffinity(0)), math.ceil(lanes / GAMES_PER_WORKER)))
+    return max(1, min(cores, math.ceil(lanes / GAMES_PER_WORKER)))
 
 
 def run_all(function: Callable[[int], None], values: list[int], stop: threading.Event) -> None:

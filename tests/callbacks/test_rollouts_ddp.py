@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from agent_scaling.modules.bc import BehaviouralCloning
 from agent_scaling.optim import OptimizerFactory
+from agent_scaling.ranks import own_cores
 from callbacks.flops import FlopBudget
 from callbacks.rollouts import Rollouts
 from tests.policies import random_batch, small_policy
@@ -30,7 +31,7 @@ class Watched(Rollouts):
         rank, rows = trainer.global_rank, len(self.last_table)
         path = f"{folder}/rank-{rank}.json"
         with open(path, "w") as file:
-            json.dump({"rows": rows, "summary": self.last_summary}, file)
+            json.dump({"rows": rows, "summary": self.last_summary, "cores": own_cores()}, file)
 
 
 lightning.seed_everything(3, verbose=False)
@@ -73,6 +74,8 @@ def test_two_ranks_have_the_table_of_one(script, tmp_path):
     table, (alone,) = run(script, tmp_path / "one", 1)
     gathered, ranks = run(script, tmp_path / "two", 2)
     assert len(ranks) == 2
+    cores = len(os.sched_getaffinity(0))
+    assert [found.pop("cores") for found in (alone, *ranks)] == [cores, *[max(1, cores // 2)] * 2]
     assert table["seed"].tolist() == [2, 3, 4]
     pd.testing.assert_frame_equal(gathered, table)
     assert ranks[0] == ranks[1] == alone
