@@ -17,7 +17,7 @@ import lightning
 import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
@@ -173,7 +173,7 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     facts |= {f"data.{name}": value for name, value in data.facts.items()}
     logger.log_facts(facts, {**environment(), **flatten(plain(cfg.tags))})
     partial = remembered.with_suffix(".partial")
-    partial.write_text(logger.run_id)
+    partial.write_text(str(logger.run_id))
     partial.replace(remembered)
     return logger
 
