@@ -42,39 +42,40 @@ class Follower:
     LEAD: ClassVar[float]
     KEYS: ClassVar[tuple[str, str]]
     """Towards smaller and larger positions."""
-    MISSING: ClassVar[str]
-    """Where there is no ball."""
+    STILL: ClassVar[str]
+    """What leaves the paddle where it is, and serves where there is no ball."""
     REACH, GLIDE, JUMP = 11.0, 0.5, 20.0
 
     def __init__(self) -> None:
         self.before: tuple[float, float, float] | None = None
 
     def act(self, memory: Memory) -> str:
-        """A key, ``MISSING`` or NOOP."""
+        """One of the keys, or ``STILL``."""
         ball, along, paddle = (float(memory[a]) for a in (self.ACROSS, self.ALONG, self.PADDLE))
         was, was_along, paddle_was = self.before or (ball, along, paddle)
         self.before = ball, along, paddle
         if along == 0:
-            return self.MISSING
+            return self.STILL
         # Between two steps nothing moves as far as a new ball is from the old one.
         new = abs(ball - was) > self.JUMP or abs(along - was_along) > self.JUMP
         target = ball if new else ball + self.LEAD * (ball - was)
         off = target - (paddle + self.GLIDE * (paddle - paddle_was)) - self.CENTRE
-        return "NOOP" if abs(off) <= self.REACH else self.KEYS[off > 0]
+        return self.STILL if abs(off) <= self.REACH else self.KEYS[off > 0]
 
 
 class Breakout(Follower):
-    """Follows the ball; fires where there is none."""
+    """Follows the ball. It fires instead of doing nothing, which is the same while there is a ball:
+    a service is one frame in 300 otherwise, and a clone that has not learned it stands for ever."""
 
     ACROSS, ALONG, PADDLE, CENTRE, LEAD = 99, 101, 72, 9, 1.5
-    KEYS, MISSING = ("LEFT", "RIGHT"), "FIRE"
+    KEYS, STILL = ("LEFT", "RIGHT"), "FIRE"
 
 
 class Pong(Follower):
     """Follows the ball; RIGHT is up, LEFT down."""
 
     ACROSS, ALONG, PADDLE, CENTRE, LEAD = 54, 49, 51, 7, 1.0
-    KEYS, MISSING = ("RIGHT", "LEFT"), "NOOP"
+    KEYS, STILL = ("RIGHT", "LEFT"), "NOOP"
 
 
 class Freeway:
