@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/agent-scaling
 INSTALLED := $(VENV)/.installed
 DEMO := outputs/demo
+JOBS := 2
 
 .PHONY: help demo test lint format ui benchmarks clean
 
@@ -23,8 +24,8 @@ demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study
 	$(RUN) study study=demo train.data.shards=$(DEMO)/shards output=$(DEMO)/study
 	@echo "Figures: $(DEMO)/study/fit. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
 
-test: $(INSTALLED) ## the tests
-	@$(BIN)/python -m pytest
+test: $(INSTALLED) ## the tests, JOBS files at a time
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(INSTALLED) ## ruff, mypy, import rules
 	$(BIN)/ruff check .
