@@ -103,7 +103,7 @@ def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
     flops, size, y = _curved(cells, target)
     near = minima.nearest(size, y, 1.0)
     _, _, frames = grid(cells[cells["flops"].isin(flops)], "samples")
-    rows = []
+    names, rows = ["params", "samples", "value"], []
     for budget, taken, value, played in zip(flops, near, y, frames, strict=True):
         x = size[taken]
         a, b, c = np.polyfit(x - x.mean(), value[taken], 2)
@@ -111,8 +111,9 @@ def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
         if a > 0 and x.min() <= centre <= x.max():
             bottom = (c - b**2 / (4 * a)) * (1 if target == "loss" else -1)
             rows.append((budget, centre, minima.line_at(size, played, taken, centre), bottom))
-    table = pd.DataFrame(rows, columns=["flops", "params", "samples", "value"], dtype=float)
-    return table.assign(**np.exp(table[["params", "samples", "value"]]))
+    table = pd.DataFrame(rows, columns=["flops", *names], dtype=float)
+    table[names] = np.exp(table[names])
+    return table
 
 
 def flags(profile: pd.DataFrame, target: str) -> list[str]:
