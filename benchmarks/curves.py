@@ -140,16 +140,15 @@ def draw(
 
 def report(curves: list[Curve], references: dict[str, Any]) -> dict[str, Any]:
     """Print a row per rollout; each run's last one."""
-    table = Table("run", "frames", "FLOPs", "episodes", "return", "90 %", "difference", "95 %")
+    heads = ("run", "frames", "FLOPs", "episodes", "median", "mean", "90 %", "difference", "95 %")
+    table = Table(*heads)
     first = next(iter(references.values()), None)
     found: dict[str, Any] = {}
     for label, returns in references.items():
-        spread = describe(returns)["interval"]
-        table.add_row(label, "", "", str(len(returns)), f"{returns.mean():.2f}", span(spread))
+        table.add_row(label, "", "", *summary(returns))
     for curve in curves:
         for frames, returns in curve.rollouts.items():
-            row = [curve.label, f"{frames:,}", f"{curve.flops(frames):.2e}", str(len(returns))]
-            row += [f"{returns.mean():.2f}", span(describe(returns)["interval"])]
+            row = [curve.label, f"{frames:,}", f"{curve.flops(frames):.2e}", *summary(returns)]
             found[curve.label] = {"return": float(returns.mean())}
             if first is not None:
                 gain, interval = difference(returns, first)
@@ -158,6 +157,12 @@ def report(curves: list[Curve], references: dict[str, Any]) -> dict[str, Any]:
             table.add_row(*row)
     Console(width=120).print(table)
     return found
+
+
+def summary(returns: npt.NDArray[np.float64]) -> list[str]:
+    """Number, median, mean and its interval."""
+    middle = f"{np.median(returns):.2f}", f"{returns.mean():.2f}"
+    return [str(len(returns)), *middle, span(describe(returns)["interval"])]
 
 
 def span(interval: Any) -> str:
