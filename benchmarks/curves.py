@@ -122,6 +122,7 @@ def draw(
     """A figure with a panel for each axis, and one of the loss."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     count = len(panels) + loss
     figure, axes = plt.subplots(1, count, figsize=(4.6 * count, 3.6), layout="constrained")
@@ -133,7 +134,12 @@ def draw(
     for panel in flat:
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    flat[0].legend(fontsize=8, frameon=False)
+        panel.xaxis.set_major_locator(MaxNLocator(6))
+        if panel.get_xlabel() == LABELS["frames"]:
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    figure.legend(
+        *flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
