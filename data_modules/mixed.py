@@ -52,6 +52,10 @@ class MixedDataModule(lightning.LightningDataModule):
         cloned = self.demonstrations.progress(module.worked["cloning"])
         return {**self.unrolls.progress(frames), **cloned}
 
+    def coordinates(self, step: int) -> dict[str, Any]:
+        """Where the demonstrations of a step come from; an unroll is played once."""
+        return self.demonstrations.coordinates(step)
+
     def train_dataloader(self) -> CombinedLoader:
         """Both, as long as the unrolls go on."""
         self.unrolls.trainer = self.demonstrations.trainer = self.trainer

@@ -8,7 +8,7 @@ import lightning
 
 from agent_scaling.envs.game import Description
 from agent_scaling.errors import InputError
-from agent_scaling.shards.lanes import EvalLanes, TrainLanes, rank_lanes
+from agent_scaling.shards.lanes import PADDING, EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, open_storage
@@ -162,6 +162,21 @@ class ShardsDataModule(lightning.LightningDataModule):
             end_step=self.val_order.steps(self.unroll_length),
             **{**self.options, "games": True},
         )
+
+    def coordinates(self, step: int) -> dict[str, Any]:
+        """Where the frames of a training window come from: games and frames of each lane."""
+        lanes = [self._spans(lane, step) for lane in range(self.lanes)]
+        return {**self._position(), "lanes": lanes}
+
+    def _spans(self, lane: int, step: int) -> list[dict[str, Any]]:
+        position, end = step * self.unroll_length, (step + 1) * self.unroll_length
+        spans = []
+        while position < end:
+            span = self.order.span(lane, position, end - position)
+            position += span.length
+            game = None if span.game == PADDING else self.train_reader.games[span.game].key
+            spans.append({"game": game, "frame": span.frame, "frames": span.length})
+        return spans
 
     def _position(self) -> dict[str, Any]:
         return {

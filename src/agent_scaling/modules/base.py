@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from lightning import LightningModule
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -50,6 +51,8 @@ class PolicyModule(LightningModule):
         """Training FLOPs per frame, ``model`` convention."""
         self.grad_norm = MeanMetric(nan_strategy="disable")
         """The gradient's norm before clipping, over steps."""
+        self.latest_norm = torch.zeros(())
+        """That of the latest step of the optimiser."""
 
     @property
     def spent(self) -> dict[Convention, float]:
@@ -103,6 +106,7 @@ class PolicyModule(LightningModule):
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         if isinstance(norm, DTensor):  # the policy is sharded
             norm = norm.full_tensor()
+        self.latest_norm = norm.detach()
         self.grad_norm.update(norm)
         if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
             clip_grads_with_norm_(parameters, gradient_clip_val, norm)

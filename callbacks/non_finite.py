@@ -1,0 +1,96 @@
+"""A loss that is not finite stops the run, and the batch is written down."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from agent_scaling.errors import InputError
+from callbacks.checkpoints import checkpoint_folder
+
+NAN_BATCH = "nan_batch.json"
+
+
+class NonFinite(Callback):
+    """Stops at a loss or a gradient's norm that is nan or infinite, before anything is saved.
+
+    ``nan_batch.json`` beside the checkpoints names the step and, where batches are a function of
+    it, the games and frames of each lane.
+
+    On a GPU reading a value waits for the step, so that it is read only now and then: the first bad
+    step is kept on the device.
+
+    Args:
+        every_steps: Steps between readings on a GPU; also before milestones and checkpoints.
+    """
+
+    def __init__(self, every_steps: int = 50) -> None:
+        if every_steps < 1:
+            raise InputError(f"callbacks.non_finite.every_steps={every_steps}: must be at least 1")
+        self.every_steps = every_steps
+        self._first_bad: Tensor | None = None  # [2] float64: the window and its loss
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look at this step; read what was found where it costs nothing, or is due."""
+        module: Any = pl_module
+        loss, window = outputs["loss"].detach().double(), window_of(trainer)
+        fine = loss.isfinite()
+        # With scaled gradients an infinite norm is how the scale is found.
+        if module.step_frames and trainer.precision != "16-mixed":
+            fine = fine & module.latest_norm.isfinite()
+        if self._first_bad is None:
+            self._first_bad = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=loss.device)
+        now = torch.stack([torch.full_like(loss, float(window)), loss])
+        self._first_bad = torch.where(fine | (self._first_bad[0] >= 0), self._first_bad, now)
+        if loss.device.type == "cpu" or window % self.every_steps == 0:
+            self._stop_if_bad(trainer, module)
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Nothing is measured of broken weights."""
+        self._stop_if_bad(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Nor are they saved."""
+        self._stop_if_bad(trainer, pl_module)
+
+    def _stop_if_bad(self, trainer: Trainer, module: Any) -> None:
+        window, loss = (-1.0, 0.0) if self._first_bad is None else self._first_bad.tolist()
+        if not trainer.strategy.reduce_boolean_decision(window >= 0, all=False):
+            return
+        path = checkpoint_folder(trainer) / NAN_BATCH
+        where = "on another rank"
+        if window >= 0:  # all ranks that see it write the same: the lanes of all
+            where = f"at step {int(window)}"
+            write_batch(path, trainer, int(window), loss)
+        what = "the gradient" if window >= 0 and math.isfinite(loss) else "the loss"
+        raise InputError(
+            f"{what} is not finite {where}, see {path}: look at that batch, or go on from the "
+            "checkpoint before with ckpt_path=last and a lower optimizer.lr"
+        )
+
+
+def window_of(trainer: Trainer) -> int:
+    """The window that the step which ends now was made of, counted from the run's start."""
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    return int(progress.total.processed) - 1
+
+
+def write_batch(path: Path, trainer: Trainer, window: int, loss: float) -> None:
+    """Write where a window's frames come from."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    coordinates = getattr(data, "coordinates", None)
+    found = {"step": window, "loss": str(loss)} | (coordinates(window) if coordinates else {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{trainer.global_rank}.partial")
+    partial.write_text(json.dumps(found, indent=1))
+    partial.replace(path)
