@@ -25,6 +25,9 @@ from agent_scaling.envs.memory import (
 
 LEAVE = 255  # instead of a group's number: exit
 SPIN_S = 1e-4
+"""How long a worker looks for its next order before it sleeps."""
+LONG_S = 1e-3
+"""A move that took longer is not followed by a look."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,15 @@ def send(reports: int, message: Any = None) -> None:
         data = data[os.write(reports, data) :]
 
 
-def next_order(orders: int, poll: select.poll) -> bytes:
+def next_order(orders: int, poll: select.poll, moved_at: float) -> bytes:
     """The next byte of a non-blocking pipe; empty when the pool is gone.
 
-    It looks again for a moment before it sleeps: between two moves without much thought the pool
-    takes less time than waking with cold caches costs.
+    After a short move it looks again for a moment before it sleeps: between two moves without much
+    thought the pool takes less time than waking with cold caches costs. After a long one (Atari's:
+    its last began at ``moved_at``) waking costs little beside it, and looking costs a core.
     """
-    sleep_at = time.perf_counter() + SPIN_S
+    now = time.perf_counter()
+    sleep_at = now + SPIN_S if now - moved_at < LONG_S else now
     while True:
         try:
             return os.read(orders, 1)
@@ -77,8 +82,9 @@ def serve(assignment: Assignment, control: Views, games: list[list[Any]]) -> Non
     moving, poll = control["moving"], select.poll()
     os.set_blocking(assignment.orders, False)
     poll.register(assignment.orders, select.POLLIN)
-    while (order := next_order(assignment.orders, poll)) and order[0] != LEAVE:
-        group = order[0]
+    moved_at = time.perf_counter()
+    while (order := next_order(assignment.orders, poll, moved_at)) and order[0] != LEAVE:
+        group, moved_at = order[0], time.perf_counter()
         lanes = assignment.groups[group]
         ended: list[tuple[int, Record]] = []
         if lanes:
