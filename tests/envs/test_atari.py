@@ -25,7 +25,7 @@ def random_game(game: Atari, frame: NDArray[np.uint8], seed: int) -> tuple[NDArr
     return np.array(frames), record
 
 
-@pytest.mark.parametrize("env", ["ms_pacman", "pong"])
+@pytest.mark.parametrize("env", ["ms_pacman", "pong", "air_raid"])  # 210 rows, and 250
 def test_frames_and_rewards_are_those_of_ales_vector_environment(env: str) -> None:
     theirs = ale_py.AtariVectorEnv(
         env, 1, num_threads=1, noop_max=0, use_fire_reset=False, stack_num=1, reward_clipping=False

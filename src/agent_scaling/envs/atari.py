@@ -135,6 +135,9 @@ class Atari:
         self._start = self.ale.cloneState(include_rng=True)
         shape = self.ale.getScreenDims()
         self._screen, self._before = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+        self._shown = np.empty(shape, np.uint8)
+        # 2.5 rows make one: five that did not change leave two as they are. Not so with 250 rows.
+        self._block = (5, 2) if shape[0] == 5 * SIDE // 2 else (shape[0], SIDE)
         self._colors, self._colors_before = (np.empty((*shape, 3), np.uint8) for _ in range(2))
         self._views = views
         self._frame = views.get("frame", np.empty((SIDE, SIDE), np.uint8))
@@ -172,6 +175,7 @@ class Atari:
         self.lives = self.ale.lives()
         self.ale.getScreenGrayscale(self._screen)
         self._show_colors(None)
+        np.invert(self._screen, out=self._shown)  # all of it is new
         self._show(0)
 
     def step(self, action: int) -> Record | None:
@@ -211,13 +215,25 @@ class Atari:
         return ram
 
     def _show(self, reward: int) -> None:
-        area = cv2.INTER_AREA
-        cv2.resize(self._screen, (SIDE, SIDE), dst=self._frame, interpolation=area)
+        self._shrink()
         for name, value in (("reward", reward), ("score", self.score)):
             if name in self._views:
                 self._views[name][...] = value
         if "lives" in self._views:
             self._views["lives"][...] = self.ale.lives()
+
+    def _shrink(self) -> None:
+        """The frame, from the first row of the screen that has changed to the last."""
+        words = self._screen.view(np.uint64)
+        changed = np.flatnonzero(words != self._shown.view(np.uint64))
+        if not len(changed):
+            return
+        rows, kept = self._block
+        first, last = (int(word) // words.shape[1] // rows for word in changed[[0, -1]])
+        part = slice(first * rows, (last + 1) * rows)
+        frame = self._frame[first * kept : (last + 1) * kept]
+        cv2.resize(self._screen[part], (SIDE, len(frame)), dst=frame, interpolation=cv2.INTER_AREA)
+        self._shown[part] = self._screen[part]
 
     def _show_colors(self, brighter: npt.NDArray[np.bool_] | None) -> None:
         """The screen; where the frame before is ``brighter``, that one's."""
