@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import subprocess
 import time
@@ -18,14 +19,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from agent_scaling.checkpoint import error_line
 from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
+from agent_scaling.outbox import Entry, Outbox
+from agent_scaling.summary import say
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
 RUN_ID_FILE = "mlflow_run_id"
 """In a run's output folder: the id of its MLflow run."""
+OUTBOX_FILE = "mlflow_waiting.jsonl"
+"""Beside it: what the store has not taken yet."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""Unless the user sets them: MLflow's own would hold training up for minutes."""
 
 
 class Counted(Protocol):
@@ -55,12 +63,20 @@ class BufferedMLFlowLogger(MLFlowLogger):
     """MLFlowLogger whose metrics wait until a thousand have come, or ``flush`` is called.
 
     A call to a sqlite store takes about 40 ms however few the points: buffered, training does not
-    wait for it.
+    wait for it. What the store does not take, because its server is down or its disk full, waits
+    in ``outbox`` and is sent when it answers again, or when the run is taken up.
+
+    Args:
+        outbox: A file for it, or None: the store's errors are raised.
+        kwargs: MLFlowLogger's.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, outbox: Path | None = None, **kwargs: Any) -> None:
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         super().__init__(**kwargs)
         self.tracking_uri: str | None = kwargs.get("tracking_uri")
+        self._outbox = None if outbox is None else Outbox(outbox)
         self._points: list[Metric] = []
         self._logged_at: dict[str, int] = {}
 
@@ -83,7 +99,8 @@ class BufferedMLFlowLogger(MLFlowLogger):
         """Write what waits."""
         while self._points:
             head = self._points[:POINTS_PER_CALL]
-            self.experiment.log_batch(self.run_id, metrics=head)
+            points = [[point.key, point.value, point.timestamp, point.step] for point in head]
+            self._deliver({"points": points})
             del self._points[: len(head)]
 
     @rank_zero_only
@@ -97,13 +114,18 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file to the run's artifacts."""
-        self.experiment.log_artifact(self.run_id, str(path), folder)
+        """Copy a file to the run's artifacts; it must stay where it is while the store is away."""
+        self._deliver({"file": str(path), "folder": folder})
 
     @rank_zero_only
     def take_up(self) -> None:
-        """Go on with a run that was cut off: steps that it had logged are not logged again."""
+        """Go on with a run that was cut off: steps that it had logged are not logged again.
+
+        Raises:
+            MlflowException: The store does not answer.
+        """
         client: Any = self.experiment
+        self._send_waiting()
         for name in client.get_run(self.run_id).data.metrics:
             history = client.get_metric_history(self.run_id, name)
             self._logged_at[name] = max(point.step for point in history)
@@ -112,13 +134,53 @@ class BufferedMLFlowLogger(MLFlowLogger):
     @rank_zero_only
     def set_status(self, status: str) -> None:
         """``RUNNING``, or ``KILLED`` when preempted."""
-        self.experiment.update_run(self.run_id, status=status)
+        self._deliver({"status": status})
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Flush, then close the run as ``status`` says."""
+        if not self._initialized:
+            return
         self.flush()
-        super().finalize(status)
+        self._deliver({"status": "FINISHED" if status == "success" else "FAILED"}, last=True)
+
+    def _deliver(self, entry: Entry, last: bool = False) -> None:
+        """Send an entry after those that wait, or keep it; ``last``: ask the store in any case."""
+        if self._outbox is None:
+            self._send(entry)
+            return
+        if last or self._outbox.due:
+            try:
+                self._send_waiting()
+                self._send(entry)
+                return
+            except (MlflowException, OSError) as error:
+                if self._outbox.postpone():
+                    say(
+                        f"MLflow does not take what is logged ({error_line(error)}): it is kept "
+                        f"in {self._outbox.path}, and sent when it does or with ckpt_path=last"
+                    )
+        self._outbox.keep(entry)
+
+    def _send_waiting(self) -> None:
+        """Send what waits; twice does no harm: the store keeps equal points once."""
+        if self._outbox is None:
+            return
+        for entry in self._outbox.waiting():
+            self._send(entry)
+        if self._outbox.clear():
+            say("MLflow has taken what had waited")
+
+    def _send(self, entry: Entry) -> None:
+        client: Any = self.experiment
+        if "points" in entry:
+            client.log_batch(self.run_id, metrics=[Metric(*point) for point in entry["points"]])
+        elif "file" in entry:
+            client.log_artifact(self.run_id, entry["file"], entry["folder"])
+        elif entry["status"] in ("FINISHED", "FAILED"):
+            client.set_terminated(self.run_id, entry["status"])
+        else:
+            client.update_run(self.run_id, status=entry["status"])
 
 
 class StoredRun:

@@ -19,11 +19,13 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.checkpoint import (
     AtomicCheckpointIO,
     check_weights,
+    error_line,
     policy_weights,
     read_checkpoint,
     resume_path,
@@ -35,7 +37,13 @@ from agent_scaling.ranks import is_first
 from agent_scaling.schedules import Schedule, change
 from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end, say
-from agent_scaling.tracking import RUN_ID_FILE, BufferedMLFlowLogger, environment, flatten
+from agent_scaling.tracking import (
+    OUTBOX_FILE,
+    RUN_ID_FILE,
+    BufferedMLFlowLogger,
+    environment,
+    flatten,
+)
 
 PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
 
@@ -59,7 +67,7 @@ def train(**config: Any) -> None:
         lightning.seed_everything(cfg.seed, workers=True, verbose=False)
         module, data = build(cfg)
         # Even to open it, a new store must have one process alone.
-        logger = make_logger(cfg, output, module, data) if is_first() else None
+        logger = reach_logger(cfg, output, module, data) if is_first() else None
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
@@ -157,13 +165,26 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
 
 
+def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
+    """As :func:`make_logger`; raises :class:`InputError` where MLflow does not answer."""
+    try:
+        return make_logger(cfg, output, module, data)
+    except MlflowException as error:
+        raise InputError(
+            f"logger.tracking_uri={cfg.logger.tracking_uri}: MLflow cannot begin or find the run "
+            f"({error_line(error)}); start its server, or give another store"
+        ) from error
+
+
 def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
     """The logger, on the MLflow run that this output folder began, if it did."""
     remembered = output / RUN_ID_FILE
     run_id = remembered.read_text().strip() if remembered.exists() else None
     size = f"{module.policy.num_params / 1e6:.3g}M"
     name = cfg.logger.run_name or f"{cfg.tags.study} {size} {cfg.flops_budget or 0:.3g}"
-    logger: BufferedMLFlowLogger = instantiate(cfg.logger, run_id=run_id, run_name=name)
+    logger: BufferedMLFlowLogger = instantiate(
+        cfg.logger, run_id=run_id, run_name=name, outbox=output / OUTBOX_FILE
+    )
     if run_id:
         logger.take_up()
         return logger

@@ -1,0 +1,145 @@
+"""MLflow's server is killed and comes back, its disk is full: no run ends, and no point is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from lightning import Callback, LightningModule, Trainer
+from mlflow import MlflowClient
+
+from agent_scaling.errors import InputError
+from agent_scaling.tracking import OUTBOX_FILE, BufferedMLFlowLogger
+from tests.runs import train
+
+FRAMES = 64  # of a step
+STEPS = 20
+
+
+class Server:
+    """``mlflow server`` on a sqlite store, in a process group of its own."""
+
+    def __init__(self, root: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.store = f"sqlite:///{root}/mlflow.db"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = root / "server.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        program = Path(sys.executable).with_name("mlflow")
+        options = ["--backend-store-uri", self.store, "--port", str(self.port), "--workers", "1"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [program, "server", "--host", "127.0.0.1", *options],
+                start_new_session=True,
+                stdout=log,
+                stderr=log,
+            )
+        while not self.answers():
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5) as reply:
+                return bool(reply.status == 200)
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+class Outages(Callback):
+    """Kills the server at step 4, starts it again at step 9, kills it at step 14."""
+
+    server: Server
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        if trainer.global_step in (4, 14):
+            self.server.kill()
+        if trainer.global_step == 9:
+            self.server.start()
+
+
+def test_a_server_that_goes_comes_and_goes(
+    tiny_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("agent_scaling.outbox.RETRY_SECONDS", 0.0)
+    output, waiting = tmp_path / "run", tmp_path / "run" / OUTBOX_FILE
+    settings = [
+        "flops_budget=1e18",
+        "callbacks.tracking.every_frames=64",
+        "callbacks.checkpoints.every_frames=128",
+        "callbacks.baselines=null",
+    ]
+    Outages.server = server = Server(tmp_path)
+    outages = "+callbacks.outages={_target_: tests.faults.test_mlflow.Outages}"
+    remote = f"logger.tracking_uri={server.url}"
+    try:
+        server.start()
+        train(tiny_shards, output, *settings, remote, outages, f"trainer.max_steps={STEPS}")
+    finally:
+        server.kill()
+    said = capsys.readouterr().out
+    assert said.count("MLflow does not take what is logged") == 2
+    assert said.count("MLflow has taken what had waited") == 1
+    assert waiting.exists()
+
+    with pytest.raises(InputError, match=r"logger\.tracking_uri=http.*: MLflow cannot begin"):
+        train(tiny_shards, output, *settings, remote, "trainer.max_steps=24", "ckpt_path=last")
+
+    train(tiny_shards, output, *settings, f"trainer.max_steps={STEPS}", "ckpt_path=last")
+    assert not waiting.exists()
+    client, run_id = MlflowClient(server.store), (output / "mlflow_run_id").read_text()
+    assert client.get_run(run_id).info.status == "FINISHED"
+    points = [point.step for point in client.get_metric_history(run_id, "train/nats")]
+    assert sorted(points) == [FRAMES * step for step in range(1, STEPS + 1)]
+    assert "milestones.json" in {file.path for file in client.list_artifacts(run_id)}
+
+
+def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_scaling.outbox.RETRY_SECONDS", 0.0)
+    waiting, database = tmp_path / OUTBOX_FILE, tmp_path / "mlflow.db"
+    logger = BufferedMLFlowLogger(
+        experiment_name="full",
+        tracking_uri=f"sqlite:///{database}",
+        artifact_location=str(tmp_path / "artifacts"),
+        outbox=waiting,
+    )
+    logger.log_metrics({"loss": 0.0}, 0)
+    logger.flush()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (database.stat().st_size, limits[1]))
+        for step in range(1, 2001):
+            logger.log_metrics({"loss": float(step)}, step)
+        logger.flush()
+        assert waiting.exists()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    logger.log_metrics({"loss": 2001.0}, 2001)
+    logger.finalize()
+    assert not waiting.exists()
+    history = MlflowClient(f"sqlite:///{database}").get_metric_history(str(logger.run_id), "loss")
+    assert sorted(point.step for point in history) == list(range(2002))
