@@ -207,7 +207,7 @@ def _half_width(runs: Any, own_se: pd.Series) -> pd.Series:
     """Of the t-interval of a mean over runs, or by the standard error of the only one there is.
 
     Runs differ by their own errors, too: what varies between them holds both. A bootstrap of three
-    runs would hold the truth in 7 of 10 cases (``tests/scaling/test_runs.py``).
+    runs would hold the truth in fewer than 8 of 10 cases (``tests/scaling/test_runs.py``).
     """
     count, known = runs.count(), own_se.copy()
     several = count > 1
