@@ -71,6 +71,16 @@ def test_three_budgets_give_exponents_but_no_forecast(tmp_path):
         run(tmp_path, write(tmp_path, budgets=2))
 
 
+def test_one_size_gives_laws_of_its_own(tmp_path):
+    path = write(tmp_path)
+    rows = pd.read_csv(path)
+    rows[rows["params"] == rows["params"].min()].to_csv(path, index=False)
+    fitted = run(tmp_path, path)
+    assert fitted["best_of_grid"]["loss"]["optimum"]["exponent"] < 0
+    assert fitted["parabola"]["loss"]["N_opt"] is None
+    assert any("no parabola" in flag for flag in fitted["flags"])
+
+
 FAULTS = {
     "missing metric": "2e+14 FLOPs, 1000 parameters (run 1000/) has no return",
     "NaN loss": "1e+14 FLOPs, 3000 parameters (run 3000/) has no loss",

@@ -15,7 +15,7 @@ import pytest
 
 from agent_scaling.batch import Batch
 from agent_scaling.errors import InputError
-from agent_scaling.shards.cache import Cache
+from agent_scaling.shards.cache import Cache, locked
 from agent_scaling.shards.lanes import TrainLanes
 from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.reader import ShardReader
@@ -43,7 +43,8 @@ def remote(url: str, cache: Path, limit: int = GIGABYTE, **options: float) -> Re
 
 
 def kept(cache: Path) -> int:
-    return sum(path.stat().st_size for path in (cache / "pieces").iterdir())
+    with locked(cache / "lock"):  # readers are ahead, and write and remove meanwhile
+        return sum(path.stat().st_size for path in (cache / "pieces").iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -66,8 +66,12 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
     "concave").
     """
     flops, size, y = _curved(cells, target)
+    names = ("params", "samples", "value")
     if not len(flops):
-        return pd.DataFrame(columns=["flops", "params", "samples", "value", "flag"])
+        parts = [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_sd")]
+        shifted = [f"{name}_shifts" for name in names]
+        table = pd.DataFrame(columns=["flops", *parts, "curvature"], dtype=float)
+        return table.reindex(columns=[*table.columns, *shifted, "flag"])
     shape = shape or minima.shared_shape(size, y)
     found, (by_size, by_value) = minima.find(size, y, shape.mean), minima.shifts(size, y, shape)
     low, high = minima.widened(found.log_n, found.low, found.high, by_size)
