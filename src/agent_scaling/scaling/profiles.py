@@ -70,8 +70,8 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
     if not len(flops):
         parts = [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_sd")]
         shifted = [f"{name}_shifts" for name in names]
-        table = pd.DataFrame(columns=["flops", *parts, "curvature"], dtype=float)
-        return table.reindex(columns=[*table.columns, *shifted, "flag"])
+        empty = pd.DataFrame(columns=["flops", *parts, "curvature"], dtype=float)
+        return empty.reindex(columns=[*empty.columns, *shifted, "flag"])
     shape = shape or minima.shared_shape(size, y)
     found, (by_size, by_value) = minima.find(size, y, shape.mean), minima.shifts(size, y, shape)
     low, high = minima.widened(found.log_n, found.low, found.high, by_size)
