@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from agent_scaling.episodes import write_json
 from agent_scaling.errors import InputError
 from callbacks.checkpoints import checkpoint_folder
 
@@ -90,7 +90,4 @@ def write_batch(path: Path, trainer: Trainer, window: int, loss: float) -> None:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     coordinates = getattr(data, "coordinates", None)
     found = {"step": window, "loss": str(loss)} | (coordinates(window) if coordinates else {})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{trainer.global_rank}.partial")
-    partial.write_text(json.dumps(found, indent=1))
-    partial.replace(path)
+    write_json(found, path)
