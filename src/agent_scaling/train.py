@@ -30,6 +30,7 @@ from agent_scaling.checkpoint import (
     read_checkpoint,
     resume_path,
 )
+from agent_scaling.episodes import write_bytes
 from agent_scaling.errors import InputError
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
@@ -193,9 +194,7 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     facts["policy.flops_per_frame"] = module.flops_per_frame
     facts |= {f"data.{name}": value for name, value in data.facts.items()}
     logger.log_facts(facts, {**environment(), **flatten(plain(cfg.tags))})
-    partial = remembered.with_suffix(".partial")
-    partial.write_text(str(logger.run_id))
-    partial.replace(remembered)
+    write_bytes(str(logger.run_id).encode(), remembered)
     return logger
 
 
