@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := outputs/demo
 JOBS := 2
 
-.PHONY: help demo test lint format ui benchmarks clean
+.PHONY: help demo test lint audit format ui benchmarks clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -27,11 +27,14 @@ demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study
 test: $(INSTALLED) ## the tests, JOBS files at a time
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-lint: $(INSTALLED) ## ruff, mypy, import rules
+lint: $(INSTALLED) audit ## ruff, mypy, import rules, known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(INSTALLED) ## known vulnerabilities of what is installed (pip-audit)
+	$(BIN)/python .ci/audit
 
 format: $(INSTALLED) ## ruff's fixes and layout
 	$(BIN)/ruff check --fix .

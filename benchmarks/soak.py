@@ -1,0 +1,177 @@
+"""A training run with rollouts, watched from outside: does it grow, and what does it leave behind?
+
+    python benchmarks/soak.py --shards DIR [--minutes 30] [override ...]
+
+Starts ``agent-scaling train`` in a folder of its own, samples each of its processes, ends it with
+SIGTERM after ``--minutes``, and looks for what stayed: processes, shared memory, temporary files.
+A slope is of each minute's largest value after the warm-up, least squares with a 95 % interval.
+Overrides are train's, e.g. ``callbacks.rollouts.episodes=8``. The exit status is 1 where something
+stayed, or a slope's interval lies above zero by more than 1 % of the memory in an hour. The last
+line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+EVERY_S = 5.0
+SHARED_MEMORY = Path("/dev/shm")
+RUN = [
+    "experiment=nethack_bc",
+    "flops_budget=1e18",  # never reached
+    "callbacks.reference_players=null",
+    "callbacks.rollouts.every_frames=20_000",
+    "callbacks.rollouts.episodes=4",
+    "callbacks.rollouts.max_episode_steps=500",
+    "callbacks.held_out.every_frames=20_000",
+    "callbacks.checkpoints.every_minutes=1",
+    "data.val_frames=10_000",
+]
+
+
+def role(process: psutil.Process) -> str:
+    """What a process of the run does."""
+    words = " ".join(process.cmdline())
+    if "agent_scaling.envs.worker" in words:
+        return "game worker"
+    return "trainer" if "agent-scaling" in words else process.name()
+
+
+def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
+    """A row for each process of the tree."""
+    rows = []
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            rows.append(
+                {
+                    "minute": (time.monotonic() - began) / 60,
+                    "pid": process.pid,
+                    "role": role(process),
+                    "MB": process.memory_full_info().uss / 1e6,
+                    "files": process.num_fds(),
+                    "threads": process.num_threads(),
+                }
+            )
+        except psutil.Error:  # it has ended meanwhile
+            continue
+    return rows
+
+
+def watch(command: list[str], minutes: float, environment: dict[str, str]) -> pd.DataFrame:
+    """Start the run, sample it, end it with SIGTERM; raises where it ends by itself."""
+    rows: list[dict[str, Any]] = []
+    with subprocess.Popen(command, env=environment, start_new_session=True) as run:
+        root, began = psutil.Process(run.pid), time.monotonic()
+        while run.poll() is None and time.monotonic() - began < minutes * 60:
+            rows += sample(root, began)
+            time.sleep(EVERY_S)
+        if run.poll() is not None:
+            raise RuntimeError(f"the run ended by itself, with status {run.returncode}")
+        run.send_signal(signal.SIGTERM)
+        if run.wait(timeout=300) != 128 + signal.SIGTERM:
+            raise RuntimeError(f"SIGTERM ended the run with status {run.returncode}")
+    return pd.DataFrame(rows)
+
+
+def slope(table: pd.DataFrame, column: str) -> tuple[float, float, float]:
+    """Growth per hour of each minute's largest value, and its 95 % interval."""
+    peaks = table.groupby(table["minute"].astype(int))[column].max()
+    fit = stats.linregress(peaks.index / 60, peaks)
+    half = stats.t.ppf(0.975, len(peaks) - 2) * fit.stderr
+    return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
+
+
+def remains(temporary: Path, shared: set[str]) -> dict[str, list[str]]:
+    """What is still there after the run: processes, shared memory, temporary files."""
+    found = defaultdict(list)
+    for process in psutil.process_iter(["environ", "cmdline"]):
+        if (process.info["environ"] or {}).get("TMPDIR") == str(temporary):
+            found["processes"].append(" ".join(process.info["cmdline"] or []))
+    found["shared memory"] = sorted({path.name for path in SHARED_MEMORY.iterdir()} - shared)
+    found["temporary files"] = sorted(path.name for path in temporary.iterdir())
+    return dict(found)
+
+
+def judge(table: pd.DataFrame, warm_up: float) -> dict[str, dict[str, Any]]:
+    """Slopes of every kind of process, after the warm-up."""
+    late, judged = table[table["minute"] >= warm_up], {}
+    for name, rows in late.groupby("role"):
+        summary: dict[str, Any] = {"processes": rows["pid"].nunique()}
+        for column in ("MB", "files", "threads"):
+            growth, low, high = slope(rows, column)
+            largest = float(rows[column].max())
+            summary[column] = {"largest": largest, "per_hour": [growth, low, high]}
+        judged[str(name)] = summary
+    return judged
+
+
+def grows(judged: dict[str, dict[str, Any]]) -> list[str]:
+    """The kinds of process whose memory or open files grow beyond noise."""
+    found = []
+    for name, summary in judged.items():
+        for column in ("MB", "files"):
+            low, largest = summary[column]["per_hour"][1], summary[column]["largest"]
+            if low > 0.01 * largest:
+                found.append(f"{name}: {column}")
+    return found
+
+
+def show(judged: dict[str, dict[str, Any]]) -> None:
+    """The table."""
+    columns = ("role", "processes", "", "largest", "per hour", "95 % interval")
+    table = Table(*columns, title="growth")
+    for name, summary in judged.items():
+        for column in ("MB", "files", "threads"):
+            growth, low, high = summary[column]["per_hour"]
+            largest = f"{summary[column]['largest']:,.0f}"
+            interval = f"{low:+.2f} … {high:+.2f}"
+            table.add_row(
+                name, str(summary["processes"]), column, largest, f"{growth:+.2f}", interval
+            )
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shards", required=True, help="folder of shards to train on")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--warm-up", type=float, default=5, help="minutes that do not count")
+    parser.add_argument("overrides", nargs="*", help="of train")
+    given = parser.parse_args()
+    shared = {path.name for path in SHARED_MEMORY.iterdir()}
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "tmp"
+        temporary.mkdir()
+        program = str(Path(sys.executable).with_name("agent-scaling"))
+        where = [f"output={folder}/run", f"logger.tracking_uri=sqlite:///{folder}/mlflow.db"]
+        data = f"data.shards={Path(given.shards).resolve()}"
+        command = [program, "train", *RUN, data, *where, *given.overrides]
+        table = watch(command, given.minutes, os.environ | {"TMPDIR": str(temporary)})
+        left = remains(temporary, shared)
+        played = len(list((Path(folder) / "run" / "rollouts").glob("*.parquet")))
+    judged = judge(table, given.warm_up)
+    show(judged)
+    grown, stayed = grows(judged), any(left.values())
+    Console().print(f"{played} rollouts; grows: {grown or 'nothing'}; left behind: {left}")
+    print(json.dumps({"growth": judged, "grows": grown, "left": left, "rollouts": played}))
+    sys.exit(bool(grown or stayed))
+
+
+if __name__ == "__main__":
+    main()
