@@ -43,6 +43,9 @@ format: $(INSTALLED) ## ruff's fixes and layout
 ui: $(INSTALLED) ## the MLflow UI on this folder's store, http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
+docs: $(INSTALLED) ## the documentation as a site: build/docs/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 benchmarks: $(INSTALLED) ## every benchmark; each prints ratios against a peer
 	for f in atari data demonstrator fit holdouts impala mup policy rollouts; do $(BIN)/python benchmarks/$$f.py || exit 1; done
 
