@@ -76,6 +76,9 @@ class Batch:
     """uint8: the cursor's [row, column]."""
     frame_TBHW: Tensor | None = None
     """uint8: Atari's screen in grey; frame t alone, encoders stack."""
+    probability_TB: Tensor | None = None
+    """float32: what the model that labelled the recording gave ``action_TB[t]``, 0 where that is
+    -100; None where the keys are the player's own."""
     score_TB: Tensor | None = None
     """int32: the in-game score shown with frame t."""
     inv_glyphs_TBI: Tensor | None = None
@@ -89,19 +92,24 @@ class Batch:
     """float32: what ``action_TB[t]`` was drawn from; 0 at the last frame."""
     played: Played | None = None
     """Of unrolls that actors played."""
+    ahead: int = 0
+    """Frames at the window's end that the next one begins with: inverse dynamics looks at them,
+    their action is -100, and the state that crosses windows is the one before them."""
     openings: tuple[int, ...] | None = None
     """Steps at which a game opens in any lane, where the maker of the batch knows them on the
     host; asking the device would wait for it."""
+    skipped: int = 0
+    """Frames that are padding because their chunk is damaged, see ``data.on_corrupt``."""
 
     @property
     def steps(self) -> int:
         """T."""
-        return int(self.first_TB.shape[0])
+        return self.first_TB.shape[0]
 
     @property
     def lanes(self) -> int:
         """B."""
-        return int(self.first_TB.shape[1])
+        return self.first_TB.shape[1]
 
     def terminal(self) -> tuple[Tensor, Tensor, Tensor]:
         """NetHack's characters, colours and cursor.
