@@ -145,6 +145,15 @@ def test_sigterm_to_one_rank_stops_both(tiny_shards: Path, tmp_path: Path) -> No
     assert saved["lane_state"][0].shape[1] == 4
 
 
+def test_a_loss_that_is_not_finite_stops_both(tiny_shards: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    ranks = start(2, tiny_shards, output, "flops_budget=1e18", "optimizer.lr=1e30")
+    assert finish(ranks) == [1, 1]
+    told = json.loads((output / "checkpoints" / "nan_batch.json").read_text())
+    assert (told["step"], len(told["lanes"])) == (1, 4)
+    assert not (output / "checkpoints" / "last.ckpt").exists()
+
+
 def test_batchnorm_has_each_ranks_statistics_and_keeps_the_first_ranks(
     tiny_shards: Path, tmp_path: Path
 ) -> None:
