@@ -1,8 +1,8 @@
 """What conversion, training and rollouts cost as they grow, and what NLD-AA would cost.
 
-    python benchmarks/scale.py [--games 10 20 51] [--params 30000 …] [--core-hour 0.04] …
+    python benchmarks/scale.py [--games 10 20 51] [--params 30000 …] [--ranks 1 2] …
 
-On the reference games ($AGENT_SCALING_REFERENCE, default ../shared); 5 minutes of CPU time. Rates
+On the reference games ($AGENT_SCALING_REFERENCE, default ../shared); 7 minutes of CPU time. Rates
 are per CPU-second of the whole process tree, so that a shared machine measures nearly the same. The
 prices are parameters: dollars for an hour of a CPU core and of a GPU. The last line is one JSON
 object: every measured rate, and the projection's core-hours, GPU-hours and dollars.
@@ -16,6 +16,8 @@ import io
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -36,6 +38,9 @@ NLD_AA_FRAMES = 3e9  # of 109,545 games
 CONVERTED = (10, 20, 51)  # games, by the order of their folders
 SIZES = (30_000, 300_000, 1_000_000, 3_000_000)  # parameters
 STEPS, WARM_UP = 30, 3  # of training
+RANKS = (1, 2)  # of one machine, the same lanes shared out
+RANK_SIZE = 1_000_000  # parameters
+RANK_FRAMES = (2_560, 28_160)  # trained, twice: the difference has no start in it
 PLAYED, CAP = 8, 300  # episodes, and steps of each
 BUDGETS = (1e16, 1e18, 1e20)  # training FLOPs to project
 EVALUATION = 1000 * 20_000  # steps of the paper's protocol, at a typical length of a game
@@ -91,6 +96,27 @@ def steps(params: int, shards: Path) -> dict[str, float]:
     }
 
 
+def ranks(count: int, shards: Path) -> dict[str, float]:
+    """Frames per second of wall and of CPU time, of ``count`` ranks of DDP on this machine."""
+    points = []
+    without = ["rollouts", "reference_players", "baselines", "held_out"]
+    options = [f"callbacks.{name}=null" for name in without]
+    options += ["trainer=ddp", f"trainer.devices={count}", f"data.shards={shards}"]
+    for frames in RANK_FRAMES:
+        with tempfile.TemporaryDirectory() as folder:
+            where = [f"output={folder}", f"logger.tracking_uri=sqlite:///{folder}/mlflow.db"]
+            budget = [f"flops_budget={6 * RANK_SIZE * frames}", "callbacks.flops.convention=6nd"]
+            policy = ["experiment=nethack_bc", f"policy.params={RANK_SIZE}"]
+            command = [str(Path(sys.executable).with_name("agent-scaling")), "train"]
+            began, before = time.monotonic(), spent()
+            command += [*policy, *options, *where, *budget]
+            subprocess.run(command, check=True, capture_output=True)
+            points.append((time.monotonic() - began, spent() - before))
+    wall, used = (late - early for early, late in zip(*points, strict=True))
+    trained = RANK_FRAMES[1] - RANK_FRAMES[0]
+    return {"ranks": count, "per_second": trained / wall, "rate": trained / used}
+
+
 def rollouts(shards: Path) -> float:
     """Steps per CPU-second of the 1M policy, untrained."""
     with initialize_config_module("conf", version_base=None):
@@ -121,6 +147,7 @@ def show(rates: dict[str, Any], projection: dict[str, dict[str, float]]) -> None
     tables = [
         Table("games", "frames", "frames/s per core", "bytes/frame", title="conversion"),
         Table("parameters", "frames/s per core", "FLOP/s per core", title="training"),
+        Table("ranks", "frames/s", "frames/s per core", title="ranks"),
         Table("job", "core- or GPU-hours", "dollars", title="projection"),
     ]
     for row in rates["convert"]:
@@ -128,8 +155,10 @@ def show(rates: dict[str, Any], projection: dict[str, dict[str, float]]) -> None
         tables[0].add_row(*map(str, values))
     for row in rates["training"]:
         tables[1].add_row(f"{row['params']:,}", f"{row['rate']:,.0f}", f"{row['flops']:.3g}")
+    for row in rates["ranks"]:
+        tables[2].add_row(str(row["ranks"]), f"{row['per_second']:,.0f}", f"{row['rate']:,.0f}")
     for name, row in projection.items():
-        tables[2].add_row(name, f"{row['hours']:,.3g}", f"{row['dollars']:,.2f}")
+        tables[3].add_row(name, f"{row['hours']:,.3g}", f"{row['dollars']:,.2f}")
     for table in tables:
         Console().print(table)
     Console().print(f"rollouts: {rates['rollouts']:,.0f} steps/s per core", highlight=False)
@@ -139,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--games", type=int, nargs="+", default=CONVERTED, help="to convert")
     parser.add_argument("--params", type=int, nargs="+", default=SIZES, help="to train")
+    parser.add_argument("--ranks", type=int, nargs="*", default=RANKS, help="of DDP")
     parser.add_argument("--core-hour", type=float, default=0.04, help="dollars")
     parser.add_argument("--gpu-hour", type=float, default=3.0, help="dollars")
     parser.add_argument("--utilisation", type=float, default=0.3, help="of the GPU's peak")
@@ -149,7 +179,7 @@ def main() -> None:
     torch.set_num_threads(1)
     reference = Path(os.environ.get("AGENT_SCALING_REFERENCE", "../shared")).resolve()
     games = sorted((reference / "nld-aa-mini" / "train" / "nle_data").iterdir())
-    rates: dict[str, Any] = {"convert": [], "training": []}
+    rates: dict[str, Any] = {"convert": [], "training": [], "ranks": []}
     log = Console(stderr=True).log  # each as it comes: a busy machine takes its time
     with tempfile.TemporaryDirectory() as name:
         for count in given.games:
@@ -159,6 +189,9 @@ def main() -> None:
         for params in given.params:
             rates["training"].append(steps(params, shards))
             log(rates["training"][-1])
+        for count in given.ranks:
+            rates["ranks"].append(ranks(count, shards))
+            log(rates["ranks"][-1])
         rates["rollouts"] = rollouts(shards)
     projection = project(rates, given)
     show(rates, projection)

@@ -32,6 +32,7 @@ from scipy import stats
 
 EVERY_S = 5.0
 SHARED_MEMORY = Path("/dev/shm")
+TORCH_CACHE = "torchinductor_"  # torch's own, one folder per user
 RUN = [
     "experiment=nethack_bc",
     "flops_budget=1e18",  # never reached
@@ -45,12 +46,11 @@ RUN = [
 ]
 
 
-def role(process: psutil.Process) -> str:
+def role(process: psutil.Process, root: psutil.Process) -> str:
     """What a process of the run does."""
-    words = " ".join(process.cmdline())
-    if "agent_scaling.envs.worker" in words:
-        return "game worker"
-    return "trainer" if "agent-scaling" in words else process.name()
+    if process == root:
+        return "trainer"
+    return "game worker" if "agent_scaling.envs.worker" in " ".join(process.cmdline()) else "other"
 
 
 def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
                 {
                     "minute": (time.monotonic() - began) / 60,
                     "pid": process.pid,
-                    "role": role(process),
+                    "role": role(process, root),
                     "MB": process.memory_full_info().uss / 1e6,
                     "files": process.num_fds(),
                     "threads": process.num_threads(),
@@ -104,7 +104,8 @@ def remains(temporary: Path, shared: set[str]) -> dict[str, list[str]]:
         if (process.info["environ"] or {}).get("TMPDIR") == str(temporary):
             found["processes"].append(" ".join(process.info["cmdline"] or []))
     found["shared memory"] = sorted({path.name for path in SHARED_MEMORY.iterdir()} - shared)
-    found["temporary files"] = sorted(path.name for path in temporary.iterdir())
+    names = {path.name for path in temporary.iterdir()}
+    found["temporary files"] = sorted(n for n in names if not n.startswith(TORCH_CACHE))
     return dict(found)
 
 
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--shards", required=True, help="folder of shards to train on")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--warm-up", type=float, default=5, help="minutes that do not count")
+    parser.add_argument("--samples", help="a CSV file to keep every sample in")
     parser.add_argument("overrides", nargs="*", help="of train")
     given = parser.parse_args()
     shared = {path.name for path in SHARED_MEMORY.iterdir()}
@@ -165,6 +167,8 @@ def main() -> None:
         table = watch(command, given.minutes, os.environ | {"TMPDIR": str(temporary)})
         left = remains(temporary, shared)
         played = len(list((Path(folder) / "run" / "rollouts").glob("*.parquet")))
+    if given.samples:
+        table.to_csv(given.samples, index=False)
     judged = judge(table, given.warm_up)
     show(judged)
     grown, stayed = grows(judged), any(left.values())
