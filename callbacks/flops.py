@@ -17,9 +17,10 @@ class FlopBudget(Callback):
 
     One run of a model serves all budgets below its own: at each milestone, every callback that has
     ``on_milestone(trainer, module, flops)`` is called with the milestone's nominal FLOPs, in the
-    trainer's order (evaluate, play, save). The end of training is a milestone too. What is spent
-    is what the module says that its frames have cost: a function of shapes, nothing to restore.
-    Budget and milestones are in ``convention``; what is logged names its own.
+    trainer's order (evaluate, play, save), after every ``before_milestone`` of the same arguments.
+    The end of training is a milestone too. What is spent is what the module says that its frames
+    have cost: a function of shapes, nothing to restore. Budget and milestones are in
+    ``convention``; what is logged names its own.
 
     Args:
         budget: Training FLOPs, all ranks, forward and backward; ``None`` trains until something
@@ -82,7 +83,8 @@ class FlopBudget(Callback):
         if self._announced == module.frames:
             return
         self._announced = module.frames
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            announce = getattr(callback, "on_milestone", None)
-            if announce is not None:
-                announce(trainer, module, flops)
+        for hook in ("before_milestone", "on_milestone"):
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                announce = getattr(callback, hook, None)
+                if announce is not None:
+                    announce(trainer, module, flops)

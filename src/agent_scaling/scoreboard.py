@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,14 @@ class EpisodeProgress:
     """A line that counts episodes and steps per second, on a terminal only."""
 
     def __init__(self, episodes: int) -> None:
+        console = Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.completed}/{task.total} episodes · {task.fields[speed]} steps/s"),
             TimeElapsedColumn(),
-            console=Console(file=sys.stderr),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("play", total=episodes, speed="–")
         self._began = time.monotonic()

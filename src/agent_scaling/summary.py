@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agent_scaling.ranks import is_first
 
@@ -28,29 +30,67 @@ RETURNS = {
 }
 
 
-def print_start(module: Any, data: Any, budget: float | None) -> None:
-    """Data, policy, cost and budget of the run that is about to begin."""
-    frames = f"{budget / module.flops_per_frame:,.0f}" if budget else "no budget"
+def print_start(trainer: Trainer, module: Any, budget: float | None) -> None:
+    """Data, policy, cost, budget and place of the run that is about to begin."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    policy, device = module.policy, describe_device(module)
     rows = {
         "data": data.description,
-        "policy": f"{module.policy.num_params:,} parameters",
+        "policy": f"{policy.num_params:,} parameters ({kinds(policy)}) on {device}",
         "cost": f"{module.flops_per_frame:,.0f} FLOPs per frame ({module.counted})",
-        "budget": f"{budget:.3g} FLOPs = {frames} frames" if budget else frames,
+        "budget": "none",
         "done": f"{module.flops:.3g} FLOPs, {module.frames:,} frames",
+        "output": trainer.default_root_dir,
     }
-    table = Table.grid(padding=(0, 2))
+    if budget:
+        frames = budget / module.flops_per_frame
+        epochs = data.progress(int(frames)).get("data/epoch")
+        passes = "" if epochs is None else f" = {epochs:.3g} passes over the data"
+        rows["budget"] = f"{budget:.3g} FLOPs = {frames:,.0f} frames{passes}"
     for name, text in rows.items():
         if name != "done" or module.frames:
-            table.add_row(f"[bold]{name}", text)
-    Console().print(table)
+            say(f"{name:8}{text}", bold=len(name))
+
+
+def kinds(policy: Any) -> str:
+    """The classes of a policy's parts: ``NetHackEncoder, LSTMCore``."""
+    return ", ".join(type(part).__name__ for part in (policy.encoder, policy.core))
+
+
+def describe_device(module: Any) -> str:
+    """``NVIDIA H200``, or ``cpu, 2 threads``."""
+    if module.device.type == "cuda":
+        return torch.cuda.get_device_name(module.device)
+    threads = torch.get_num_threads()
+    return f"{module.device.type}, {threads} thread{'s' * (threads > 1)}"
+
+
+def print_milestone(trainer: Trainer, module: Any, flops: float | None, console: Console) -> None:
+    """One line for what was measured at a milestone on the way."""
+    found = measurements(trainer)
+    parts = [f"{module.frames:,} frames"]
+    for text, values, se, digits in (
+        ("nats per action held out", "val/nats", "val/nats_se", 3),
+        ("mean return", "rollout/return_mean", "rollout/return_se", 1),
+    ):
+        if values in found:
+            parts.append(f"{measured(found[values], found.get(se), digits)} {text}")
+    console.print(
+        f"[bold]milestone {flops:.3g} FLOPs[/]: {', '.join(parts)}", highlight=False, soft_wrap=True
+    )
+
+
+def measurements(trainer: Trainer) -> dict[str, Any]:
+    """What callbacks measured at the latest milestone, by metric."""
+    found: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        found |= getattr(callback, "at_milestone", dict)()
+    return found
 
 
 def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> None:
     """Held-out loss beside the baselines, returns beside the references, and what to do next."""
-    found: dict[str, Any] = {}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        found |= getattr(callback, "at_milestone", dict)()
-    console = Console()
+    found, console = measurements(trainer), Console()
     losses = Table("held-out cross-entropy", "nats per action", title_justify="left")
     for key, text in LOSSES.items():
         if key in found:
@@ -64,17 +104,26 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
             console.print(table)
     checkpoint = output / "checkpoints" / "last.ckpt"
     say(f"checkpoint {checkpoint}")
+    if replays := sorted((output / "replays").glob("*/best.html"), key=mtime):
+        say(f"replay     {replays[-1]}")
     page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
     say(f"metrics    mlflow ui --backend-store-uri {logger.tracking_uri}")
     say(f"           then open http://127.0.0.1:5000/{page}")
     say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
 
 
-def say(text: str) -> None:
-    """One line, however long: a path must stay whole to be copied. Of several ranks the first
-    speaks."""
+def mtime(path: Path) -> float:
+    """When a file was last written."""
+    return path.stat().st_mtime
+
+
+def say(text: str, bold: int = 0) -> None:
+    """One line, however long: a path must stay whole to be copied; its first ``bold`` letters are.
+    Of several ranks the first speaks."""
     if is_first():
-        Console(soft_wrap=True, highlight=False, markup=False).print(text)
+        line = Text(text)
+        line.stylize("bold", 0, bold)
+        Console(soft_wrap=True, highlight=False).print(line)
 
 
 def measured(value: float, error: float | None, digits: int = 3) -> str:
