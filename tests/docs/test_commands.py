@@ -1,0 +1,57 @@
+"""Every command that the documentation shows names verbs, keys, files and flags that are there."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tests.docs.commands import (
+    PAGES,
+    REASONS,
+    Command,
+    UnknownProgramError,
+    check,
+    commands,
+    examples,
+)
+
+SHOWN = [command for page in PAGES for command in commands(page)]
+ALL = {command.words: command for command in (*examples(), *SHOWN)}
+
+
+@pytest.mark.parametrize("command", ALL.values(), ids=str)
+def test_a_command_names_what_is_there(command: Command) -> None:
+    try:
+        check(command.words)
+    except UnknownProgramError:
+        assert command.why in REASONS
+
+
+@pytest.mark.parametrize("why", {c.why for c in SHOWN if c.why})
+def test_what_is_not_run_says_why(why: str) -> None:
+    assert why in REASONS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "agent-scaling trian experiment=nethack_bc",
+        "agent-scaling train flops_bugdet=1e9",
+        "agent-scaling train experiment=nethack_cb",
+        "agent-scaling sweep plan=grid hydra/launcher=submitit_slurm hydra.launcher.gpu=1",
+        "python benchmarks/policy.py --rouns 3",
+        "python benchmarks/polciy.py",
+        "make dmeo",
+        "pip install 'agent-scaling[minihak]'",
+        "sbatch docs/slurm/trian.sbatch",
+        "sbatch --wrap 'agent-scaling rollout ckpt=x epsiodes=1'",
+        "agentscaling train",
+        "agent-scaling study study=paper_atari hydra.launcher.partition=gpu",
+        "agent-scaling study study=paper_atari +launcher.hydra.launcher.gpu=1",
+        "agent-scaling plan name=x train.experiment=nethack_bc train.policy.core.widht=4",
+    ],
+)
+def test_a_wrong_command_is_found(line: str) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        check(tuple(shlex.split(line)))
