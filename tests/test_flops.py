@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from agent_scaling.account import account, layer_params
 from agent_scaling.batch import blank_batch
 from agent_scaling.cores import mamba
+from agent_scaling.cores.bidirectional_lstm import BidirectionalLSTMCore
 from agent_scaling.cores.lstm import LSTMCore
 from agent_scaling.cores.mamba import MambaCore
 from agent_scaling.cores.none import NoCore
@@ -28,7 +29,8 @@ from tests.policies import random_batch
 SHAPES = [
     {"width": 32, "map_width": 16, "status_width": 32, "message_width": 8, "channel_scale": 0.25},
     {"width": 48, "map_width": 64, "blocks": 2, "residual_layers": 3, "fc_layers": 1},
-    {"width": 64, "map_width": 32, "residual_blocks": 1, "crop": False, "prev_action": False},
+    {"width": 64, "map_width": 32, "residual_blocks": 1, "crop": False, "prev_action": False}
+    | {"moves": True},
     {"width": 32, "map_width": 16, "blocks": 2, "frames": 3, "inventory": True},
     {"width": 32, "map_width": 16, "blocks": 2, "message_width": 0, "status_width": 0}
     | {"colors": False, "frames": 2, "crop_norm": False, "inventory": True, "inventory_width": 5},
@@ -36,6 +38,7 @@ SHAPES = [
 
 CORES: dict[str, Callable[[int], Any]] = {
     "lstm": lambda width: LSTMCore(width, 40, 2),
+    "bidirectional_lstm": lambda width: BidirectionalLSTMCore(width, 24, 2),
     "transformer": lambda width: TransformerCore(width, 40, 3, context=5, head_dim=20),
     "mamba": lambda width: MambaCore(width, 40, 2, state_size=8, head_dim=20),
     "none": NoCore,
@@ -103,7 +106,7 @@ def test_hardware_convention_equals_a_real_step(core: str) -> None:
 
 def core_surplus(core: Any, steps: int) -> int:
     """What a window's parallel form does above 3 × the frame-by-frame form, per lane."""
-    if isinstance(core, (LSTMCore, NoCore)):
+    if isinstance(core, (LSTMCore, BidirectionalLSTMCore, NoCore)):
         return 0
     if isinstance(core, TransformerCore):
         # Each query meets all context − 1 + T keys, and the mask hides T − 1 of them.

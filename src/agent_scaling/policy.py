@@ -73,6 +73,24 @@ class Policy(nn.Module):
         """Names of what the policy reads; a game and a data module must have them."""
         return tuple(self.encoder.observations)
 
+    @property
+    def causal(self) -> bool:
+        """Whether it answers a frame without those after it; else it labels games, as an
+        inverse-dynamics model, and cannot play them."""
+        return bool(getattr(self.core, "causal", True))
+
+    def check_causal(self, what: str) -> None:
+        """Refuse an inverse-dynamics model where ``what`` needs a player.
+
+        Raises:
+            InputError: It is one.
+        """
+        if not self.causal:
+            raise InputError(
+                f"{what}: an inverse-dynamics model needs the frames after an action, and cannot "
+                "play; it labels games (agent-scaling label) and trains with module=inverse"
+            )
+
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer, in execution order."""
         heads = [linear_cost("policy", self.core.width, self.num_actions)]

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from agent_scaling.batch import NO_GLYPH, Batch
 from agent_scaling.encoders.inventory import ITEMS, Inventory
+from agent_scaling.encoders.moves import Moves
 from agent_scaling.errors import InputError
 from agent_scaling.policy import Policy
 from tests.policies import random_batch, small_policy
@@ -94,3 +95,19 @@ def test_memory_format_changes_no_output(colors: bool) -> None:
     options = {**ALL, "colors": colors}
     answers = [logits(small_policy(channels_last=last, **options), batch) for last in (True, False)]
     assert_close(*answers, atol=1e-5, rtol=1e-5)
+
+
+def test_moves_are_the_cursor_s_way_since_the_frame_before() -> None:
+    batch = random_batch(4, 1)
+    batch.cursor_TB2[:, 0] = torch.tensor([[5, 5], [4, 6], [4, 6], [20, 6]])  # type: ignore[index]
+    batch.first_TB[0] = True
+    moves = Moves()
+    seen, state = moves(batch, moves.stack.initial_state(1, torch.device("cpu")))
+    steps = [divmod(at, 5) for at in seen.argmax(-1).tolist()]
+    assert [(down - 2, right - 2) for down, right in steps[1:]] == [(-1, 1), (0, 0), (2, 0)]
+    assert state[0, 0].tolist() == [20, 6]
+    policy, changed = small_policy(moves=True, crop=False), random_batch(4, 1)
+    changed.cursor_TB2[:, 0] = batch.cursor_TB2[:, 0] + 1  # type: ignore[index]
+    assert torch.equal(logits(policy, batch)[1:], logits(policy, changed)[1:])
+    changed.cursor_TB2[2, 0, 1] += 1  # type: ignore[index]
+    assert not torch.equal(logits(policy, batch)[2], logits(policy, changed)[2])

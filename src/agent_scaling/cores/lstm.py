@@ -43,16 +43,19 @@ class LSTMCore(nn.Module):
         """[T, B, D] → [T, B, width] and the state after the window.
 
         The window is cut where a game opens in any lane and each piece is one call of the kernel,
-        so that a window without an opening costs exactly one.
+        so that a window without an opening costs exactly one. It is cut where the next window
+        begins, too: the state that crosses is the one from there.
         """
-        cuts = [t for t in batch.opening_steps() if t > 0]
+        after, own = state, batch.steps - batch.ahead
+        cuts = sorted({t for t in (*batch.opening_steps(), own) if 0 < t < batch.steps})
         outputs: list[Tensor] = []
         for begin, end in zip([0, *cuts], [*cuts, batch.steps], strict=True):
             keep_B1 = (~batch.first_TB[begin]).unsqueeze(-1).to(features_TBD.dtype)
             state = (state[0] * keep_B1, state[1] * keep_B1)
             output, state = self.lstm(features_TBD[begin:end], state)
             outputs.append(output)
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), state
+            after = state if end == own else after
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), after
 
     def costs(self) -> list[LayerCost]:
         """2·4·h·(in + h) per layer."""

@@ -43,7 +43,7 @@ class AtariEncoder(nn.Module):
         """T·B frames and the state → [T, B, width] and the state after the window."""
         if batch.frame_TBHW is None:
             raise InputError("the policy reads Atari's screen, the data are another game's")
-        stacked_TBHWK, after = self.stack(batch.frame_TBHW, batch.first_TB, state[0])
+        stacked_TBHWK, after = self.stack(batch.frame_TBHW, batch.first_TB, state[0], batch.ahead)
         # The frames of a stack lie side by side: seen as channels, that is channels-last already.
         seen_NKHW = stacked_TBHWK.flatten(0, 1).permute(0, 3, 1, 2)
         features = cast(Tensor, self.net(seen_NKHW.to(next(self.parameters()).dtype) / 255))

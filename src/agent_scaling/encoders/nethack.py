@@ -19,6 +19,7 @@ from agent_scaling.costs import LayerCost
 from agent_scaling.encoders.inventory import ITEMS, Inventory
 from agent_scaling.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
 from agent_scaling.encoders.lookup import LookupConv
+from agent_scaling.encoders.moves import Moves
 from agent_scaling.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.encoders.stack import FrameStack
 from agent_scaling.errors import InputError
@@ -49,6 +50,7 @@ class NetHackEncoder(nn.Module):
         colors: Whether the map and the crop have colours; otherwise characters alone.
         frames: Frames of the map that are seen, the current one included (``obs_frame_stack``). All
             else is of the current frame, as in the release.
+        moves: Whether it is seen which way the cursor has moved since the frame before.
         prev_action: Whether the previous action is seen, as a one-hot vector.
         inventory: Whether the glyphs of what is carried are seen; recordings do not have them.
         inventory_width: Width of the inventory's two layers.
@@ -76,6 +78,7 @@ class NetHackEncoder(nn.Module):
         embedding: int = 16,
         colors: bool = True,
         frames: int = 1,
+        moves: bool = False,
         prev_action: bool = True,
         inventory: bool = False,
         inventory_width: int = 64,
@@ -99,9 +102,10 @@ class NetHackEncoder(nn.Module):
         kinds = [(torch.uint8, ord(" ")), (torch.int8, 0)][: 2 if colors else 1]
         stacks = [FrameStack(frames, (MAP_ROWS, COLUMNS), *kind) for kind in kinds]
         self.stacks = stacks if frames > 1 else []
+        self.moves = Moves() if moves else None
         crop_width = self.crop.features if self.crop else 0
         joined = [message_width, status_width // 4, map_width, self.num_actions, crop_width]
-        joined.append(inventory_width if inventory else 0)
+        joined += [inventory_width if inventory else 0, Moves.features if moves else 0]
         self.fc = mlp([sum(joined)] + [width] * fc_layers, nn.ReLU)
         self.joins = {"fc.0": tuple(joined)}
         """Layers that read several vectors side by side, and how wide each of these is."""
@@ -141,9 +145,11 @@ class NetHackEncoder(nn.Module):
         return ("chars", "colors", "cursor", *(["inv_glyphs"] if self.inventory else []))
 
     def initial_state(self, lanes: int) -> State:
-        """Per plane of the map: blank frames [frames − 1, lanes, 21, 80]; nothing for one frame."""
+        """Per plane of the map: blank frames [frames − 1, lanes, 21, 80], nothing for one frame;
+        and the cursor [1, lanes, 2], where its moves are seen."""
+        stacks = [*self.stacks, *([self.moves.stack] if self.moves else [])]
         device = self.chars.weight.device
-        return tuple(stack.initial_state(lanes, device) for stack in self.stacks)
+        return tuple(stack.initial_state(lanes, device) for stack in stacks)
 
     def prepare_inference(self) -> None:
         """On a CPU, look up the sums of the map's first convolution from now on."""
@@ -169,7 +175,7 @@ class NetHackEncoder(nn.Module):
         chars_NHW = chars_TBHW.flatten(0, 1)
         planes_TBHW = [chars_TBHW, colors_TBHW][: 2 if self.colors else 1]
         map_TBHW = [plane[:, :, 1 : 1 + MAP_ROWS] for plane in planes_TBHW]
-        seen, state = self._stack(map_TBHW, batch.first_TB, state)
+        seen, after = self._stack(map_TBHW, batch, state[: len(self.stacks)])
         parts = [self.message(chars_NHW[:, 0])] if self.message else []
         if self.status:
             parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
@@ -185,17 +191,21 @@ class NetHackEncoder(nn.Module):
             if batch.inv_glyphs_TBI is None:
                 raise InputError("the data have no inv_glyphs: set policy.encoder.inventory=false")
             parts.append(self.inventory(batch.inv_glyphs_TBI.flatten(0, 1)))
+        if self.moves:
+            move_NF, cursor = self.moves(batch, state[-1])
+            parts.append(move_NF.to(parts[0].dtype))
+            after = (*after, cursor)
         features = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
-        return features.view(batch.steps, batch.lanes, self.width), state
+        return features.view(batch.steps, batch.lanes, self.width), after
 
     def _stack(
-        self, planes_TBHW: list[Tensor], first_TB: Tensor, state: State
+        self, planes_TBHW: list[Tensor], batch: Batch, state: State
     ) -> tuple[list[Tensor], State]:
         """Planes → [N, 21, 80] or, of several frames, [N, 21, 80, frames]; the state after."""
         if not self.stacks:
             return [plane.flatten(0, 1) for plane in planes_TBHW], ()
         parts = zip(self.stacks, planes_TBHW, state, strict=True)
-        pairs = [stack(plane, first_TB, before) for stack, plane, before in parts]
+        pairs = [stack(plane, batch.first_TB, old, batch.ahead) for stack, plane, old in parts]
         return [seen.flatten(0, 1) for seen, _ in pairs], tuple(after for _, after in pairs)
 
     def costs(self) -> list[LayerCost]:

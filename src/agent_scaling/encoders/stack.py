@@ -29,9 +29,11 @@ class FrameStack:
         shape = (self.frames - 1, lanes, *self.shape)
         return torch.full(shape, self.blank, dtype=self.dtype, device=device)
 
-    def __call__(self, plane_TBX: Tensor, first_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, plane_TBX: Tensor, first_TB: Tensor, state: Tensor, ahead: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """[T, B, *shape] and the frames before → [T, B, *shape, k], the newest last, and the state
-        after the window."""
+        after the window, but for its ``ahead`` last frames."""
         steps, before = len(plane_TBX), self.frames - 1
         seen_SBX = torch.cat([state, plane_TBX])
         # The games of the window by number; what came before it belongs to number 0.
@@ -44,4 +46,4 @@ class FrameStack:
             shifted.append(seen_SBX[begin : begin + steps].masked_fill(other_TBX, self.blank))
         stacked_TBXK = torch.stack(shifted, dim=-1)
         # The last frame's stack is already rid of earlier games; so the next window starts clean.
-        return stacked_TBXK, stacked_TBXK[-1, ..., 1:].movedim(-1, 0)
+        return stacked_TBXK, stacked_TBXK[steps - 1 - ahead, ..., 1:].movedim(-1, 0)
