@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from agent_scaling.ranks import gathered
 from agent_scaling.tracking import log_file, log_metrics
 from callbacks.checkpoints import milestone_name
 from callbacks.held_out import crossed
@@ -74,6 +75,8 @@ class Tracking(Callback):
         seconds = max(now - then, 1e-9)
         point["speed/frames_per_second"] = (module.frames - frames) / seconds
         point["speed/flops_per_second"] = (module.flops - flops) / seconds
+        point["train/skipped_frames"] = sum(gathered(module.skipped_frames))
+        module.skipped_frames = 0
         point["train/lr"] = module.learning_rate
         point["train/grad_norm"] = float(module.grad_norm.compute())
         module.grad_norm.reset()

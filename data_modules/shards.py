@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import lightning
 
@@ -10,7 +10,7 @@ from agent_scaling.envs.game import Description
 from agent_scaling.errors import InputError
 from agent_scaling.shards.lanes import PADDING, EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.shards.loader import WindowLoader
-from agent_scaling.shards.reader import ShardReader
+from agent_scaling.shards.reader import OnCorrupt, ShardReader
 from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, open_storage
 
 
@@ -33,6 +33,7 @@ class ShardsDataModule(lightning.LightningDataModule):
         games: bool = False,
         pin_memory: bool = False,
         fraction: float = 1.0,
+        on_corrupt: OnCorrupt = "stop",
         cache_dir: str = CACHE_DIR,
         cache_gb: float = CACHE_GB,
     ) -> None:
@@ -50,6 +51,8 @@ class ShardsDataModule(lightning.LightningDataModule):
             games: Also give ``game_TB``.
             pin_memory: Copy batches to page-locked memory.
             fraction: Share of the training games to use; smaller subsets lie within larger ones.
+            on_corrupt: At a damaged chunk of a training game: ``stop`` the run, or ``skip`` its
+                frames, which become padding. A damaged held-out chunk always stops.
             cache_dir: Folder for what is read from a URL, see ``shards.storage.open_storage``.
             cache_gb: Bound of its size, 10^9 bytes.
         """
@@ -60,6 +63,8 @@ class ShardsDataModule(lightning.LightningDataModule):
             raise InputError(f"workers={workers}: must be at least 0")
         if not 0 < fraction <= 1:
             raise InputError(f"data.fraction={fraction}: must be above 0 and at most 1")
+        if on_corrupt not in get_args(OnCorrupt):
+            raise InputError(f"data.on_corrupt={on_corrupt}: must be stop or skip")
         self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
         self.fraction = fraction
         self.options: dict[str, Any] = {
@@ -70,7 +75,8 @@ class ShardsDataModule(lightning.LightningDataModule):
         }
         self.start_step = 0
         storage = open_storage(shards, cache_dir, cache_gb)
-        self.train_reader = ShardReader(storage, "train", fraction)
+        self.train_reader = ShardReader(storage, "train", fraction, on_corrupt)
+        # Losses are compared over the same held-out frames: fewer would be another measure.
         self.val_reader = ShardReader(storage, "val")
         games_ = self.train_reader.games
         layout = self.train_reader.layout

@@ -44,6 +44,8 @@ class PolicyModule(LightningModule):
         """Frames trained on so far, all ranks."""
         self.step_frames = 0
         """Frames of the optimiser step that the latest window has led to; 0: it led to none."""
+        self.skipped_frames = 0
+        """This rank's frames since the last point on the record whose chunk was damaged."""
         self._waiting = 0  # frames whose gradients wait for the optimiser
         self.costs_per_frame = {name: flops_per_frame(policy, name) for name in BUDGETS}
         """Training FLOPs per frame by convention."""
@@ -78,9 +80,10 @@ class PolicyModule(LightningModule):
         """The rate of the latest step, before muP's factors."""
         return self.make_optimizer.lr * self.schedule(self.frames, self.spent)
 
-    def count(self, frames: int) -> None:
-        """Add this rank's frames of one window."""
+    def count(self, frames: int, skipped: int = 0) -> None:
+        """Add this rank's frames of one window; ``skipped`` of them are padding for lost ones."""
         self.step_frames = 0
+        self.skipped_frames += skipped
         self._waiting += frames * self.trainer.world_size
 
     def configure_optimizers(self) -> Optimizer:

@@ -67,7 +67,7 @@ class BehaviouralCloning(PolicyModule):
             reduction="sum",
         )
         self.train_metrics.update(logits_TBA, action_TB)
-        self.count(batch.steps * batch.lanes)
+        self.count(batch.steps * batch.lanes, batch.skipped)
         # Ranks differ in decisions, and their gradients are averaged: each is divided by the mean.
         decisions = summed((action_TB != NO_ACTION).sum()).clamp(min=1) / count_ranks()
         return nats / decisions

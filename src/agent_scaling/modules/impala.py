@@ -115,13 +115,15 @@ class Impala(PolicyModule):
         unroll = batch if isinstance(batch, Batch) else batch["unroll"]
         freeze_norms(self.policy)
         loss, totals = self._learn_from_play(unroll)
+        skipped = 0
         if not isinstance(batch, Batch) and self.cloning is not None:
             nats, decisions = self._clone(batch["demonstrations"])
             mean = summed(decisions.clone()).clamp(min=1) / count_ranks()
             loss = loss + self.cloning(self.frames) * nats / mean
             totals["cloning_nats"] = (nats.detach(), decisions)
+            skipped = batch["demonstrations"].skipped
         self.train_metrics.update(totals)
-        self.count((unroll.steps - 1) * unroll.lanes)
+        self.count((unroll.steps - 1) * unroll.lanes, skipped)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

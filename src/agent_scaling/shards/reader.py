@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,17 @@ from agent_scaling.shards.storage import Damaged, Storage, open_storage
 
 Games = list[tuple[ShardEntry, GameEntry]]
 
+OnCorrupt = Literal["stop", "skip"]
+
+logger = logging.getLogger(__name__)
+
 SMALL = np.dtype([("action", "u1"), ("previous", "u1"), ("score", "<i4")], align=True)
 """What a Batch holds per frame beside what is shown, as one 8-byte record: copied in one go."""
 assert SMALL.itemsize == 8
+
+
+class DamagedChunk(InputError):  # noqa: N818  # as CorruptChunk, with its place
+    """A chunk's bytes are not the ones that were written."""
 
 
 @dataclass
@@ -56,13 +66,20 @@ class Decoder:
 class ShardReader:
     """Random access to the chunks of one split; safe to share between threads."""
 
-    def __init__(self, location: str | Path | Storage, split: str, fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        location: str | Path | Storage,
+        split: str,
+        fraction: float = 1.0,
+        on_corrupt: OnCorrupt = "stop",
+    ) -> None:
         """Raises :class:`InputError` where manifest, indexes and shards do not fit together.
 
         Args:
             location: Folder or URL of the shards, or what opened it.
             split: ``train`` or ``val``.
             fraction: Share of the split's games to use, see :func:`subset`.
+            on_corrupt: What :meth:`whole_chunk` does at a damaged chunk.
         """
         opened = open_storage(location) if isinstance(location, str | Path) else location
         self.storage: Storage = opened
@@ -71,6 +88,9 @@ class ShardReader:
         games = subset(games, fraction)
         self.games: list[GameEntry] = [game for _, game in games]
         self._shards = [shard for shard, _ in games]
+        self.split, self.on_corrupt = split, on_corrupt
+        self._lost: set[tuple[int, int]] = set()
+        self._lock = threading.Lock()
 
     @property
     def layout(self) -> Layout:
@@ -82,6 +102,10 @@ class ShardReader:
         """Frames per chunk (a game's last chunk may have fewer)."""
         return self.manifest.chunk_frames
 
+    def frames_in(self, game: int, number: int) -> int:
+        """Frames of a chunk."""
+        return min(self.chunk_frames, self.games[game].frames - number * self.chunk_frames)
+
     def raw(self, game: int, number: int) -> tuple[bytes, int]:
         """A chunk's compressed bytes, checked, and its number of frames."""
         entry, shard = self.games[game], self._shards[game]
@@ -89,22 +113,43 @@ class ShardReader:
             data = self.storage.chunk(shard.tar, shard.index_hash, entry.chunks, number)
         except Damaged as error:
             where = self._member(game, number)
-            raise InputError(f"{where} {error}: copy the shard again or convert again") from None
-        return data, min(self.chunk_frames, entry.frames - number * self.chunk_frames)
+            raise DamagedChunk(f"{where} {error}: copy the shard again or convert again") from None
+        return data, self.frames_in(game, number)
 
     def chunk(self, game: int, number: int, decoder: Decoder) -> Chunk:
         """Chunk ``number`` of a game, in the decoder's memory until it decodes another.
 
-        Raises :class:`InputError` if it is damaged.
+        Raises :class:`DamagedChunk` if it is damaged.
         """
         data, count = self.raw(game, number)
         try:
             raw = codec.decompress(data, count, decoder.zstd, decoder.raw, self.layout)
         except codec.CorruptChunk as error:
             where = self._member(game, number)
-            raise InputError(f"{where} cannot be decoded ({error}): convert again") from None
+            raise DamagedChunk(f"{where} cannot be decoded ({error}): convert again") from None
         frames = codec.view(raw, count, self.layout)
         return Chunk(frames.shown, _small(frames, self.layout.action_of_key))
+
+    def whole_chunk(self, game: int, number: int, decoder: Decoder) -> Chunk | None:
+        """As :meth:`chunk`; with ``on_corrupt="skip"`` None for a damaged one, which is said once.
+
+        What was found damaged is not read again: behind a URL that would take minutes.
+        """
+        with self._lock:
+            if (game, number) in self._lost:
+                return None
+        try:
+            return self.chunk(game, number, decoder)
+        except DamagedChunk as error:
+            if self.on_corrupt == "stop":
+                how = ", or leave it out: on_corrupt=skip" if self.split == "train" else ""
+                raise DamagedChunk(f"{error}{how}") from None
+            with self._lock:
+                if (game, number) not in self._lost:
+                    frames = self.frames_in(game, number)
+                    logger.warning("%s; on_corrupt=skip leaves out its %d frames", error, frames)
+                self._lost.add((game, number))
+            return None
 
     def _member(self, game: int, number: int) -> str:
         """A chunk's place, for messages."""

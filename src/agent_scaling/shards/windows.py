@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ class Buffers:
         self.small = np.empty((lanes, steps), np.uint64)
         self.first = np.empty((lanes, steps), np.bool_)
         self.game = np.empty((lanes, steps), np.int64)
+        self.skipped = np.empty(lanes, np.int64)
 
 
 class BufferPool:
@@ -107,6 +109,8 @@ class WindowStream:
         self.end = None if end_step is None else end_step * self.steps
         self._filled = [start_step * self.steps] * len(lanes)
         """Per lane: the position up to which its windows are written."""
+        self._behind_gap: list[bool | None] = [None] * len(lanes)
+        """Per lane: whether a damaged chunk was left out just before; None where it starts."""
         self._windows: dict[int, Buffers] = {}
         self._lock = threading.Lock()
 
@@ -123,16 +127,30 @@ class WindowStream:
             chunk, begin, count = None, 0, span.length
             if span.game != PADDING:
                 number, begin = divmod(span.frame, self.reader.chunk_frames)
-                chunk = self.reader.chunk(span.game, number, decoder)
-                count = min(count, len(chunk.small) - begin)
+                count = min(count, self.reader.frames_in(span.game, number) - begin)
+                if self._resumes(column, span, decoder):
+                    span = replace(span, first=True)
+                chunk = self.reader.whole_chunk(span.game, number, decoder)
+                self._behind_gap[column] = chunk is None
             self._write(column, position, count, span, chunk, begin)
             self._filled[column] = position + count
+
+    def _resumes(self, column: int, span: Span, decoder: Decoder) -> bool:
+        """Whether a game goes on here behind a damaged chunk of it that was left out."""
+        number, begin = divmod(span.frame, self.reader.chunk_frames)
+        if begin or span.first or self.reader.on_corrupt == "stop":
+            return False
+        behind = self._behind_gap[column]
+        if behind is None:  # a run goes on exactly here: it must see what it would have seen
+            behind = self.reader.whole_chunk(span.game, number - 1, decoder) is None
+        return behind
 
     def _write(
         self, column: int, position: int, count: int, span: Span, chunk: Chunk | None, begin: int
     ) -> None:
         """Write ``count`` frames of a chunk from ``begin`` on (None: padding) at a position."""
-        opens = span.first
+        opens, game = span.first, PADDING if chunk is None else span.game
+        skipped = chunk is None and span.game != PADDING
         while count:
             step, t = divmod(position, self.steps)
             window = self._windows.get(step) or self._new_window(step)
@@ -142,10 +160,11 @@ class WindowStream:
                 array[column, rows] = 0 if chunk is None else chunk.shown[name][frames]
             if chunk is None:
                 window.small[column, rows] = BLANK
+                window.skipped[column] += run if skipped else 0
             else:
                 window.small[column, rows] = chunk.small[frames]
             if self.games:
-                window.game[column, rows] = span.game
+                window.game[column, rows] = game
             if opens:
                 window.first[column, t] = True
                 opens = False
@@ -156,6 +175,7 @@ class WindowStream:
             if step not in self._windows:
                 window = self.pool.take()
                 window.first.fill(False)
+                window.skipped.fill(0)
                 self._windows[step] = window
             return self._windows[step]
 
@@ -176,6 +196,7 @@ class WindowStream:
             score_TB=torch.from_numpy(np.ascontiguousarray(small["score"])) if scores else None,
             game_TB=torch.from_numpy(game) if self.games else None,
             openings=tuple(np.flatnonzero(first.any(axis=1)).tolist()),
+            skipped=int(window.skipped.sum()),
         )
         self.pool.hand_over(window)
         return batch
