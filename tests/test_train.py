@@ -140,9 +140,12 @@ def test_torn_last_checkpoint_falls_back_and_says_so(
     assert read_checkpoint(last)["global_step"] == 12
 
 
-def test_checkpoint_cannot_name_what_to_call(output: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "target", ["os.system", "agent_scaling.encoders.inventory.torch.os.system"]
+)
+def test_checkpoint_cannot_name_what_to_call(target: str, output: Path, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(output / "checkpoints" / "last.ckpt")
-    checkpoint["policy_config"]["core"]["_target_"] = "os.system"
+    checkpoint["policy_config"]["core"]["_target_"] = target
     torch.save(checkpoint, tmp_path / "evil.ckpt")
     with pytest.raises(InputError, match=r"os\.system"):
         agent_scaling.load_policy(tmp_path / "evil.ckpt")

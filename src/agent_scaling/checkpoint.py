@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import pickle
+from inspect import isclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from agent_scaling.envs.game import NETHACK
 from agent_scaling.errors import InputError
+from agent_scaling.extensions import is_extension
 from agent_scaling.policy import Policy
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 TRUSTED = ("agent_scaling.policy.", "agent_scaling.encoders.", "agent_scaling.cores.")
-"""What a checkpoint's config may name: it must not be able to call anything else."""
+"""What a checkpoint's config may name, with installed extensions: it must call nothing else."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -97,11 +99,14 @@ def build_policy(config: dict[str, Any]) -> Policy:
     """The policy that a checkpoint's config describes, with fresh weights.
 
     Raises:
-        InputError: The config names something outside :data:`TRUSTED`.
+        InputError: The config names something outside :data:`TRUSTED` and installed extensions.
     """
     for target in _targets(config):
-        if not target.startswith(TRUSTED):
-            raise InputError(f"policy config names {target!r}: only {', '.join(TRUSTED)} may be")
+        if not is_trusted(target):
+            raise InputError(
+                f"policy config names {target!r}: only {', '.join(TRUSTED)} and installed "
+                "extensions' may be; install the package that it is of"
+            )
     policy = instantiate(config)
     if not isinstance(policy, Policy):
         raise InputError(f"policy config makes a {type(policy).__name__}, not a Policy")
@@ -144,6 +149,21 @@ def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> 
                 f"{path}: {name} is {shapes[0] or 'missing'} in the checkpoint and "
                 f"{shapes[1] or 'missing'} in the policy; give the policy= that it was trained with"
             )
+
+
+def is_trusted(target: str) -> bool:
+    """Whether an import path is that of a class of :data:`TRUSTED` or of an extension.
+
+    What a module has only imported is none of its own: every module leads to ``os.system``.
+    """
+    if not _ours(target):
+        return False
+    found = get_object(target)
+    return isclass(found) and _ours(f"{found.__module__}.")
+
+
+def _ours(path: str) -> bool:
+    return path.startswith(TRUSTED) or is_extension(path)
 
 
 def _targets(config: Any) -> list[str]:

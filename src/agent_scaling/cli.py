@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from agent_scaling.errors import InputError
+from agent_scaling.search_path import register
 
 VERBS = {
     "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
@@ -130,4 +131,5 @@ def main() -> None:
             sys.argv.append(f"output={json.dumps(cfg.output, ensure_ascii=False)}")
         return run(cfg)
 
+    register()
     hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Protocol
 import numpy.typing as npt
 
 from agent_scaling.errors import InputError
+from agent_scaling.extensions import is_extension
 
 Record = dict[str, Any]
 """An episode's statistics: plain JSON values by column name."""
 
 Description = dict[str, Any]
-"""Which game is played: ``family``, a name of :data:`FAMILIES`, and ``options``, the keyword
-arguments of its class. Policies and their checkpoints carry one."""
+"""Which game is played: ``family``, a name of :data:`FAMILIES` or the import path of an extension's
+game, and ``options``, the keyword arguments of its class. Policies and checkpoints carry one."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Game(Protocol):
     A family's class has this shape. It is named by its import path (``module:Class``), because
     workers import it by themselves, and its module must not import torch: a worker's start would
     cost seconds. One with several games has ``count_actions(**options)``; one that can tell has
-    ``columns``, the names in an episode's record.
+    ``columns``, the names in an episode's record. An extension's has ``viewer``, the module that
+    shows its episodes, where that is another than a terminal's.
     """
 
     observations: ClassVar[Mapping[str, tuple[tuple[int, ...], str]]]
@@ -92,14 +94,17 @@ def find_game(path: str) -> type[Game]:
 
 
 def find_family(name: str) -> Family:
-    """The family of that name; what a checkpoint says may import nothing else.
+    """The family of that name, or an extension's game; a checkpoint may import nothing else.
 
     Raises:
         InputError: There is none.
     """
-    if name not in FAMILIES:
-        raise InputError(f"game={name}: unknown; one of {families_text()}")
-    return FAMILIES[name]
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if ":" not in name or not is_extension(name.replace(":", ".")):
+        raise InputError(f"game={name}: unknown; one of {families_text()}, or an extension's")
+    viewer = getattr(find_game(name), "viewer", _TERMINAL)
+    return Family(name, viewer, live=viewer == _TERMINAL)
 
 
 def families_text() -> str:
