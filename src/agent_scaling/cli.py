@@ -10,9 +10,11 @@ from typing import Any
 import hydra
 from hydra.errors import InstantiationException
 from hydra.utils import call
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, open_dict
+from omegaconf.errors import InterpolationToMissingValueError
 from rich.console import Console
 
+from agent_scaling.completion import COMPLETION, SHELLS, asked_for_script, complete_verb
 from agent_scaling.errors import InputError
 from agent_scaling.search_path import register
 
@@ -31,6 +33,9 @@ VERBS = {
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
 }
 
+MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
+"""What reading a key that has no value raises."""
+
 NAMED = "named"
 """Where a verb's config keeps the values of keys that are groups in other verbs."""
 
@@ -38,7 +43,9 @@ USAGE = """usage: agent-scaling <verb> [key=value ...]
 
 {verbs}
 
-agent-scaling <verb> --help shows a verb's keys, their defaults and examples. In one sitting:
+agent-scaling <verb> --help shows a verb's keys, their defaults and examples.
+eval "$(agent-scaling completion bash)" completes them with the Tab key (zsh and fish, too).
+In one sitting:
 
   agent-scaling demonstrate games=20 output=games
   agent-scaling shard input=games output=shards
@@ -92,12 +99,21 @@ def call_verb(cfg: DictConfig) -> Any:
     with open_dict(cfg):
         cfg.pop("examples", None)
         cfg.update(cfg.pop(NAMED, {}))
+    from agent_scaling.config import (
+        check_values,
+        missing_keys,
+    )  # pydantic: completion need not wait for it
+
+    check_values(cfg)
     try:
         return call(cfg)
-    except InstantiationException as error:
+    except (InstantiationException, *MISSING) as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
+        while cause is not None and not isinstance(cause, (InputError, *MISSING)):
             cause = cause.__cause__  # Hydra wraps what a target raises
+        if isinstance(cause, MISSING):
+            keys = ", ".join(missing_keys(cfg))
+            raise InputError(f"{keys}: must be given, as key=value") from error
         raise cause or error from error
 
 
@@ -115,6 +131,13 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return
+    if shell := asked_for_script(sys.argv[1:]):
+        sys.stdout.write(SHELLS[shell])
+        sys.argv[1:] = ["train", "-sc", f"install={shell}"]
+    elif sys.argv[1] in ("-sc", "--shell-completion"):
+        if (verb := complete_verb([*VERBS, COMPLETION])) is None:
+            return
+        sys.argv.insert(1, verb)
     verb = sys.argv.pop(1)
     if verb not in VERBS:
         sys.stderr.write(f"error: unknown verb {verb!r}; known: {', '.join(VERBS)}\n")

@@ -1,0 +1,96 @@
+"""What a user's config gives, checked against the annotations of what it is given to."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from inspect import Parameter, isclass, signature
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from agent_scaling.errors import InputError
+
+OURS = ("agent_scaling.", "callbacks.", "data_modules.")
+PLAIN = str | int | float | bool | None
+"""Values that are checked; lists and nested configs are looked into by those who take them."""
+LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Compare the plain values of each node that has a ``_target_`` with its annotations.
+
+    Nodes whose target is not of this project, and interpolations and missing values, are left to
+    those who read them.
+
+    Raises:
+        InputError: A value is of another type, or none of those that there are.
+    """
+    for path, node in targets(cfg):
+        hints = hints_of(node["_target_"])
+        for key, hint in hints.items():
+            try:
+                value = node.get(key)
+            except InterpolationResolutionError:
+                continue
+            if key in node and isinstance(value, PLAIN):
+                check_value(f"{path}{key}", value, hint)
+
+
+def check_value(key: str, value: PLAIN, hint: Any) -> None:
+    """Raise :class:`InputError` unless ``value`` is what the annotation ``hint`` asks for."""
+    try:
+        adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)
+    except PydanticSchemaGenerationError:
+        return
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        wanted = dict.fromkeys(found["msg"] for found in error.errors(include_url=False))
+        said = " or ".join(text[0].lower() + text[1:] for text in wanted)
+        raise InputError(f"{key}={value}: {said}") from None
+
+
+def is_own(hint: Any) -> bool:
+    """Whether pydantic takes the type's own config and refuses another."""
+    return isclass(hint) and hasattr(hint, "__pydantic_config__")
+
+
+def targets(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """(``policy.encoder.``, node) of each node that names a target of this project."""
+    if not isinstance(cfg, DictConfig):
+        return
+    if str(cfg.get("_target_", "")).startswith(OURS):
+        yield path, cfg
+    for key in map(str, cfg):
+        if not (OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)):
+            yield from targets(cfg[key], f"{path}{key}.")
+
+
+def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
+    """``flops_budget``, ``data.shards``: the keys that have no value, in their order."""
+    found = []
+    for key in map(str, cfg):
+        if OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
+            found.append(f"{path}{key}")
+        elif not OmegaConf.is_interpolation(cfg, key) and isinstance(cfg[key], DictConfig):
+            found += missing_keys(cfg[key], f"{path}{key}.")
+    return found
+
+
+def hints_of(target: str) -> dict[str, Any]:
+    """Parameter → annotation of what a ``_target_`` names; those that cannot be resolved at run
+    time, because they are imported for type checkers alone, are left out."""
+    found = get_object(target)
+    names = signature(found).parameters.values()
+    try:
+        hints = typing.get_type_hints(found.__init__ if isclass(found) else found)
+    except NameError:
+        return {}
+    named = [
+        p.name for p in names if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+    ]
+    return {name: hints[name] for name in named if name in hints}

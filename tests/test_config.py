@@ -1,0 +1,66 @@
+"""Values that a config gives are checked before anything runs; what is missing is named."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from omegaconf import OmegaConf
+
+from agent_scaling.cli import VERBS, call_verb
+from agent_scaling.config import check_value, check_values, missing_keys
+from agent_scaling.errors import InputError
+from tests.runs import composed
+
+FILLED = ["flops_budget=1e9", "experiment=nethack_bc", "data.shards=x"]
+STORE = ["logger.tracking_uri=sqlite:///x.db", "logger.artifact_location=x"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_defaults_of_every_verb_pass(verb: str) -> None:
+    check_values(composed(verb, {"train": [*FILLED, *STORE], "study": ["name=x"]}.get(verb, [])))
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "line"),
+    [
+        ("rollout", "episodes=many", "episodes=many: input should be a valid integer"),
+        ("rollout", "episodes=1.5", "episodes=1.5: input should be a valid integer"),
+        ("train", "policy.encoder.width=wide", "policy.encoder.width=wide: input should be"),
+        ("train", "callbacks.held_out.every_frames=x", "callbacks.held_out.every_frames=x: "),
+        (
+            "train",
+            "callbacks.flops.convention=7nd",
+            "schedule.convention=7nd: input should be 'model'",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(verb: str, override: str, line: str) -> None:
+    given = [*FILLED, *STORE] if verb == "train" else []
+    with pytest.raises(InputError) as caught:
+        check_values(composed(verb, [*given, override]))
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [(1e6, int), (3, float), (2024, str), (None, int | None), (True, bool | str), ("a", Any)],
+)
+def test_what_a_command_line_makes_of_a_value_passes(value: Any, hint: Any) -> None:
+    check_value("key", value, hint)
+
+
+def test_the_choices_are_in_the_line() -> None:
+    with pytest.raises(InputError, match="key=c: input should be 'a' or 'b'"):
+        check_value("key", "c", Literal["a", "b"])
+
+
+def test_what_must_be_given_is_named() -> None:
+    with pytest.raises(InputError, match="ckpt: must be given, as key=value"):
+        call_verb(composed("rollout", []))
+
+
+def test_missing_keys_are_all_named_and_interpolations_are_not() -> None:
+    cfg = OmegaConf.create({"a": "???", "b": {"c": "???", "d": "${a}"}, "e": 1})
+    assert missing_keys(cfg) == ["a", "b.c"]
