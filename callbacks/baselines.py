@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from agent_scaling.baselines import fit_tables
 from agent_scaling.tracking import log_metrics
@@ -22,14 +23,17 @@ class Baselines(Callback):
     def __init__(self, max_frames: int = 5_000_000) -> None:
         self.max_frames = max_frames
         self.found: dict[str, float] = {}
+        self.unigram_A: Tensor | None = None
+        """Nats of each action in the training games."""
 
     def state_dict(self) -> dict[str, Any]:
         """What was found: a resumed run does not count again."""
-        return {"found": self.found}
+        return {"found": self.found, "unigram_A": self.unigram_A}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what was found."""
         self.found = state_dict["found"]
+        self.unigram_A = state_dict.get("unigram_A")  # of before it was kept
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit on the training games, score on the held-out frames."""
@@ -40,6 +44,7 @@ class Baselines(Callback):
         frames = min(self.max_frames, data.train_frames)
         steps = math.ceil(frames / data.frames_per_step)
         tables = fit_tables(islice(iter(data.train_dataloader()), steps), module.policy.num_actions)
+        self.unigram_A = tables.unigram_A
         self.found = tables.nats(data.val_dataloader())
         log_metrics(trainer, module, self.at_milestone())
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from agent_scaling.errors import InputError
 from agent_scaling.evaluate import evaluate
 from agent_scaling.tracking import log_metrics
+from callbacks.baselines import Baselines
 from callbacks.ema import evaluated
 
 
@@ -16,10 +19,12 @@ class HeldOut(Callback):
 
     Args:
         every_frames: Frames between evaluations, all ranks; ``None``: at milestones only.
+        margins: Also compare accuracies with those of the actions' frequencies, which
+            ``callbacks.baselines`` counts.
     """
 
-    def __init__(self, every_frames: int | None = None) -> None:
-        self.every_frames = every_frames
+    def __init__(self, every_frames: int | None = None, margins: bool = False) -> None:
+        self.every_frames, self.margins = every_frames, margins
         self.last: dict[str, float] = {}
 
     def on_train_batch_end(
@@ -36,13 +41,32 @@ class HeldOut(Callback):
         data = getattr(mixed, "demonstrations", mixed)
         if data.val_games == 0:
             return
-        windows = data.val_dataloader()
-        self.last = evaluate(evaluated(trainer, module), windows, data.val_games, module.device)
+        policy, windows = evaluated(trainer, module), data.val_dataloader()
+        unigram_A = frequencies(trainer) if self.margins else None
+        self.last = evaluate(policy, windows, data.val_games, module.device, unigram_A)
         log_metrics(trainer, module, self.at_milestone())
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what the last evaluation found, so that the weights say how good they are."""
+        checkpoint["held_out"] = dict(self.last)
 
     def at_milestone(self) -> dict[str, float]:
         """What the last evaluation found, for the table of milestones."""
         return {f"val/{name}": value for name, value in self.last.items()}
+
+
+def frequencies(trainer: Trainer) -> Tensor:
+    """Nats of each action in the training games.
+
+    Raises:
+        InputError: Nobody has counted them.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Baselines) and callback.unigram_A is not None:
+            return callback.unigram_A
+    raise InputError("callbacks.held_out.margins=true needs callbacks.baselines")
 
 
 def crossed(module: Any, every: int) -> bool:

@@ -97,6 +97,7 @@ class Rollouts(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a game that cannot be played before anything is trained."""
         module: Any = pl_module
+        module.policy.check_causal("callbacks.rollouts, which is to be null")
         game = self.played_game(module.policy)
         count_actions(game)
         if self.replays:

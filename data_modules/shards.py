@@ -10,6 +10,7 @@ from agent_scaling.envs.game import Description
 from agent_scaling.errors import InputError
 from agent_scaling.shards.lanes import PADDING, EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.shards.loader import WindowLoader
+from agent_scaling.shards.overlap import Overlapping
 from agent_scaling.shards.reader import OnCorrupt, ShardReader
 from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, open_storage
 
@@ -36,6 +37,9 @@ class ShardsDataModule(lightning.LightningDataModule):
         on_corrupt: OnCorrupt = "stop",
         cache_dir: str = CACHE_DIR,
         cache_gb: float = CACHE_GB,
+        beyond: float = 0.0,
+        lookahead: int = 0,
+        val_shards: str | None = None,
     ) -> None:
         """Raises :class:`InputError` for shards that are missing or broken.
 
@@ -55,6 +59,9 @@ class ShardsDataModule(lightning.LightningDataModule):
                 frames, which become padding. A damaged held-out chunk always stops.
             cache_dir: Folder for what is read from a URL, see ``shards.storage.open_storage``.
             cache_gb: Bound of its size, 10^9 bytes.
+            beyond: Leave out the training games that ``fraction=beyond`` uses.
+            lookahead: Frames of the next window behind each; see ``Batch.ahead``.
+            val_shards: Validate on the held-out games of these shards instead.
         """
         super().__init__()
         if unroll_length < 1:
@@ -63,10 +70,14 @@ class ShardsDataModule(lightning.LightningDataModule):
             raise InputError(f"workers={workers}: must be at least 0")
         if not 0 < fraction <= 1:
             raise InputError(f"data.fraction={fraction}: must be above 0 and at most 1")
+        if not 0 <= beyond < fraction:
+            raise InputError(f"data.beyond={beyond}: must be at least 0 and below data.fraction")
+        if not 0 <= lookahead <= unroll_length:
+            raise InputError(f"data.lookahead={lookahead}: must be 0 to unroll_length")
         if on_corrupt not in get_args(OnCorrupt):
             raise InputError(f"data.on_corrupt={on_corrupt}: must be stop or skip")
         self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
-        self.fraction = fraction
+        self.fraction, self.beyond, self.lookahead = fraction, beyond, lookahead
         self.options: dict[str, Any] = {
             "workers": workers,
             "scores": scores,
@@ -75,11 +86,15 @@ class ShardsDataModule(lightning.LightningDataModule):
         }
         self.start_step = 0
         storage = open_storage(shards, cache_dir, cache_gb)
-        self.train_reader = ShardReader(storage, "train", fraction, on_corrupt)
+        self.train_reader = ShardReader(storage, "train", fraction, on_corrupt, beyond)
+        if val_shards is not None:
+            storage = open_storage(val_shards, cache_dir, cache_gb)
         # Losses are compared over the same held-out frames: fewer would be another measure.
         self.val_reader = ShardReader(storage, "val")
         games_ = self.train_reader.games
         layout = self.train_reader.layout
+        if not layout.shows_as(self.val_reader.layout):
+            raise InputError(f"data.val_shards={val_shards}: of another game than {shards}")
         self.observations = tuple(layout.shown)
         """What the recordings show; NetHack's lack the inventory."""
         self.num_actions = len(layout.keys)
@@ -87,6 +102,11 @@ class ShardsDataModule(lightning.LightningDataModule):
         """What was recorded, as rollouts play it."""
         if not games_:
             raise InputError(f"shards={shards}: no training games in it")
+        if not any(game.actions for game in games_):
+            raise InputError(
+                f"shards={shards}: its training games have no actions; agent-scaling label gives "
+                "them an inverse-dynamics model's"
+            )
         self.order = TrainLanes([g.id for g in games_], [g.frames for g in games_], lanes, seed)
         held_out = [game.frames for game in self.val_reader.games]
         self.val_order = EvalLanes(held_out, val_lanes, val_frames)
@@ -136,18 +156,23 @@ class ShardsDataModule(lightning.LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """Of the shards and the share in use: equal fingerprints, equal data."""
-        whole = self.train_reader.manifest.fingerprint
-        return whole if self.fraction == 1 else f"{whole}/{self.fraction:g}"
+        found = self.train_reader.manifest.fingerprint
+        if self.fraction != 1 or self.beyond:
+            found += f"/{self.fraction:g}"
+        return f"{found}/{self.beyond:g}" if self.beyond else found
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def train_dataloader(self) -> WindowLoader:
+    def _overlapping(self, windows: WindowLoader) -> WindowLoader | Overlapping:
+        return Overlapping(windows, self.lookahead) if self.lookahead else windows
+
+    def train_dataloader(self) -> WindowLoader | Overlapping:
         """This rank's lanes from ``start_step`` on, without end."""
         lanes = rank_lanes(self.lanes, *self._rank())
-        return WindowLoader(
+        windows = WindowLoader(
             self.train_reader,
             self.order,
             lanes,
@@ -155,12 +180,13 @@ class ShardsDataModule(lightning.LightningDataModule):
             start_step=self.start_step,
             **self.options,
         )
+        return self._overlapping(windows)
 
-    def val_dataloader(self) -> WindowLoader:
+    def val_dataloader(self) -> WindowLoader | Overlapping:
         """This rank's lanes of the pass over held-out games: the same frames each time."""
         lanes = rank_lanes(self.val_order.lanes, *self._rank())
         # The standard error is over games, so that evaluation needs to know them.
-        return WindowLoader(
+        windows = WindowLoader(
             self.val_reader,
             self.val_order,
             lanes,
@@ -168,6 +194,7 @@ class ShardsDataModule(lightning.LightningDataModule):
             end_step=self.val_order.steps(self.unroll_length),
             **{**self.options, "games": True},
         )
+        return self._overlapping(windows)
 
     def coordinates(self, step: int) -> dict[str, Any]:
         """Where the frames of a training window come from: games and frames of each lane."""

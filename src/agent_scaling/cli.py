@@ -22,6 +22,7 @@ VERBS = {
     "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
     "shard": "turn a directory of ttyrecs into WebDataset shards with a manifest",
     "train": "train a policy on shards to a FLOP budget, with MLflow, rollouts and resume",
+    "label": "give games without actions those of an inverse-dynamics model",
     "import": "turn a checkpoint that the paper's authors published into one of ours",
     "rollout": "play a checkpoint and tabulate its episodes",
     "watch": "play a checkpoint live in the terminal, with the policy's odds beside the game",

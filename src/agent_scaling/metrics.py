@@ -62,14 +62,17 @@ class NextActionMetrics(Metric):
         for k, hits in zip(TOP_K, self.hits_K.tolist(), strict=True):
             found[f"top{k}"] = hits / frames
         if self.games is not None:
-            found["nats_se"] = self._cluster_se(nats, frames)
+            found["nats_se"] = cluster_se(self.nats_G, self.frames_G)
             found["frames"] = frames
         return found
 
-    def _cluster_se(self, nats: float, frames: float) -> float:
-        seen = int((self.frames_G > 0).sum())
-        if seen < 2:
-            return float("nan")
-        deviation_G = self.nats_G - nats * self.frames_G
-        spread = float(deviation_G.square().sum()) * seen / (seen - 1)
-        return math.sqrt(spread) / frames
+
+def cluster_se(sums_G: Tensor, frames_G: Tensor) -> float:
+    """Standard error of the mean over frames, Σ sums / Σ frames, with games as clusters: the ratio
+    estimator; nan for less than two games."""
+    seen, frames = int((frames_G > 0).sum()), float(frames_G.sum())
+    if seen < 2:
+        return float("nan")
+    deviation_G = sums_G - float(sums_G.sum()) / frames * frames_G
+    spread = float(deviation_G.square().sum()) * seen / (seen - 1)
+    return math.sqrt(spread) / frames

@@ -183,6 +183,7 @@ def find_policy(
         chosen = choose_game(None, game, env, options)
         return RandomPolicy(count_actions(chosen), chosen)
     policy = load_policy(ckpt)
+    policy.check_causal(f"ckpt={ckpt}")
     policy.game = choose_game(policy.game, game, env, options)
     if (count := count_actions(policy.game)) != policy.num_actions:
         raise InputError(

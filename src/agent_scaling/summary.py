@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agent_scaling.margins import accuracy_rows
 from agent_scaling.ranks import is_first
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     for key, text in RETURNS.items():
         if f"{key}_mean" in found:
             returns.add_row(text, measured(found[f"{key}_mean"], found.get(f"{key}_se"), 1))
-    for table in (losses, returns):
+    accuracies = Table("held-out accuracy", "and 95 % interval", title_justify="left")
+    for row in accuracy_rows({k.removeprefix("val/"): v for k, v in found.items()}):
+        accuracies.add_row(*row)
+    for table in (losses, accuracies, returns):
         if table.row_count:
             console.print(table)
     checkpoint = output / "checkpoints" / "last.ckpt"
@@ -109,7 +113,11 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
     say(f"metrics    mlflow ui --backend-store-uri {logger.tracking_uri}")
     say(f"           then open http://127.0.0.1:5000/{page}")
-    say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
+    module: Any = trainer.lightning_module
+    if module.policy.causal:
+        say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
+    else:
+        say(f"label with agent-scaling label ckpt={checkpoint} input=SHARDS output=LABELLED")
 
 
 def mtime(path: Path) -> float:

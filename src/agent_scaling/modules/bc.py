@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,14 +33,36 @@ class BehaviouralCloning(PolicyModule):
         policy: The policy to train.
         optimizer: Makes its optimiser.
         schedule: The learning rate over frames or FLOPs; ``None``: constant.
+        weights: ``probability``: of games that a model has labelled, each decision weighs as much
+            as the model was sure of it; ``None``: all alike.
+        min_probability: Labels of which the model was less sure are not learnt from.
+
+    Raises:
+        InputError: The policy needs frames ahead, or a value is out of its range.
     """
 
     def __init__(
-        self, policy: Policy, optimizer: OptimizerFactory, schedule: Schedule | None = None
+        self,
+        policy: Policy,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        *,
+        weights: str | None = None,
+        min_probability: float = 0.0,
     ) -> None:
+        self.check_policy(policy)
+        if weights not in (None, "probability"):
+            raise InputError(f"module.weights={weights}: must be null or probability")
+        if not 0 <= min_probability <= 1:
+            raise InputError(f"module.min_probability={min_probability}: must be 0 to 1")
         super().__init__(policy, optimizer, schedule)
+        self.weights, self.min_probability = weights, min_probability
         self.lane_state: State | None = None
         self.train_metrics = NextActionMetrics()
+
+    def check_policy(self, policy: Policy) -> None:
+        """Raise :class:`InputError` for a policy that this cannot train."""
+        policy.check_causal("policy.core goes with module=inverse alone")
 
     def configure_model(self) -> None:
         """Share the policy out over the ranks, where the trainer's strategy says how.
@@ -54,23 +77,36 @@ class BehaviouralCloning(PolicyModule):
         shard_policy(self.policy, self.device_mesh)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean nats over the window's decisions: the mean over ranks is that of all their lanes."""
+        """Mean nats over the window's decisions, weighted where that is asked for: the mean over
+        ranks is that of all their lanes."""
         if self.lane_state is None:
             self.lane_state = self.policy.initial_state(batch.lanes)
         logits_TBA, _, state = self.policy(batch, self.lane_state)
         self.lane_state = tuple(part.detach() for part in state)
-        action_TB = batch.action_TB
-        nats = F.cross_entropy(
-            logits_TBA.flatten(0, 1).float(),
-            action_TB.flatten(),
-            ignore_index=NO_ACTION,
-            reduction="sum",
-        )
+        action_TB, weight_TB = self.learnt(batch)
+        nats, decisions = summed_nats(logits_TBA, action_TB, weight_TB)
         self.train_metrics.update(logits_TBA, action_TB)
-        self.count(batch.steps * batch.lanes, batch.skipped)
+        self.count((batch.steps - batch.ahead) * batch.lanes, batch.skipped)
         # Ranks differ in decisions, and their gradients are averaged: each is divided by the mean.
-        decisions = summed((action_TB != NO_ACTION).sum()).clamp(min=1) / count_ranks()
-        return nats / decisions
+        least = 1 if weight_TB is None else torch.finfo(torch.float32).tiny
+        return nats / (summed(decisions).clamp(min=least) / count_ranks())
+
+    def learnt(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """A window's actions as they are learnt from, and their weights; None: they weigh alike.
+
+        Raises:
+            InputError: Probabilities are asked for, and the actions are no labels.
+        """
+        given_TB, action_TB = batch.probability_TB, batch.action_TB
+        if self.weights is None and not self.min_probability:
+            return action_TB, None
+        if given_TB is None:
+            raise InputError(
+                "module.weights and module.min_probability: these shards have their players' own "
+                "keys, without probabilities; give shards of agent-scaling label, or set neither"
+            )
+        action_TB = action_TB.masked_fill(given_TB < self.min_probability, NO_ACTION)
+        return action_TB, given_TB if self.weights else None
 
     def on_validation_epoch_start(self) -> None:
         """Begin a pass over the held-out games."""
@@ -94,3 +130,16 @@ class BehaviouralCloning(PolicyModule):
         """Take this rank's share of the lanes' states."""
         super().on_load_checkpoint(checkpoint)
         self.lane_state = dealt_lanes(checkpoint["lane_state"], self.trainer, self.device)
+
+
+def summed_nats(
+    logits_TBA: Tensor, action_TB: Tensor, weight_TB: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Σ w · nats over a window's decisions, and Σ w; without weights, w = 1."""
+    logits_NA, action_N = logits_TBA.flatten(0, 1).float(), action_TB.flatten()
+    if weight_TB is None:
+        nats = F.cross_entropy(logits_NA, action_N, ignore_index=NO_ACTION, reduction="sum")
+        return nats, (action_N != NO_ACTION).sum()
+    nats_N = F.cross_entropy(logits_NA, action_N, ignore_index=NO_ACTION, reduction="none")
+    weight_N = weight_TB.flatten() * (action_N != NO_ACTION)
+    return (weight_N * nats_N).sum(), weight_N.sum()

@@ -68,6 +68,7 @@ class Impala(PolicyModule):
         teacher: Teacher | None = None,
         cloning: Ramp | None = None,
     ) -> None:
+        policy.check_causal("module=impala")
         super().__init__(policy, optimizer, schedule)
         if teacher is not None and teacher.policy.num_actions != policy.num_actions:
             raise InputError(

@@ -37,6 +37,8 @@ class Frames:
     """[n]: the in-game score."""
     previous_key: int
     """Key pressed before frame 0; 0 at a game's start."""
+    probability: npt.NDArray[np.uint8] | None = None
+    """[n], in labelled shards: what the model gave ``key``, in 255ths."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -55,7 +57,7 @@ def encode(frames: Frames, zstd: zstandard.ZstdCompressor, layout: Layout = NETH
     planes = view(raw, len(frames), layout)
     for name, array in planes.shown.items():
         array[:] = frames.shown[name]
-    for name in ("key", "decision", "score"):
+    for name in ("key", "decision", "score", *(["probability"] if layout.labelled else [])):
         getattr(planes, name)[:] = getattr(frames, name)
     raw[-1] = frames.previous_key
     return zstd.compress(raw.data)
@@ -111,4 +113,6 @@ def view(raw: npt.NDArray[np.uint8], frames: int, layout: Layout = NETHACK) -> F
     key, decision = (raw[offset + i * frames : offset + (i + 1) * frames] for i in range(2))
     end = offset + 6 * frames
     score = raw[offset + 2 * frames : end].view("<i4")
-    return Frames(shown, key, decision, score, previous_key=int(raw[end]))
+    probability = raw[end : end + frames] if layout.labelled else None
+    previous_key = int(raw[frames * layout.bytes_per_frame])
+    return Frames(shown, key, decision, score, previous_key, probability)

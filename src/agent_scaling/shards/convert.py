@@ -47,6 +47,7 @@ def shard(
     split_salt: str = "",
     filters: Mapping[str, Any] | None = None,
     unknown_keys: UnknownKeys = "skip",
+    actions: bool = True,
     part: str | None = None,
 ) -> Manifest | None:
     """Convert the games under ``input`` to shards under ``output``.
@@ -64,6 +65,8 @@ def shard(
         filters: Conditions on the games' metadata; see :func:`agent_scaling.shards.plan.passes`.
         unknown_keys: What to do with a game that holds a key outside the action set: leave it out
             ("skip") or give those frames no target ("mask").
+        actions: False leaves the keys out, as if they had not been recorded: to try on games with
+            actions what is meant for games without.
         part: ``3/8``: convert the third of eight shares of the shards only; ``slurm``: the part
             that a job of an array is. The job that completes the shards writes the manifest.
 
@@ -90,7 +93,7 @@ def shard(
         "split_salt": split_salt,
         "filters": {k: v for k, v in (filters or {}).items() if v is not None},
         "unknown_keys": unknown_keys,
-    }
+    } | ({} if actions else {"actions": False})  # a conversion that was begun before can go on
     found = _discover(root, source)
     layout = found.layout
     plan = _plan(found, settings, int(shard_megabytes * 1e6))
@@ -100,7 +103,7 @@ def shard(
         mine = share.share(plan.shards) if share else plan.shards
         done = finished(directory, plan)
         remove_partial(directory, mine)
-        job = Job(source, root, layout, chunk_frames, level, unknown_keys)
+        job = Job(source, root, layout, chunk_frames, level, unknown_keys, actions)
         todo = [shard for shard in mine if shard.name not in done]
         done |= _convert(directory, plan, todo, job, processes, console)
         if share:  # others have gone on meanwhile
@@ -108,7 +111,7 @@ def shard(
             if missing := len(plan.shards) - len(done):
                 _say_missing(console, share, missing)
                 return None
-        manifest = _write_manifest(directory, plan, layout, done, settings)
+        manifest = write_manifest(directory, plan, layout, done, settings)
     _print_summary(console, manifest, directory, time.monotonic() - begin)
     return manifest
 
@@ -206,13 +209,18 @@ def _say_skipped(console: Console, lost: Skipped) -> None:
     console.print(f"skipped {lost.file}: {lost.reason}", markup=False, highlight=False)
 
 
-def _write_manifest(
+def write_manifest(
     directory: Path,
     plan: Plan,
     layout: Layout,
     indexes: Mapping[str, ShardIndex],
     settings: Mapping[str, Any],
 ) -> Manifest:
+    """Write what says that the shards of a plan are all there.
+
+    Raises:
+        InputError: They hold no games.
+    """
     splits: dict[str, tuple[ShardEntry, ...]] = {}
     totals: dict[str, Totals] = {}
     for split in SPLITS:

@@ -71,18 +71,22 @@ def encode_game(
     chunk_frames: int,
     level: int,
     unknown_keys: UnknownKeys,
+    actions: bool = True,
 ) -> EncodedGame:
-    """Decode a recording and encode it in chunks of ``chunk_frames`` frames.
+    """Decode a recording and encode it in chunks of ``chunk_frames`` frames; with ``actions=False``
+    as if it had no keys.
 
     Raises :class:`BadGame` where the recording is broken or, with ``unknown_keys="skip"``, holds a
     key outside the action set (with ``"mask"`` such frames carry no target).
     """
     encoder = _Encoder(game, layout, level, unknown_keys)
-    keyed = game.version >= 2
+    keyed = actions and game.version >= 2
     begin = 0
     # A game's end is told from its last frames, so these are held back until they are known.
     held: deque[RawFrames] = deque()
     for raw in source.decode(root, game, chunk_frames):
+        if not actions:
+            raw.key = np.zeros_like(raw.key)
         if keyed and not held and not encoder.frames:
             begin = source.opening(game, raw)
         held.append(raw)

@@ -29,8 +29,8 @@ class Layout:
     """How the frames of a game lie in a chunk.
 
     A chunk has the planes one after another, each over all n frames; then ``key`` u8, ``decision``
-    u8, ``score`` i32, and one byte: the key before the chunk's first frame. Raises ValueError for
-    planes that cannot be.
+    u8, ``score`` i32, in labelled shards ``probability`` u8 (of the key, in 255ths), and one byte:
+    the key before the chunk's first frame. Raises ValueError for planes that cannot be.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
@@ -42,6 +42,8 @@ class Layout:
     """The byte that stands for each action; where one stands twice, it means the first."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the game that was recorded, as its class in ``envs`` takes them."""
+    labelled: bool = False
+    """Keys are a model's labels, and each has its probability."""
 
     def __post_init__(self) -> None:
         names = [name for plane in self.planes for name, _, _ in plane]
@@ -55,8 +57,8 @@ class Layout:
 
     @cached_property
     def bytes_per_frame(self) -> int:
-        """Of the planes, the key, the decision and the score."""
-        return sum(prod(shape) for shape, _ in self.shown.values()) + 6
+        """Of the planes, the key, the decision, the score and what a label adds."""
+        return sum(prod(shape) for shape, _ in self.shown.values()) + 6 + self.labelled
 
     @cached_property
     def action_of_key(self) -> npt.NDArray[np.uint8]:
@@ -69,16 +71,22 @@ class Layout:
     def to_json(self) -> dict[str, Any]:
         """For the manifest."""
         planes = [[[name, dtype, list(shape)] for name, dtype, shape in p] for p in self.planes]
-        return {
+        found = {
             "game": self.game,
             "planes": planes,
             "keys": list(self.keys),
             "options": dict(self.options),
         }
+        return found | {"labelled": True} if self.labelled else found
+
+    def shows_as(self, other: Layout) -> bool:
+        """Whether both are of one game: the same frames and keys, labelled or not."""
+        return (self.game, self.planes, self.keys) == (other.game, other.planes, other.keys)
 
     def __str__(self) -> str:
         planes = ["+".join(f"{name}:{dtype}" for name, dtype, _ in plane) for plane in self.planes]
-        return ",".join([*planes, "key:|u1,decision:|u1,score:<i4,previous_key:|u1"])
+        label = "probability:|u1," if self.labelled else ""
+        return ",".join([*planes, f"key:|u1,decision:|u1,score:<i4,{label}previous_key:|u1"])
 
 
 NETHACK = Layout(

@@ -34,6 +34,7 @@ class Job:
     chunk_frames: int
     level: int
     unknown_keys: UnknownKeys
+    actions: bool = True
 
 
 _complaints: IO[bytes]
@@ -71,6 +72,7 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
             chunk_frames=job.chunk_frames,
             level=job.level,
             unknown_keys=job.unknown_keys,
+            actions=job.actions,
         )
     except (BadGame, OSError, RuntimeError, ValueError) as error:
         result = Skipped(game.parts[0], str(error))

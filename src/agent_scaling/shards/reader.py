@@ -25,7 +25,9 @@ OnCorrupt = Literal["stop", "skip"]
 
 logger = logging.getLogger(__name__)
 
-SMALL = np.dtype([("action", "u1"), ("previous", "u1"), ("score", "<i4")], align=True)
+SMALL = np.dtype(
+    [("action", "u1"), ("previous", "u1"), ("probability", "u1"), ("score", "<i4")], align=True
+)
 """What a Batch holds per frame beside what is shown, as one 8-byte record: copied in one go."""
 assert SMALL.itemsize == 8
 
@@ -47,6 +49,7 @@ class Chunk:
 def _small(frames: codec.Frames, action_of_key: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     small = np.empty(len(frames), SMALL)
     small["score"] = frames.score
+    small["probability"] = 0 if frames.probability is None else frames.probability
     small["action"] = np.where(frames.decision, action_of_key[frames.key], ABSENT)
     # The key that was pressed before frame t was seen; 0 where there is none or no action for it.
     before = action_of_key[np.concatenate([[frames.previous_key], frames.key[:-1]])]
@@ -72,6 +75,7 @@ class ShardReader:
         split: str,
         fraction: float = 1.0,
         on_corrupt: OnCorrupt = "stop",
+        beyond: float = 0.0,
     ) -> None:
         """Raises :class:`InputError` where manifest, indexes and shards do not fit together.
 
@@ -80,12 +84,13 @@ class ShardReader:
             split: ``train`` or ``val``.
             fraction: Share of the split's games to use, see :func:`subset`.
             on_corrupt: What :meth:`whole_chunk` does at a damaged chunk.
+            beyond: Leave out the games that a fraction of this would use.
         """
         opened = open_storage(location) if isinstance(location, str | Path) else location
         self.storage: Storage = opened
         self.manifest: Manifest
         self.manifest, games = load_split(self.storage, split)
-        games = subset(games, fraction)
+        games = subset(games, fraction, beyond)
         self.games: list[GameEntry] = [game for _, game in games]
         self._shards = [shard for shard, _ in games]
         self.split, self.on_corrupt = split, on_corrupt
@@ -101,6 +106,13 @@ class ShardReader:
     def chunk_frames(self) -> int:
         """Frames per chunk (a game's last chunk may have fewer)."""
         return self.manifest.chunk_frames
+
+    def by_shard(self) -> list[tuple[ShardEntry, list[int]]]:
+        """Each shard with the numbers of its games."""
+        found: dict[str, tuple[ShardEntry, list[int]]] = {}
+        for number, shard in enumerate(self._shards):
+            found.setdefault(shard.name, (shard, []))[1].append(number)
+        return list(found.values())
 
     def frames_in(self, game: int, number: int) -> int:
         """Frames of a chunk."""
@@ -121,14 +133,19 @@ class ShardReader:
 
         Raises :class:`DamagedChunk` if it is damaged.
         """
+        frames = self.frames(game, number, decoder)
+        return Chunk(frames.shown, _small(frames, self.layout.action_of_key))
+
+    def frames(self, game: int, number: int, decoder: Decoder | None = None) -> codec.Frames:
+        """As :meth:`chunk`, as it was written; without a decoder, in memory of its own."""
         data, count = self.raw(game, number)
+        decoder = decoder or self.decoder()
         try:
             raw = codec.decompress(data, count, decoder.zstd, decoder.raw, self.layout)
         except codec.CorruptChunk as error:
             where = self._member(game, number)
             raise DamagedChunk(f"{where} cannot be decoded ({error}): convert again") from None
-        frames = codec.view(raw, count, self.layout)
-        return Chunk(frames.shown, _small(frames, self.layout.action_of_key))
+        return codec.view(raw, count, self.layout)
 
     def whole_chunk(self, game: int, number: int, decoder: Decoder) -> Chunk | None:
         """As :meth:`chunk`; with ``on_corrupt="skip"`` None for a damaged one, which is said once.
@@ -161,14 +178,16 @@ class ShardReader:
         return Decoder(self.layout, self.chunk_frames)
 
 
-def subset(games: Games, fraction: float) -> Games:
-    """The games whose own hash is below ``fraction``, at least one, in the order given.
+def subset(games: Games, fraction: float, beyond: float = 0.0) -> Games:
+    """The games whose own hash is below ``fraction``, at least one, in the order given; without
+    those that ``subset(games, beyond)`` has.
 
     A game's place depends on its identity alone, so that subsets are nested: what a half holds,
     three quarters hold too.
     """
-    if fraction == 1:
+    if fraction == 1 and not beyond:
         return games
     place = {game.id: keyed_hash(game.id, "fraction") / 2**64 for _, game in games}
-    limit = max(fraction, min(place.values(), default=0.0))
-    return [(shard, game) for shard, game in games if place[game.id] <= limit]
+    least = min(place.values(), default=0.0)
+    low, high = max(beyond, least) if beyond else -1.0, max(fraction, least)
+    return [(shard, game) for shard, game in games if low < place[game.id] <= high]

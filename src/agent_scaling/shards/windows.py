@@ -16,7 +16,7 @@ from agent_scaling.shards.lanes import PADDING, Span
 from agent_scaling.shards.layout import ABSENT, Layout
 from agent_scaling.shards.reader import SMALL, Chunk, Decoder, ShardReader
 
-BLANK = np.array([(ABSENT, 0, 0)], SMALL).view(np.uint64)[0]
+BLANK = np.array([(ABSENT, 0, 0, 0)], SMALL).view(np.uint64)[0]
 """A padding frame's record."""
 
 
@@ -187,12 +187,16 @@ class WindowStream:
         action = small["action"].astype(np.int64)
         action[action == ABSENT] = NO_ACTION
         first, game = window.first.T.copy(), window.game.T.copy()
+        given = None
+        if self.reader.layout.labelled:
+            given = torch.from_numpy(small["probability"].astype(np.float32) / 255)
         shown = {n: torch.from_numpy(window.shown[n]).transpose(0, 1) for n in window.shown}
         batch = Batch(
             **shown_fields(shown),
             prev_action_TB=torch.from_numpy(small["previous"].astype(np.int64)),
             action_TB=torch.from_numpy(action),
             first_TB=torch.from_numpy(first),
+            probability_TB=given,
             score_TB=torch.from_numpy(np.ascontiguousarray(small["score"])) if scores else None,
             game_TB=torch.from_numpy(game) if self.games else None,
             openings=tuple(np.flatnonzero(first.any(axis=1)).tolist()),

@@ -140,7 +140,9 @@ def _file_player(path: str, game: Atari, seed: int) -> Player:
     from agent_scaling.checkpoint import load_policy
     from agent_scaling.sampling import Sampling
 
-    actor = Actor(load_policy(path), 1, sampling=Sampling(), block=1)
+    policy = load_policy(path)
+    policy.check_causal(str(path))
+    actor = Actor(policy, 1, sampling=Sampling(), block=1)
     actor.restart(0, seed)
     lane = np.zeros(1, np.int64)
     return lambda game, frame: int(actor.act({"frame": frame[None]}, lane)[0])

@@ -1,0 +1,204 @@
+"""The verb ``label``: games without actions get those of an inverse-dynamics model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from agent_scaling.actor import for_inference
+from agent_scaling.checkpoint import load_policy, read_checkpoint
+from agent_scaling.errors import InputError
+from agent_scaling.label_report import print_agreement, print_labels, summed_labels
+from agent_scaling.labels import GameLabeller
+from agent_scaling.play_options import find_device
+from agent_scaling.policy import Policy
+from agent_scaling.shards.convert import write_manifest
+from agent_scaling.shards.encode import EncodedGame
+from agent_scaling.shards.files import content_hash
+from agent_scaling.shards.folder import finished, locked, remove_partial
+from agent_scaling.shards.layout import Layout
+from agent_scaling.shards.manifest import VERSION, Manifest
+from agent_scaling.shards.plan import SPLITS, Plan, Shard
+from agent_scaling.shards.reader import ShardReader
+from agent_scaling.shards.storage import is_url
+from agent_scaling.shards.writer import write_shard
+from agent_scaling.sources.base import Game
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """An inverse-dynamics model, and what is known of it."""
+
+    policy: Policy
+    lookahead: int
+    """Frames behind a window that it was trained to look at."""
+    facts: Mapping[str, Any]
+    """Its checkpoint's digest, size and held-out scores, for the manifest."""
+
+
+def label(
+    *,
+    ckpt: str,
+    input: str,
+    output: str,
+    evaluate: bool = False,
+    max_frames: int | None = None,
+    window: int = 256,
+    level: int = 9,
+    device: str = "auto",
+) -> None:
+    """Write shards whose keys are the model's most probable ones, each with its probability.
+
+    Frames, games and split are those of ``input``. A labelling that was killed goes on after its
+    last finished shard. A game's last frame gets no label: nothing follows that could tell it.
+
+    Args:
+        ckpt: A checkpoint of ``train experiment=nethack_inverse``.
+        input: Folder or URL of shards without actions.
+        output: Folder of the labelled shards; of the report, with ``evaluate``.
+        evaluate: Label nothing: compare the model with the actions of ``input``, on its held-out
+            games, beside answers from the frequencies of actions in its training games.
+        max_frames: With ``evaluate``: frames of either split, evenly spaced; None: all.
+        window: Frames that are computed at a time.
+        level: zstd's compression level.
+        device: ``auto``, or what torch calls it.
+
+    Raises:
+        InputError: The checkpoint is no inverse-dynamics model of the input's game; the input has
+            actions where it should not, or the reverse; or the output cannot be written.
+    """
+    where, model = find_device(device), find_labeller(ckpt)
+    if window < 1 or not 1 <= level <= 22:
+        raise InputError(f"window={window}: must be at least 1, and level={level}: 1 to 22")
+    readers = {split: ShardReader(input, split) for split in SPLITS}
+    check_game(model.policy, readers["train"].layout, ckpt, input)
+    actions = sum(total.actions for total in readers["train"].manifest.totals.values())
+    if evaluate:
+        if not actions:
+            raise InputError(f"input={input}: has no actions to compare with (evaluate=true)")
+        print_agreement(model.policy, model.lookahead, readers, max_frames, where, Path(output))
+        return
+    if actions:
+        raise InputError(
+            f"input={input}: has actions already ({actions:,} frames): evaluate=true compares the "
+            "model with them; shards without come from recordings without, or shard actions=false"
+        )
+    if is_url(output):
+        raise InputError(f"output={output}: shards are written to a folder; upload it afterwards")
+    ready: Any = for_inference(model.policy, where)
+    write_labelled(GameLabeller(ready, model.lookahead, window, level), model, readers, output)
+    print_labels(summed_labels(Path(output)), Path(output))
+
+
+def find_labeller(ckpt: str) -> Labeller:
+    """The model of a checkpoint; raises :class:`InputError` for one of another kind."""
+    checkpoint, policy = read_checkpoint(ckpt), load_policy(ckpt)
+    if policy.causal or "lookahead" not in checkpoint:
+        raise InputError(
+            f"ckpt={ckpt}: no inverse-dynamics model; train one with experiment=nethack_inverse"
+        )
+    with Path(ckpt).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    scores = checkpoint.get("held_out") or None
+    facts = {"sha256": digest, "params": policy.num_params, "frames": checkpoint["frames"]}
+    return Labeller(policy, checkpoint["lookahead"], {**facts, "held_out": scores})
+
+
+def check_game(policy: Policy, layout: Layout, ckpt: str, input: str) -> None:
+    """Refuse shards of another game, and such as hold labels already."""
+    if layout.labelled:
+        raise InputError(
+            f"input={input}: its keys are a model's labels; give the shards that they were made "
+            "from"
+        )
+    if policy.game["family"] != layout.game or policy.num_actions != len(layout.keys):
+        raise InputError(
+            f"input={input}: {layout.game} with {len(layout.keys)} actions; ckpt={ckpt} is of "
+            f"{policy.game['family']} with {policy.num_actions}"
+        )
+
+
+def write_labelled(
+    labeller: GameLabeller, model: Labeller, readers: Mapping[str, ShardReader], output: str
+) -> Manifest:
+    """Label the shards that are still to do, in order, and write the manifest last."""
+    source, directory = readers["train"].manifest, Path(output)
+    layout = replace(source.layout, labelled=True)
+    settings = {
+        "format": VERSION,
+        "source": "label",
+        "input": source.fingerprint,
+        "chunk_frames": source.chunk_frames,
+        "level": labeller.level,
+        "window": labeller.window,
+        "labelled_by": dict(model.facts),
+    }
+    plan = make_plan(readers, settings)
+    with locked(directory, shared=False):
+        done = finished(directory, plan)
+        remove_partial(directory, plan.shards)
+        total = sum(game.frames for reader in readers.values() for game in reader.games)
+        with Progress(
+            BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
+            console=Console(stderr=True, soft_wrap=True),
+        ) as progress:  # fmt: skip
+            bar = progress.add_task("labelling", total=total)
+            for split, shard, games in shards_of(readers, plan):
+                frames = sum(readers[split].games[game].frames for game in games)
+                if shard.name not in done:
+                    labelled = label_games(labeller, readers[split], games, shard)
+                    done[shard.name] = write_shard(
+                        directory, shard.name, labelled, plan=plan.fingerprint, layout=layout,
+                        chunk_frames=source.chunk_frames,
+                    )  # fmt: skip
+                progress.advance(bar, frames)
+        return write_manifest(directory, plan, layout, done, settings)
+
+
+def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:
+    """The input's own shards, by name; the fingerprint says of which labels."""
+    splits = {
+        split: tuple(
+            Shard(entry.name, tuple(as_game(reader, game) for game in games))
+            for entry, games in reader.by_shard()
+        )
+        for split, reader in readers.items()
+    }
+    text = json.dumps(settings, sort_keys=True)
+    return Plan(splits, (), 0, content_hash(text.encode()))
+
+
+def as_game(reader: ShardReader, number: int) -> Game:
+    """A game in shards as the recording that it was; sizes are its chunks'."""
+    entry = reader.games[number]
+    sizes = (sum(size for _, size, _ in entry.chunks),)
+    metadata = {k: v for k, v in entry.metadata.items() if isinstance(v, str | int)}
+    return Game(entry.id, entry.parts, sizes, entry.version, metadata)
+
+
+def shards_of(
+    readers: Mapping[str, ShardReader], plan: Plan
+) -> Iterator[tuple[str, Shard, list[int]]]:
+    """Split, shard and the numbers of its games."""
+    for split, reader in readers.items():
+        for shard, (_, games) in zip(plan.splits[split], reader.by_shard(), strict=True):
+            yield split, shard, games
+
+
+def label_games(
+    labeller: GameLabeller, reader: ShardReader, games: list[int], shard: Shard
+) -> Iterator[EncodedGame]:
+    """The games of a shard with labels, as the shard's writer takes them."""
+    for number, game in zip(games, shard.games, strict=True):
+        frames, chunks = reader.games[number].frames, labeller.chunks(reader, number)
+        yield EncodedGame(
+            game=game, frames=frames, actions=frames - 1, unknown_keys=0,
+            decisions=(0, frames - 1), chunks=tuple(chunks),
+        )  # fmt: skip
