@@ -10,6 +10,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import fit, read
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.replays import replays_of
+from agent_scaling.scaling.settings import settings_of
 from agent_scaling.scaling.tracked import measured_at, read_mlflow
 from tests.scaling.synthetic import known_law
 
@@ -41,6 +42,8 @@ def store(tmp_path_factory):
     for params, group in known_law(0.02, 4, budgets=5, sizes=5).rows.groupby("params"):
         run_id = ids[params] = client.create_run(experiment, tags=tags).info.run_id
         client.log_param(run_id, "policy.num_params", round(float(params)))
+        client.log_param(run_id, "data.train_frames", "1551447")
+        client.set_tag(run_id, "git_commit", "0123456789abcdef")
         client.log_dict(run_id, milestones(group), "milestones.json")
         client.set_terminated(run_id)
     lost = client.create_run(experiment, tags=tags, run_name="lost").info.run_id
@@ -120,6 +123,14 @@ def test_replays_are_of_the_best_run_at_the_highest_budget(store):
     assert second.path == f"replays/{best['samples']:.0f}/worst.html"
     cut = read("mlflow", None, "mini", store[0], None, [1e14, 6e16])
     assert replays_of(cut, store[0]) == []
+
+
+def test_what_runs_share_and_where_they_differ(store):
+    found = settings_of(read("mlflow", None, "mini", store[0], None, None), store[0])
+    assert found.varied == {"policy.num_params": [f"{params:.0f}" for params in store[1]]}
+    assert found.same == {"data.train_frames": "1551447", "git_commit": "0123456789abcdef"}
+    shown = [("frames of an epoch", "1,551,447"), ("commit", "0123456789ab")]
+    assert found.headlines == shown
 
 
 def test_a_fit_of_a_csv_is_logged_where_a_store_is_given(tmp_path):

@@ -65,6 +65,9 @@ def test_a_study_forecasts_trains_and_checks(tiny_shards: Path, tmp_path: Path) 
     fitted = json.loads((out / "fit" / "fit.json").read_text())
     assert fitted["budgets"] == [2e8, 1.6e9]
     assert not [flag for flag in fitted["flags"] if flag.startswith("failed run")]
+    report = (out / "fit" / "report.html").read_text(encoding="utf-8")
+    assert "agent-scaling study study=demo train.data.shards=" in report
+    assert "<dd>NetHackEncoder</dd>" in report  # of the runs' own records
     loss = fitted["best_of_grid"]["loss"]["points"]
     best = cells.groupby("flops")["eval_loss"].min().tolist()
     assert [point["value"] for point in loss] == pytest.approx(best)

@@ -36,6 +36,7 @@ def fit(
     seed: int = 0,
     figures: bool = True,
     log: bool | None = None,
+    made_by: str | None = None,
     output: str,
 ) -> dict[str, Any]:
     """Fit the scaling laws and write ``fit.json``, figures and ``report.html`` to ``output``.
@@ -58,6 +59,7 @@ def fit(
         figures: Whether to draw the figures and the report.
         log: Whether to log it all to an MLflow run; ``None``: with ``source=mlflow``, and where
             ``tracking_uri`` is given.
+        made_by: The command that trained the runs, for the report.
         output: Folder of what is written.
 
     Returns:
@@ -74,7 +76,7 @@ def fit(
         raise InputError(f"expert_return={expert_return}: give a return above 0")
     expert = runs.expert() if expert_return is None else float(expert_return)
     fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
-    fitted = {"origin": origin} | fitted
+    fitted = {"origin": origin, "made_by": made_by} | fitted
     if known := {name: value for name, value in (measured or {}).items() if value is not None}:
         fitted["forecast"][0]["comparison"] = compare(fitted["forecast"][0], known)
     folder = Path(output)
@@ -84,9 +86,13 @@ def fit(
         from agent_scaling.scaling.figures import draw  # matplotlib takes a second to import
         from agent_scaling.scaling.replays import replays_of
         from agent_scaling.scaling.report import write_report
+        from agent_scaling.scaling.settings import settings_of
 
-        replays = replays_of(runs, uri) if source == "mlflow" else []
-        files += [*draw(runs, fitted, folder), write_report(runs, fitted, folder, replays)]
+        stored = bool(runs.stored())
+        replays = replays_of(runs, uri) if stored else []
+        settings = settings_of(runs, uri) if stored else None
+        drawn = draw(runs, fitted, folder)
+        files += [*drawn, write_report(runs, fitted, folder, replays, settings)]
     if log or (log is None and (source == "mlflow" or tracking_uri is not None)):
         from agent_scaling.scaling.logged import log_fit
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from agent_scaling.scaling.profiles import best_rows
 from agent_scaling.scaling.runs import Runs
 from agent_scaling.scaling.tracked import open_store
@@ -41,12 +43,13 @@ class Replay:
 def replays_of(runs: Runs, tracking_uri: str) -> list[Replay]:
     """The replays at the highest budget of its best run, by loss where that is known.
 
-    Empty where that run logged none.
+    Empty where that run logged none, or is not known by its id in MLflow.
     """
     target = "loss" if len(runs.target("loss")) else "return"
     row = runs.rows.iloc[best_rows(runs.rows, target)[-1]]
-    client = open_store(tracking_uri)
-    run_id = str(row["run"])
+    if pd.isna(row["mlflow_run_id"]):
+        return []
+    client, run_id = open_store(tracking_uri), str(row["mlflow_run_id"])
     found = []
     for path in _pages(client, run_id, row["samples"]):
         page = Path(client.download_artifacts(run_id, path)).read_text(encoding="utf-8")

@@ -20,16 +20,24 @@ from agent_scaling.scaling.logged import run_name
 from agent_scaling.scaling.profiles import best_rows
 from agent_scaling.scaling.replays import Replay
 from agent_scaling.scaling.runs import Runs
+from agent_scaling.scaling.settings import Settings
 
 FILE = "report.html"
 DASH = "–"
+ROUNDING = 1e-12
+"""What is closer to zero is zero, but for the errors of sums."""
 
 
 def write_report(
-    runs: Runs, fitted: dict[str, Any], folder: Path, replays: Sequence[Replay] = ()
+    runs: Runs,
+    fitted: dict[str, Any],
+    folder: Path,
+    replays: Sequence[Replay] = (),
+    settings: Settings | None = None,
 ) -> Path:
     """Write the report of ``fitted`` to ``folder``; returns its path.
 
+    ``settings`` say what was run, where that is known.
     ``replays`` are embedded, each in a frame of its own: files beside the report would not be found
     from MLflow's artifact viewer.
 
@@ -48,6 +56,7 @@ def write_report(
         runs=run_table(runs.rows),
         cells=cell_table(runs.cells),
         replays=replays,
+        settings=settings,
         flags=by_kind(fitted["flags"]),
         command=command(fitted),
         folder=str(folder),
@@ -67,7 +76,9 @@ def number(value: Any, digits: int = 3) -> str:
     if value is None or value != value:
         return DASH
     size = abs(float(value))
-    if 0 < size < 1e-3 or size >= 1e15:
+    if size < ROUNDING:
+        return "0"
+    if size < 1e-3 or size >= 1e15:
         return f"{value:.{digits}g}".replace("e+", "e")
     for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= unit:

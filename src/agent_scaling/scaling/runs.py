@@ -26,8 +26,12 @@ COLUMNS = {
     "expert": ("reference/recorded_return_mean", "expert_return"),
     "rollouts": ("n_rollouts", "rollouts", "episodes", "rollout/episodes"),
     "status": ("status",),
+    "mlflow_run_id": ("mlflow_run_id",),
 }
 """Our column names, and those under which a table may hold them, the first found is used."""
+
+TEXT = ("run", "status", "mlflow_run_id")
+"""Those that are not numbers."""
 
 ENDLESS = 10**9
 """Degrees of freedom of a standard error that is known."""
@@ -58,6 +62,10 @@ class Runs:
         """Median of what the runs hold of the expert's return; ``None``: nothing."""
         known = self.rows["expert"].dropna()
         return float(known.median()) if len(known) else None
+
+    def stored(self) -> list[str]:
+        """Ids of the MLflow runs that are known, each once."""
+        return [str(run_id) for run_id in self.rows["mlflow_run_id"].dropna().unique()]
 
     def target(self, name: str) -> pd.DataFrame:
         """Cells where ``loss`` or ``return`` is known and positive."""
@@ -104,7 +112,7 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     for ours, theirs in COLUMNS.items():
         found = next((name for name in theirs if name in table), None)
         values = table[found] if found else pd.Series(np.nan, index=table.index)
-        text = ours in ("run", "status")
+        text = ours in TEXT
         rows[ours] = values.astype(object) if text else pd.to_numeric(values, errors="coerce")
     for name in ("flops", "params"):
         if rows[name].isna().all():

@@ -103,7 +103,8 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
     rows = json.loads(Path(client.download_artifacts(run_id, ARTIFACT)).read_text())
     # A killed or stopped run's milestones are as good as any: only a failure is worth a flag.
     status = "FINISHED" if run.info.status in ("RUNNING", "KILLED") else run.info.status
-    shared = {"run": run_id, "status": status, "params": run.data.params.get("policy.num_params")}
+    shared = {"run": run_id, "mlflow_run_id": run_id, "status": status}
+    shared["params"] = run.data.params.get("policy.num_params")
     shared["seed"] = run.data.params.get("seed")
     return [row | shared | {"flops": row["milestone"]} for row in rows]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from agent_scaling.studies.plan import plan
 from agent_scaling.studies.record import Plan
 from agent_scaling.studies.sweep import sweep
 from agent_scaling.summary import say
+from agent_scaling.tracking import RUN_ID_FILE
 
 MEASURED = {
     "eval_loss": "val/nats",
@@ -80,12 +83,15 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
     """A row per cell that the runs of a plan have measured, columns as ``fit source=csv`` reads."""
     rows = []
     for run in made.runs:
+        remembered = run.output(folder) / RUN_ID_FILE
+        run_id = remembered.read_text().strip() if remembered.exists() else None
         for found in milestones(run.output(folder)):
             nominal = next((b for b in run.budgets if is_at(found, b)), None)
             if nominal is None:
                 continue
             row = {"study": run.study, "variant": run.variant, "run": run.name, "seed": run.seed}
             row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
+            row |= {"mlflow_run_id": run_id}
             rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
     cells = pd.DataFrame(rows)
     return cells.astype(dict.fromkeys(MEASURED, float)) if rows else cells  # none is not a number
@@ -110,10 +116,20 @@ def fit_once(made: Plan, cells: pd.DataFrame, tag: str, ahead: float, folder: Pa
     done = where / ".done"  # figures come after fit.json
     if not done.exists():
         # From these files, not by the tag: a study made again has the tag of the one before.
-        settings = {"path": str(where / CELLS), "tracking_uri": made.store.tracking_uri}
-        call("fit", ["source=csv"], settings | {"forecast": [ahead], "output": str(where)})
+        settings: dict[str, Any] = {
+            "path": str(where / CELLS),
+            "tracking_uri": made.store.tracking_uri,
+        }
+        settings |= {"forecast": [ahead], "made_by": typed(), "output": str(where)}
+        call("fit", ["source=csv"], settings)
         done.touch()
     return where
+
+
+def typed() -> str | None:
+    """The command line, where there is one."""
+    words = ["agent-scaling", *sys.argv[1:]]
+    return shlex.join(words) if Path(sys.argv[0]).name == words[0] else None
 
 
 def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> Any:
