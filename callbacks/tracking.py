@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Tracking(Callback):
         """Close the point and write the milestone down, with what was measured at it."""
         module: Any = pl_module
         self._log_point(trainer, module)
+        params = module.policy.num_params  # also a param: but those cannot be compared or drawn
+        log_metrics(trainer, module, {"num_params": params, "log10_params": math.log10(params)})
         row: dict[str, Any] = {"milestone": flops, "flops": module.flops, "frames": module.frames}
         row["checkpoint"] = f"checkpoints/{milestone_name(flops)}"
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

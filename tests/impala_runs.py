@@ -28,6 +28,7 @@ SMALL = [
     "policy.encoder.blocks=2",
     "callbacks.rollouts=null",
     "callbacks.progress=null",
+    "callbacks.model=null",
     "callbacks.checkpoints.every_frames=null",
     "flops_budget=1e18",  # out of reach: runs are cut by their steps
 ]

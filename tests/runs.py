@@ -25,6 +25,7 @@ SMALL = [
     "data.val_frames=600",
     "callbacks.rollouts=null",
     "callbacks.progress=null",
+    "callbacks.model=null",
 ]
 """A run that is over in seconds."""
 

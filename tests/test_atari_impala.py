@@ -23,6 +23,7 @@ SMALL = [
     f"data.unroll_length={STEPS}",
     "data.asynchronous=false",
     "callbacks.progress=null",
+    "callbacks.model=null",
     "callbacks.rollouts=null",
     "callbacks.checkpoints.every_frames=null",
     "flops_budget=1e18",  # out of reach: runs are cut by their steps

@@ -29,6 +29,7 @@ def train(shards: Path, output: Path, *more: str) -> None:
         "data.lanes=4",
         "data.val_lanes=2",
         "callbacks.progress=null",
+        "callbacks.model=null",
         "callbacks.rollouts.episodes=2",
         "callbacks.rollouts.max_episode_steps=40",
         *more,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from agent_scaling.checkpoint import read_checkpoint
 from agent_scaling.cli import call_verb
 from agent_scaling.errors import InputError
 from tests.conftest import ROOT
-from tests.policies import random_batch
+from tests.policies import cut, random_batch
 from tests.runs import composed, overrides, train
 
 BUDGET, MILESTONE = 1.2e10, 6e9
@@ -31,7 +34,9 @@ def output(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "callbacks.rollouts.workers=1",
     ]
     more = [f"flops_budget={BUDGET}", f"milestones=[{MILESTONE}]", *rollouts]
-    kept = [o for o in overrides(tiny_shards, folder) if o != "callbacks.rollouts=null"]
+    off = ("callbacks.rollouts=null", "callbacks.model=null")
+    kept = [o for o in overrides(tiny_shards, folder) if o not in off]
+    more += ["callbacks.model.register_as=tiny"]
     call_verb(composed("train", [*kept, *more, "callbacks.tracking.every_frames=200"]))
     return folder
 
@@ -104,6 +109,67 @@ def test_record_says_what_was_run(run: Any, output: Path) -> None:
     assert {"git_commit", "version.torch", "study", "game"} <= logged.data.tags.keys()
     artifacts = {a.path for a in client.list_artifacts(logged.info.run_id)}
     assert {"config.yaml", "milestones.json", "rollouts"} <= artifacts
+
+
+def test_record_is_found_by_the_documented_queries(run: Any) -> None:
+    client, logged = run
+    params, tags = logged.data.params, logged.data.tags
+    for query in (
+        "metrics.`val/nats` < 10 and metrics.num_params > 1000",
+        f"params.`policy.num_params` = '{params['policy.num_params']}'",
+        "tags.core = 'lstm' and tags.budget = '1.2e10' and tags.game = 'nethack'",
+        "attributes.run_name like '%lstm% 1.2e10 s0'",
+        f"tags.git_commit like '{tags['git_commit'][:7]}%'",
+        f"dataset.name = '{Path(params['data.shards']).name}'",
+    ):
+        found = client.search_runs([logged.info.experiment_id], query)
+        assert [r.info.run_id for r in found] == [logged.info.run_id], query
+    (used,) = logged.inputs.dataset_inputs
+    assert used.dataset.digest == params["data.fingerprint"]
+    assert "games held out" in tags["mlflow.note.content"]
+
+
+ACT = """
+import sys
+import mlflow.pytorch, torch
+store, model, exchanged = sys.argv[1:]
+mlflow.set_tracking_uri(store)
+step = mlflow.pytorch.load_model(model)
+frames, state = torch.load(exchanged)
+answers = []
+with torch.no_grad():
+    for frame in frames:
+        logits, baseline, *state = step(*frame, *state)
+        answers.append((logits, baseline))
+assert "agent_scaling" not in sys.modules
+torch.save(answers, exchanged)
+"""
+
+
+def test_model_acts_in_a_process_that_does_not_know_us(
+    run: Any, output: Path, tmp_path: Path
+) -> None:
+    client, logged = run
+    (handed_in,) = logged.outputs.model_outputs
+    assert client.get_model_version("tiny", "1").source == f"models:/{handed_in.model_id}"
+    policy = agent_scaling.load_policy(output / "checkpoints" / "last.ckpt")
+    batch, state = random_batch(4, 3, openings=0.3), policy.initial_state(3)
+    batch.first_TB[0] = True
+    seen = (*batch.terminal(), batch.prev_action_TB, batch.first_TB)
+    frames = [[part[t] for part in seen] for t in range(4)]
+    exchanged = tmp_path / "exchanged.pt"
+    torch.save((frames, [torch.zeros_like(part) for part in state]), exchanged)
+    store, model = f"sqlite:///{output.parent}/mlflow.db", f"runs:/{logged.info.run_id}/model"
+    subprocess.run(
+        [sys.executable, "-c", ACT, store, model, str(exchanged)],
+        env=os.environ | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        check=True,
+    )
+    for t, (logits_BA, baseline_B) in enumerate(torch.load(exchanged)):
+        with torch.no_grad():  # with gradients an LSTM rounds otherwise
+            logits_TBA, baseline_TB, state = policy(cut(batch, slice(t, t + 1)), state)
+        assert torch.equal(logits_BA, logits_TBA[0])
+        assert torch.equal(baseline_B, baseline_TB[0])
 
 
 def test_second_run_in_the_same_folder_is_refused(tiny_shards: Path, output: Path) -> None:

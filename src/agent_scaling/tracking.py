@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import platform
-import subprocess
 import time
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +13,13 @@ from lightning import Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import DatasetInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from agent_scaling.checkpoint import error_line
 from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
+from agent_scaling.models import hand_in
 from agent_scaling.outbox import Entry, Outbox
 from agent_scaling.summary import say
 
@@ -32,6 +30,8 @@ RUN_ID_FILE = "mlflow_run_id"
 """In a run's output folder: the id of its MLflow run."""
 OUTBOX_FILE = "mlflow_waiting.jsonl"
 """Beside it: what the store has not taken yet."""
+KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
+"""Tag of an experiment."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Unless the user sets them: MLflow's own would hold training up for minutes."""
 
@@ -105,7 +105,11 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_facts(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        """Parameters and tags, flattened values as strings; too long values are cut."""
+        """Parameters and tags, flattened values as strings; too long values are cut.
+
+        The experiment is told to open at its runs: MLflow takes one for a chat's otherwise.
+        """
+        self.experiment.set_experiment_tag(self.experiment_id, *KIND_OF_EXPERIMENT)
         pairs = [Param(k, str(v)[:PARAM_LENGTH]) for k, v in params.items()]
         for begin in range(0, len(pairs), PARAMS_PER_CALL):
             chunk = pairs[begin : begin + PARAMS_PER_CALL]
@@ -113,9 +117,25 @@ class BufferedMLFlowLogger(MLFlowLogger):
         self.experiment.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
 
     @rank_zero_only
+    def log_inputs(self, datasets: Sequence[DatasetInput]) -> None:
+        """The data that the run learns from."""
+        if datasets:
+            self.experiment.log_inputs(self.run_id, list(datasets))
+
+    @rank_zero_only
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Copy a file to the run's artifacts; it must stay where it is while the store is away."""
         self._deliver({"file": str(path), "folder": folder})
+
+    @rank_zero_only
+    def log_model(
+        self, folder: Path, step: int, metrics: Mapping[str, float], register_as: str | None
+    ) -> None:
+        """Hand in a saved model (:func:`~agent_scaling.models.hand_in`); as ``log_file``."""
+        self._deliver(
+            {"model": str(folder), "step": step, "metrics": dict(metrics)}
+            | {"register_as": register_as}
+        )
 
     @rank_zero_only
     def take_up(self) -> None:
@@ -177,6 +197,8 @@ class BufferedMLFlowLogger(MLFlowLogger):
             client.log_batch(self.run_id, metrics=[Metric(*point) for point in entry["points"]])
         elif "file" in entry:
             client.log_artifact(self.run_id, entry["file"], entry["folder"])
+        elif "model" in entry:
+            hand_in(client, str(self.run_id), entry)
         elif entry["status"] in ("FINISHED", "FAILED"):
             client.set_terminated(self.run_id, entry["status"])
         else:
@@ -240,24 +262,3 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def environment() -> dict[str, str]:
-    """Versions of what the numbers depend on, and the commit of the code."""
-    packages = ("agent-scaling", "torch", "lightning", "nle", "numpy", "mlflow")
-    found = {f"version.{name}": version(name) for name in packages}
-    found["version.python"] = platform.python_version()
-    found["git_commit"] = git_commit()
-    return found
-
-
-def git_commit() -> str:
-    """The checkout's commit, ``-dirty`` where it has changes; ``unknown`` outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
-    try:
-        done = subprocess.run(
-            [*command, "--dirty", "--exclude=*"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()

@@ -35,6 +35,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.ranks import is_first
+from agent_scaling.run_card import NOTE, data_inputs, description, run_name, run_tags
 from agent_scaling.schedules import Schedule, change
 from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end, say
@@ -42,7 +43,6 @@ from agent_scaling.tracking import (
     OUTBOX_FILE,
     RUN_ID_FILE,
     BufferedMLFlowLogger,
-    environment,
     flatten,
 )
 
@@ -181,10 +181,12 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     """The logger, on the MLflow run that this output folder began, if it did."""
     remembered = output / RUN_ID_FILE
     run_id = remembered.read_text().strip() if remembered.exists() else None
-    size = f"{module.policy.num_params / 1e6:.3g}M"
-    name = cfg.logger.run_name or f"{cfg.tags.study} {size} {cfg.flops_budget or 0:.3g}"
+    about = (module.policy, cfg.flops_budget, cfg.seed)
     logger: BufferedMLFlowLogger = instantiate(
-        cfg.logger, run_id=run_id, run_name=name, outbox=output / OUTBOX_FILE
+        cfg.logger,
+        run_id=run_id,
+        run_name=cfg.logger.run_name or run_name(cfg.tags.study, *about),
+        outbox=output / OUTBOX_FILE,
     )
     if run_id:
         logger.take_up()
@@ -193,7 +195,12 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     facts["policy.num_params"] = module.policy.num_params
     facts["policy.flops_per_frame"] = module.flops_per_frame
     facts |= {f"data.{name}": value for name, value in data.facts.items()}
-    logger.log_facts(facts, {**environment(), **flatten(plain(cfg.tags))})
+    tags = flatten(plain(cfg.tags))  # first on the run's page, and they win
+    note = description(module, data, cfg.flops_budget, output)
+    logger.log_facts(facts, {**tags, **run_tags(*about), NOTE: note, **tags})
+    keys = ("data.shards", "data.demonstrations.shards")
+    shards = next(filter(None, (OmegaConf.select(cfg, key) for key in keys)), None)
+    logger.log_inputs(data_inputs(shards, data.facts))
     write_bytes(str(logger.run_id).encode(), remembered)
     return logger
 

@@ -92,6 +92,8 @@ def test_a_server_that_goes_comes_and_goes(
         "callbacks.tracking.every_frames=64",
         "callbacks.checkpoints.every_frames=128",
         "callbacks.baselines=null",
+        "callbacks.system.every_seconds=0",
+        "callbacks.model={_target_: callbacks.model.Model, register_as: outlived}",
     ]
     Outages.server = server = Server(tmp_path)
     outages = "+callbacks.outages={_target_: tests.faults.test_mlflow.Outages}"
@@ -113,9 +115,12 @@ def test_a_server_that_goes_comes_and_goes(
     assert not waiting.exists()
     client, run_id = MlflowClient(server.store), (output / "mlflow_run_id").read_text()
     assert client.get_run(run_id).info.status == "FINISHED"
-    points = [point.step for point in client.get_metric_history(run_id, "train/nats")]
-    assert sorted(points) == [FRAMES * step for step in range(1, STEPS + 1)]
+    for name in ("train/nats", "system/cpu_utilization_percentage"):
+        points = [point.step for point in client.get_metric_history(run_id, name)]
+        assert sorted(points) == [FRAMES * step for step in range(1, STEPS + 1)]
     assert "milestones.json" in {file.path for file in client.list_artifacts(run_id)}
+    (handed_in,) = client.get_run(run_id).outputs.model_outputs
+    assert client.get_model_version("outlived", "1").source == f"models:/{handed_in.model_id}"
 
 
 def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

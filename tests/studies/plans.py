@@ -17,7 +17,7 @@ def train_settings(shards: Path, root: Path) -> dict[str, Any]:
     return {
         "experiment": "nethack_bc",
         "data": {"shards": str(shards), "lanes": 2, "val_lanes": 4, "val_frames": 64},
-        "callbacks": {"rollouts": None, "progress": None},
+        "callbacks": {"rollouts": None, "progress": None, "model": None},
         "logger": {
             "tracking_uri": f"sqlite:///{root}/mlflow.db",
             "artifact_location": str(root / "artifacts"),

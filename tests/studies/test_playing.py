@@ -26,7 +26,7 @@ def plan_of_games(output: Path, **more: Any) -> Plan:
     train = {
         "experiment": "atari_impala",
         "data": {"shards": None, "lanes": LANES, "unroll_length": STEPS, "workers": 1},
-        "callbacks": {"rollouts": None, "progress": None},
+        "callbacks": {"rollouts": None, "progress": None, "model": None},
         "logger": {
             "tracking_uri": f"sqlite:///{output.parent}/mlflow.db",
             "artifact_location": str(output.parent / "artifacts"),

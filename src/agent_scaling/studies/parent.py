@@ -36,14 +36,29 @@ def open_parent(plan: Plan, folder: Path) -> str:
     )
     tags = {
         "study": plan.name,
+        "game": plan.store.experiment_name,
         "kind": "study",  # its fit leaves it out
-        "mlflow.note.content": f"{len(plan.runs)} runs, planned in {folder}",
+        "mlflow.note.content": description(plan, folder),
     }
     run = client.create_run(experiment_id, tags=tags, run_name=f"{plan.name} (study)")
     run_id = str(run.info.run_id)
     client.log_artifact(run_id, str(folder / FILE))
     write_bytes(run_id.encode(), remembered)
     return run_id
+
+
+def description(plan: Plan, folder: Path) -> str:
+    """Markdown for the run's page: what is trained, and the command to go on."""
+    budgets = sorted({budget for run in plan.runs for budget in run.budgets})
+    sizes = sorted({run.params for run in plan.runs})
+    lines = [
+        f"- {len(plan.runs)} runs, {len(budgets)} budgets: "
+        + ", ".join(f"{budget:.3g}" for budget in budgets)
+        + f" FLOPs ({plan.convention})",
+        "- parameters: " + ", ".join(f"{size:,}" for size in sizes),
+        f"- go on: `agent-scaling sweep plan={folder}`",
+    ]
+    return "\n".join(lines)
 
 
 def close_parent(plan: Plan, run_id: str, status: str) -> None:

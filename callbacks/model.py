@@ -1,0 +1,90 @@
+"""The trained policy as an MLflow model: once, when the run has reached its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from lightning import Callback, LightningModule, Trainer
+
+from agent_scaling.checkpoint import error_line, load_policy
+from agent_scaling.errors import InputError
+from agent_scaling.exported import save_model
+from agent_scaling.summary import say
+from agent_scaling.tracking import BufferedMLFlowLogger
+from agent_scaling.train import preempted
+from callbacks.checkpoints import checkpoint_folder
+from callbacks.held_out import HeldOut
+from callbacks.tracking import Tracking
+
+FOLDER = "model"
+T = TypeVar("T", bound=Callback)
+
+
+class Model(Callback):
+    """Writes the policy of a checkpoint to ``<output>/model`` and hands it to MLflow.
+
+    Comes after :class:`~callbacks.checkpoints.Checkpoints`. The run is trained and saved by then:
+    a policy that torch.export cannot take is said in one line, and the run is as good without.
+
+    Args:
+        checkpoint: ``last``, or ``best``: the milestone of the lowest held-out loss.
+        register_as: Name in MLflow's registry whose newest version it becomes.
+
+    Raises:
+        InputError: ``checkpoint`` is neither, or there is no held-out loss to be best in.
+    """
+
+    def __init__(
+        self, checkpoint: Literal["last", "best"] = "last", register_as: str | None = None
+    ) -> None:
+        if checkpoint not in ("last", "best"):
+            raise InputError(f"callbacks.model.checkpoint={checkpoint}: use last or best")
+        self.checkpoint, self.register_as = checkpoint, register_as
+        self._milestone_at = -1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse what cannot be found in the end."""
+        if self.checkpoint == "best" and not (find(trainer, HeldOut) and find(trainer, Tracking)):
+            raise InputError(
+                "callbacks.model.checkpoint=best: needs callbacks.held_out and callbacks.tracking; "
+                "use last"
+            )
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Note where it was: the last one is the end."""
+        module: Any = pl_module
+        self._milestone_at = module.frames
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save and hand in, unless the run was only interrupted or had nothing to do."""
+        module: Any = pl_module
+        ended = self._milestone_at == module.frames and not preempted(trainer)
+        if not ended or not trainer.is_global_zero:
+            return
+        row = self._row(trainer, module)
+        folder = Path(trainer.default_root_dir) / FOLDER
+        try:
+            policy = load_policy(checkpoint_folder(trainer) / f"{self.checkpoint}.ckpt")
+            save_model(policy, folder, row)
+        except Exception as error:
+            say(f"no model for MLflow: the policy cannot be exported ({error_line(error)})")
+            return
+        measured = {k: float(v) for k, v in row.items() if "/" in k}
+        for logger in trainer.loggers:
+            if isinstance(logger, BufferedMLFlowLogger):
+                logger.log_model(folder, row["frames"], measured, self.register_as)
+
+    def _row(self, trainer: Trainer, module: Any) -> dict[str, Any]:
+        """The checkpoint's row of the table of milestones."""
+        tracking = find(trainer, Tracking)
+        rows: list[dict[str, Any]] = tracking.milestones if tracking else []
+        if self.checkpoint == "best":
+            return min(rows, key=lambda row: float(row.get("val/nats", "inf")))
+        return rows[-1] if rows else {"frames": module.frames}
+
+
+def find(trainer: Trainer, kind: type[T]) -> T | None:
+    """The trainer's callback of a class."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c for c in callbacks if isinstance(c, kind)), None)

@@ -1,0 +1,69 @@
+"""System metrics: what the machine did meanwhile, as MLflow's own monitors measure it."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+from agent_scaling.tracking import log_metrics
+
+MONITORS: tuple[Any, ...] = (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor)
+
+
+class SystemMetrics(Callback):
+    """Logs ``system/…`` of the first rank's machine every ``every_seconds``, and at milestones.
+
+    Samples are taken between steps, in the run's own thread, and go the way of all metrics. (MLflow
+    would start a thread that asks the server each time, and that ends for good when it is away; a
+    signal or a kill leaves nothing behind here.) CPU use is the mean since the last sample.
+
+    Args:
+        every_seconds: Between samples; a sample takes well below a millisecond of CPU time.
+    """
+
+    def __init__(self, every_seconds: float = 30.0) -> None:
+        self.every_seconds = every_seconds
+        self._monitors: list[Any] = []
+        self._sampled_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to measure."""
+        self._sampled_at = time.monotonic()
+        if not trainer.is_global_zero:
+            return
+        for monitor in MONITORS:
+            with suppress(ImportError, RuntimeError):  # there is no GPU of NVIDIA's
+                self._monitors.append(monitor())
+        self._sample()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log when the time has come, at a step of the optimiser."""
+        module: Any = pl_module
+        if module.step_frames and time.monotonic() - self._sampled_at >= self.every_seconds:
+            self._log(trainer, module)
+
+    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Log what evaluation and rollouts took, too; a short run has at least this."""
+        self._log(trainer, pl_module)
+
+    def _sample(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            found |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        self._sampled_at = time.monotonic()
+        return found
+
+    def _log(self, trainer: Trainer, module: Any) -> None:
+        found = self._sample()
+        log_metrics(trainer, module, {f"system/{name}": value for name, value in found.items()})

@@ -1,0 +1,104 @@
+"""What an MLflow run says of itself: its name, tags, description and data."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
+from agent_scaling.account import short
+from agent_scaling.policy import Policy
+
+DIGEST_LENGTH = 36  # MLflow's limit
+UNKNOWN = "unknown"
+NOTE = "mlflow.note.content"
+OWN = ("ckpt_path=", "output=", "+tags.mlflow.parentRunId=")
+"""Of the command, what the command to go on says itself, or a sweep has added."""
+
+
+def run_name(study: str, policy: Policy, budget: float | None, seed: int) -> str:
+    """``demo lstm 98.31k 1e12 s0``: study, core, parameters, FLOPs, seed."""
+    bought = [compact(budget)] if budget else []
+    return " ".join([study, core_of(policy), short(policy.num_params), *bought, f"s{seed}"])
+
+
+def compact(value: float) -> str:
+    """``3e12``."""
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.4g}")
+
+
+def core_of(policy: Policy) -> str:
+    """``lstm``: the module that the policy's core is in."""
+    return type(policy.core).__module__.rpartition(".")[2]
+
+
+def run_tags(policy: Policy, budget: float | None, seed: int) -> dict[str, str]:
+    """What runs are grouped and searched by; versions and commit."""
+    commit = git_commit()
+    found = {"core": core_of(policy), "size": short(policy.num_params), "seed": str(seed)}
+    if budget:
+        found["budget"] = compact(budget)
+    if commit != UNKNOWN:
+        found["mlflow.source.git.commit"] = commit.removesuffix("-dirty")  # the column Version
+    return found | environment() | {"git_commit": commit}
+
+
+def description(module: Any, data: Any, budget: float | None, output: Path) -> str:
+    """Markdown for the run's page: data, policy, budget, and the commands to go on and to play."""
+    policy, cost = module.policy, module.flops_per_frame
+    goal = "no budget"
+    if budget:
+        goal = f"{compact(budget)} FLOPs = {budget / cost:,.0f} frames at {cost:,.0f} FLOPs each"
+    lines = [
+        f"- data: {data.description}",
+        f"- policy: {policy.num_params:,} parameters, core {core_of(policy)}",
+        f"- budget: {goal}",
+        f"- play: `agent-scaling rollout ckpt={output / 'checkpoints' / 'last.ckpt'} episodes=100`",
+    ]
+    if Path(sys.argv[0]).name == "agent-scaling":
+        given = [argument for argument in sys.argv[1:] if not argument.startswith(OWN)]
+        command = shlex.join(["agent-scaling", *given, "ckpt_path=last", f"output={output}"])
+        lines.insert(3, f"- go on: `{command}`")
+    return "\n".join(lines)
+
+
+def data_inputs(shards: str | None, facts: Mapping[str, Any]) -> list[DatasetInput]:
+    """The recordings that a run learns from, by their fingerprint; a run that plays has none."""
+    if shards is None or "fingerprint" not in facts:
+        return []
+    dataset = Dataset(
+        name=Path(shards).name,
+        digest=str(facts["fingerprint"])[:DIGEST_LENGTH],
+        source_type="url" if "://" in shards else "local",
+        source=json.dumps({"uri": shards}),
+        profile=json.dumps({k: v for k, v in facts.items() if k != "fingerprint"}),
+    )
+    return [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("agent-scaling", "torch", "lightning", "nle", "numpy", "mlflow")
+    found = {f"version.{name}": version(name) for name in packages}
+    return found | {"version.python": platform.python_version()}
+
+
+def git_commit() -> str:
+    """The checkout's commit, ``-dirty`` where it has changes; ``unknown`` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--dirty", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return UNKNOWN
+    return done.stdout.strip()
