@@ -32,6 +32,7 @@ VERBS = {
     "study": "plan, sweep, fit, forecast and check the forecast, from one config",
     "fit": "fit scaling laws to measured runs and forecast the next one",
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
+    "doctor": "check the installation, a store and shards, and say how to mend what is wrong",
 }
 
 MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
