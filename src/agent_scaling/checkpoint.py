@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from inspect import isclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from hydra.utils import get_object, instantiate
@@ -56,6 +57,19 @@ def error_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
+def refuse_bomb(file: str | Path | BinaryIO, most: int) -> None:
+    """Raise ValueError for a zip whose members unpack to more than ``most`` bytes."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as members:
+            size = sum(member.file_size for member in members.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(str(error)) from None
+    if size > most:
+        raise ValueError(f"it would unpack to {size} bytes, more than {most}")
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint onto the CPU, tensors and plain values only.
 
@@ -63,6 +77,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: The file is missing, torn, or holds more than tensors and plain values.
     """
     try:
+        refuse_bomb(path, Path(path).stat().st_size)  # torch stores, it does not compress
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check ckpt=") from None

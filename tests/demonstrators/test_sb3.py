@@ -160,6 +160,22 @@ def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent_scaling.demonstrators.sb3.MOST_BYTES", 10_000_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("policy.pth", b"")
+        file.writestr("data", bytes(20_000_000))
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("data/0", bytes(5_000_000))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("policy.pth", inner.getvalue())
+        file.writestr("data", "{}")
+    for name in ("a.zip", "b.zip"):
+        with pytest.raises(InputError, match="it would unpack to"):
+            load_agent(tmp_path / name)
+
+
 def saved(model: Any, path: Path) -> Path:
     model.save(path)
     assert is_agent(path)

@@ -9,9 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent_scaling.sources.base import RawFrames, concatenate
-from agent_scaling.sources.ttyrec import TtyrecSource, bz2_is_complete, decode_parts
-from tests.ttyrecs import copy_game, reference_games
+from agent_scaling.sources.base import BadGame, RawFrames, concatenate
+from agent_scaling.sources.ttyrec import (
+    UNPACKED_PER_BYTE,
+    TtyrecSource,
+    bz2_is_complete,
+    bz2_unpacks_to,
+    decode_parts,
+)
+from tests.ttyrecs import HEADER, copy_game, link_games, reference_games
 
 
 def lines(screen: np.ndarray) -> list[str]:
@@ -97,9 +103,52 @@ def test_a_file_without_its_partner(reference: Path, tmp_path: Path) -> None:
     assert [game.identity.split("/")[0] for game in used] == [second.name]
 
 
-def test_a_cut_bz2_is_noticed_at_every_length(tmp_path: Path) -> None:
+def test_a_cut_bz2_is_noticed_at_every_length() -> None:
     data = bz2.compress(bytes(range(256)) * 50)
     for cut in range(len(data) + 1):
-        path = tmp_path / "x"
-        path.write_bytes(data[:cut])
-        assert bz2_is_complete(path) == (cut == len(data))
+        assert bz2_is_complete(data[:cut]) == (cut == len(data))
+
+
+def waiting(steps: int) -> bytes:
+    """A ttyrec3 in which next to nothing happens: screens, scores, keys."""
+    score, key = HEADER.pack(0, 0, 4, 2) + bytes(4), HEADER.pack(0, 0, 1, 1) + b"s"
+    return (HEADER.pack(0, 0, 1, 0) + b" " + score + key) * steps
+
+
+@pytest.mark.parametrize(
+    ("unpacked", "message"),
+    [
+        (bytes(47 << 20), "would unpack to more than a recording of its size can be"),
+        (waiting(5_000), "more frames than a recording of its size can hold"),
+    ],
+)
+def test_a_recording_that_is_a_bomb(
+    tmp_path: Path, unpacked: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_scaling.sources.ttyrec.FRAMES", 1_000)
+    path = tmp_path / "nle.1.0.ttyrec3.bz2"
+    path.write_bytes(bz2.compress(unpacked))
+    with pytest.raises(BadGame, match=message):
+        for _ in decode_parts([path], 3, 2048):
+            pass
+
+
+def test_the_bound_holds_for_real_recordings(reference: Path) -> None:
+    for folder in reference_games(reference)[:5]:
+        data = next(folder.glob("*.bz2")).read_bytes()
+        unpacked = len(bz2.decompress(data))
+        assert unpacked <= bz2_unpacks_to(data) < (UNPACKED_PER_BYTE * len(data)) / 4
+
+
+def test_links_that_lead_back_are_not_followed(reference: Path, tmp_path: Path) -> None:
+    """Two of them in a folder would be 2^40 folders to look at."""
+    root = link_games(reference_games(reference)[:2], tmp_path / "games")
+    expected = TtyrecSource().discover(root)
+    inner, other = root / "nle_data" / "y", root / "nle_data" / "z"
+    for folder in (inner, other):
+        folder.mkdir()
+        for name in ("a", "b", "c"):
+            (folder / name).symlink_to(root / "nle_data")
+    (inner / "other").symlink_to(other)
+    (other / "other").symlink_to(inner)
+    assert TtyrecSource().discover(root) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,6 @@ def test_any_file_has_games(tmp_path: Path, data: bytes) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"cannot read {tmp_path}"):
         by_ttyrec(tmp_path)
+    os.mkfifo(tmp_path / "pipe")  # nobody writes into it
+    with pytest.raises(InputError, match="it is no file"):
+        by_ttyrec(tmp_path / "pipe")

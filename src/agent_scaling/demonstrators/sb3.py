@@ -6,6 +6,7 @@ built from the shapes of ``policy.pth``, read as tensors only, and from the plai
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
@@ -19,10 +20,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from agent_scaling.checkpoint import refuse_bomb
 from agent_scaling.envs.atari import SIDE, Atari, action_names
 from agent_scaling.errors import InputError
 
 WEIGHTS, ABOUT = "policy.pth", "data"
+MOST_BYTES = 1 << 30
+"""Of an agent, unpacked; those of the zoo have 7 to 20 MB."""
 STACK = 4
 NATURE = ((8, 4), (4, 2), (3, 1))
 """Kernel and stride of the convolutions of ``NatureCNN`` (Mnih et al. 2015)."""
@@ -53,7 +57,11 @@ def load_agent(path: str | Path) -> nn.Module:
         InputError: The file is damaged, holds more than tensors, or another kind of policy.
     """
     try:
-        with zipfile.ZipFile(path) as file, file.open(WEIGHTS) as stored:
+        refuse_bomb(path, MOST_BYTES)
+        with zipfile.ZipFile(path) as file:
+            stored = io.BytesIO(file.read(WEIGHTS))
+            refuse_bomb(stored, stored.getbuffer().nbytes)
+            stored.seek(0)
             weights = torch.load(stored, map_location="cpu", weights_only=True)
             about = json.loads(file.read(ABOUT))
             kwargs = about["policy_kwargs"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -136,6 +137,8 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.chunk_frames * self.layout.bytes_per_frame > MAX_CHUNK_BYTES:
             raise ValueError(f"a chunk has more than {MAX_CHUNK_BYTES} bytes")
+        if twice := repeated(shard.name for shards in self.splits.values() for shard in shards):
+            raise ValueError(f"it lists {twice} twice")
 
     def to_json(self) -> bytes:
         """Indented, sorted: people read it."""
@@ -203,6 +206,8 @@ def load_split(storage: Storage, split: str) -> tuple[Manifest, list[tuple[Shard
         games = [
             (entry, game) for entry, found in zip(entries, shards, strict=True) for game in found
         ]
+    if twice := repeated(game.key for _, game in games):
+        raise InputError(f"{storage.where(MANIFEST)} is broken: {split} has game {twice} twice")
     return manifest, games
 
 
@@ -211,8 +216,9 @@ def _load_shard(storage: Storage, manifest: Manifest, entry: ShardEntry) -> tupl
         if content_hash(data) != entry.index_hash:
             raise Damaged(f"is not the index that {MANIFEST} was written for")
         index = parse_index(data)
+        end = 0
         for game in index.games:
-            check_chunks(game, entry.bytes, manifest)
+            end = check_chunks(game, end, entry.bytes, manifest)
         return index
 
     index = storage.read(entry.index, parse, entry.index_hash)
@@ -225,13 +231,22 @@ def _load_shard(storage: Storage, manifest: Manifest, entry: ShardEntry) -> tupl
     return index.games
 
 
-def check_chunks(game: GameEntry, tar_bytes: int, manifest: Manifest) -> None:
-    """Raise :class:`Damaged` unless a game's chunks hold its frames and lie in the tar in order."""
+def repeated(names: Iterable[str]) -> str | None:
+    """A name that is there twice."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def check_chunks(game: GameEntry, end: int, tar_bytes: int, manifest: Manifest) -> int:
+    """Where a game's chunks end in the tar, the game before having ended at ``end``.
+
+    Raises :class:`Damaged` unless they hold its frames and lie in the tar in order.
+    """
     if len(game.chunks) != -(-game.frames // manifest.chunk_frames):
         raise Damaged(f"is broken ({game.key} has {len(game.chunks)} chunks)")
     raw = manifest.chunk_frames * manifest.layout.bytes_per_frame + 1
-    largest, end = raw + raw // 128 + 512, 0  # more than zstd makes of what cannot be compressed
+    largest = raw + raw // 128 + 512  # more than zstd makes of what cannot be compressed
     for offset, size, _ in game.chunks:
         if offset < end or size > largest or offset + size > tar_bytes:
             raise Damaged(f"is broken ({game.key}: no chunk can be {size} bytes at {offset})")
         end = offset + size
+    return end

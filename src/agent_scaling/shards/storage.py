@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -82,24 +83,27 @@ class Folder:
         """See :class:`Storage`."""
         path = self.directory / name
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
+            if self.size(name) > MAX_FILE_BYTES:
                 raise InputError(f"{path} has more than {MAX_FILE_BYTES} bytes: not written here")
             return parse(path.read_bytes())
-        except FileNotFoundError:
-            raise InputError(
-                f"{path} is missing: convert the games with agent-scaling shard"
-            ) from None
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
         except Damaged as error:
             raise InputError(f"{path} {error}: convert the games again") from None
 
-    def size(self, name: str) -> int | None:
-        """See :class:`Storage`."""
+    def size(self, name: str) -> int:
+        """See :class:`Storage`; a pipe or a device has none, and would be read without end."""
         try:
-            return (self.directory / name).stat().st_size
+            about = (self.directory / name).stat()
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.where(name)} is missing: convert the games with agent-scaling shard"
+            ) from None
         except OSError as error:
-            raise InputError(f"{self.where(name)} cannot be read: {error.strerror}") from None
+            raise InputError(f"cannot read {self.where(name)}: {error.strerror}") from None
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{self.where(name)} is no file: convert the games again")
+        return about.st_size
 
     def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
         """See :class:`Storage`."""

@@ -66,7 +66,8 @@ class AtariSource(Source):
         folder = root / game.parts[0]
         options = json.loads((folder / RECORD).read_text())["options"]
         del options["player"]
-        codes = np.load(folder / ACTIONS)
+        # Mapped, a header that promises more than there is is refused before memory is taken.
+        codes = np.array(np.load(folder / ACTIONS, mmap_mode="r"))
         if len(codes) != game.metadata["steps"]:
             raise BadGame(f"{ACTIONS} has {len(codes)} actions, {RECORD} says otherwise")
         frame = np.empty((SIDE, SIDE), np.uint8)

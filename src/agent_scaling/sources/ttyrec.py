@@ -27,17 +27,32 @@ TTYREC = re.compile(r"(?P<stem>.+)\.ttyrec(?P<version>[123]?)\.bz2")
 XLOGFILE = "*.xlogfile"
 
 END_OF_BZ2 = 0x177245385090  # magic of the footer, followed by 32 bits of checksum and padding
+BLOCK_OF_BZ2 = bytes.fromhex("314159265359")
+UNPACKED_PER_BYTE, UNPACKED = 10_000, 1 << 26
+FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
+"""What a file may become: so much per byte, and so much in any case. Real games have 7 to 21 bytes
+and 0.04 frames per byte."""
 
 
-def bz2_is_complete(path: Path) -> bool:
+def bz2_is_complete(data: bytes) -> bool:
     """Whether a bz2 file ends with the format's footer: nle's converter reads a cut file silently.
 
     The footer is aligned to bits, so that it ends 0 to 7 bits before the file does.
     """
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 11))
-        tail = int.from_bytes(file.read(), "big")
+    tail = int.from_bytes(data[-11:])
     return any((tail >> (32 + pad)) & (2**48 - 1) == END_OF_BZ2 for pad in range(8))
+
+
+def bz2_unpacks_to(data: bytes) -> int:
+    """Bytes that a bz2 file unpacks to at most, without unpacking it.
+
+    A block holds 100 to 900 kB in which 5 bytes stand for 259 equal ones, and begins at any bit.
+    """
+    blocks, number = 0, int.from_bytes(data)
+    for shift in range(8):
+        blocks += (number >> shift).to_bytes(len(data)).count(BLOCK_OF_BZ2)
+    level = int(data[3:4]) if data[3:4].isdigit() else 9
+    return blocks * level * 100_000 * 259 // 5
 
 
 def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator[RawFrames]:
@@ -45,11 +60,7 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
 
     Like ``nle.dataset.TtyrecDataset``, which leaves out each file's last record.
     """
-    for path in paths:
-        if not path.stat().st_size:
-            raise BadGame("the file is empty")
-        if not bz2_is_complete(path):
-            raise BadGame(f"{path.name} is cut, or no bz2 file")
+    most = sum(_check_file(path) for path in paths)
     converter = _pyconverter.Converter(ROWS, COLUMNS, version)
     remaining = list(paths)
     converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=0)
@@ -72,10 +83,31 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
                 break
             converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=len(paths))
         chunk.shown["cursor"][:] = cursor
+        most -= filled
+        if most < 0:
+            raise BadGame("it has more frames than a recording of its size can hold")
         if filled:
             yield chunk[:filled]
         if filled < chunk_frames:
             return
+
+
+def _check_file(path: Path) -> int:
+    """Frames that a game's part may have; raises :class:`BadGame` for one that is no recording."""
+    size = path.stat().st_size  # 0 for what is no file, and could be read without end
+    if not size:
+        raise BadGame("the file is empty")
+    data = path.read_bytes()
+    if not bz2_is_complete(data):
+        raise BadGame(f"{path.name} is cut, or no bz2 file")
+    if bz2_unpacks_to(data) > UNPACKED + UNPACKED_PER_BYTE * size:
+        raise BadGame(f"{path.name} would unpack to more than a recording of its size can be")
+    return FRAMES + FRAMES_PER_BYTE * size
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether this is a link to a folder that it lies in: it would be followed without end."""
+    return folder.is_symlink() and folder.resolve() in (p.resolve() for p in folder.parents)
 
 
 def _empty(n: int) -> RawFrames:
@@ -104,7 +136,7 @@ class TtyrecSource(Source):
         games: dict[str, Game] = {}
         skipped: list[Skipped] = []
         for folder, folders, files in os.walk(root, followlinks=True):
-            folders.sort()
+            folders[:] = [name for name in sorted(folders) if not _leads_back(Path(folder, name))]
             for item in self._folder(root, Path(folder), sorted(files)):
                 if isinstance(item, Skipped):
                     skipped.append(item)

@@ -32,6 +32,8 @@ def by_ttyrec(path: Path) -> dict[str, Metadata]:
 
     Raises :class:`InputError` for a file that cannot be read; no content is wrong.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot read {path}: it is no file")
     try:
         lines = path.read_bytes().decode("latin-1").split("\n")
     except OSError as error:
