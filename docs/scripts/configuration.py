@@ -74,8 +74,9 @@ def facts(path: Path) -> str:
     """What a file makes, and what it begins with."""
     content = yaml.safe_load(path.read_text()) or {}
     said = [f"Makes `{content['_target_']}`."] if "_target_" in content else []
-    bases = [d for d in content.get("defaults", []) if isinstance(d, str) and d != "_self_"]
-    if bases and path.parent.name:
+    entries = content.get("defaults", [])
+    bases = [d for d in entries if isinstance(d, str) and d not in ("_self_", "hydra_defaults")]
+    if bases:
         said.append("Begins with " + ", ".join(f"`{base}`" for base in bases) + ".")
     return " ".join(said) + "\n" if said else ""
 

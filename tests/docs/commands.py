@@ -6,7 +6,7 @@ import ast
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,3 +155,10 @@ def check_job(words: tuple[str, ...]) -> None:
         return
     scripts = [word for word in words if word.endswith((".sbatch", ".sh"))]
     assert [script for script in scripts if (ROOT / script).is_file()] == scripts != [], words
+
+
+def tiny(command: Command, swaps: Mapping[str, str]) -> list[str]:
+    """A command's words with each that is in ``swaps`` replaced by the words that stand there."""
+    return [
+        new for word in command.words for new in shlex.split(swaps.get(word, shlex.quote(word)))
+    ]
