@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import zipfile
 from inspect import isclass
 from pathlib import Path
@@ -21,6 +22,12 @@ from agent_scaling.policy import Policy
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 TRUSTED = ("agent_scaling.policy.", "agent_scaling.encoders.", "agent_scaling.cores.")
 """What a checkpoint's config may name, with installed extensions: it must call nothing else."""
+
+
+UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
+              ArithmeticError, AssertionError, MemoryError, struct.error,
+              pickle.UnpicklingError)  # fmt: skip
+"""What torch's reader raises at bytes that are no checkpoint."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -81,7 +88,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check ckpt=") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path}: not a readable checkpoint ({error_line(error)}); use an earlier one"
         ) from error

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agent_scaling.checkpoint import read_checkpoint
-from agent_scaling.errors import InputError
+from agent_scaling.checkpoint import UNREADABLE, read_checkpoint
 
 PLAIN: dict[str, Any] = {
     "argparse.Namespace": Namespace,
@@ -49,13 +48,8 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
     """
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except (OSError, RuntimeError, ValueError):  # missing, torn, or in torch's format before 1.6
+    except UNREADABLE:  # missing, torn, or in torch's format before 1.6
         names = list(PLAIN)
     stand_ins = [(PLAIN.get(name) or type(name, (Inert,), {}), name) for name in names]
     with torch.serialization.safe_globals([*stand_ins, *DTYPES]):
-        try:
-            return read_checkpoint(path)
-        except (TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path}: holds what cannot be read without its code: {error}"
-            ) from None
+        return read_checkpoint(path)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_scaling.checkpoint import read_checkpoint
 from agent_scaling.errors import InputError
 from tests.conftest import ROOT
+from tests.fuzz import FUZZ
+from tests.shards.test_fuzz import broken
 
 NEVER = {
     "eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "dill.load",
@@ -77,3 +82,22 @@ def test_a_checkpoint_that_would_unpack_to_more_than_its_size(tmp_path: Path) ->
     assert torch.load(bomb, weights_only=True)  # torch would unpack it
     with pytest.raises(InputError, match=r"bomb\.ckpt: .*it would unpack to 4\d+ bytes"):
         read_checkpoint(bomb)
+
+
+def small_checkpoint() -> bytes:
+    file = io.BytesIO()
+    torch.save({"weights": {"a": torch.zeros(3)}, "frames": 7, "names": ["b", None]}, file)
+    return file.getvalue()
+
+
+@FUZZ
+@given(data=st.one_of(broken(small_checkpoint()), st.binary()))
+def test_any_checkpoint(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "any.ckpt").write_bytes(data)
+    said = ""
+    try:
+        assert isinstance(read_checkpoint(tmp_path / "any.ckpt"), dict)
+    except InputError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert len(said) < 1000

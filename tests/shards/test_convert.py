@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import webdataset
 
@@ -103,6 +105,29 @@ def test_a_killed_conversion_goes_on_where_it_was(
     shard(input=str(short_games), output=str(output), processes=2, **SETTINGS)
     assert contents(output) == contents(short_shards)
     assert {name: (output / f"{name}.tar").stat().st_mtime_ns for name in finished} == stamps
+
+
+def test_a_killed_worker_stops_with_one_line_and_keeps_finished_shards(
+    short_shards: Path, short_games: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "s"
+    output.mkdir()
+    for name in ("train-00000.tar", "train-00000.json"):
+        shutil.copy(short_shards / name, output)
+    process, workers = run_script(tmp_path, short_games, output), []
+    while not workers:  # they take a second to start: none has finished a game
+        assert process.poll() is None
+        children = psutil.Process(process.pid).children()
+        workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    workers[0].kill()
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    last = errors.strip().splitlines()[-1]
+    assert re.match(r"error: a worker process died \(memory\?\) at one of: nle_data/\S+bz2", last)
+    assert "Traceback" not in errors
+    assert {path.name for path in output.iterdir()} == {"train-00000.tar", "train-00000.json"}
+    shard(input=str(short_games), output=str(output), processes=1, **SETTINGS)
+    assert contents(output) == contents(short_shards)
 
 
 def test_a_full_disk_keeps_finished_shards(

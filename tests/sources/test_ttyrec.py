@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_scaling.sources.base import BadGame, RawFrames, concatenate
 from agent_scaling.sources.ttyrec import (
+    FRAMES,
     UNPACKED_PER_BYTE,
     TtyrecSource,
     bz2_is_complete,
     bz2_unpacks_to,
     decode_parts,
 )
+from tests.fuzz import FUZZ
+from tests.shards.test_fuzz import broken
 from tests.ttyrecs import HEADER, copy_game, link_games, reference_games
 
 
@@ -152,3 +158,13 @@ def test_links_that_lead_back_are_not_followed(reference: Path, tmp_path: Path) 
     (inner / "other").symlink_to(other)
     (other / "other").symlink_to(inner)
     assert TtyrecSource().discover(root) == expected
+
+
+@FUZZ
+@given(data=broken(waiting(20)), frames=st.integers(1, 50), version=st.integers(1, 3))
+def test_any_recording(tmp_path: Path, data: bytes, frames: int, version: int) -> None:
+    """What nle's converter, which is written in C, makes of it: frames, or one line."""
+    path = tmp_path / "any.ttyrec3.bz2"
+    path.write_bytes(bz2.compress(data))
+    with contextlib.suppress(BadGame, OSError, RuntimeError, ValueError):  # as conversions do
+        assert sum(map(len, decode_parts([path], version, frames))) <= FRAMES + 16 * len(data)
