@@ -13,6 +13,7 @@ line is one JSON object.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -31,7 +32,7 @@ from rich.table import Table
 from scipy import stats
 
 EVERY_S = 5.0
-SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY = "/dev/shm/"
 TORCH_CACHE = "torchinductor_"  # torch's own, one folder per user
 RUN = [
     "experiment=nethack_bc",
@@ -73,20 +74,40 @@ def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
     return rows
 
 
-def watch(command: list[str], minutes: float, environment: dict[str, str]) -> pd.DataFrame:
-    """Start the run, sample it, end it with SIGTERM; raises where it ends by itself."""
+def mapped(root: psutil.Process) -> set[Path]:
+    """The shared memory of the tree's processes: others on this machine have theirs."""
+    found = set()
+    for process in [root, *root.children(recursive=True)]:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+            found |= {
+                Path(line[line.index(SHARED_MEMORY) :]) for line in lines if SHARED_MEMORY in line
+            }
+    return found
+
+
+def watch(
+    command: list[str], minutes: float, environment: dict[str, str]
+) -> tuple[pd.DataFrame, set[Path]]:
+    """Start the run, sample it, end it with SIGTERM; its samples, and the shared memory it had.
+
+    Raises:
+        RuntimeError: It ended by itself, or with another status.
+    """
     rows: list[dict[str, Any]] = []
+    shared: set[Path] = set()
     with subprocess.Popen(command, env=environment, start_new_session=True) as run:
         root, began = psutil.Process(run.pid), time.monotonic()
         while run.poll() is None and time.monotonic() - began < minutes * 60:
             rows += sample(root, began)
+            shared |= mapped(root)
             time.sleep(EVERY_S)
         if run.poll() is not None:
             raise RuntimeError(f"the run ended by itself, with status {run.returncode}")
         run.send_signal(signal.SIGTERM)
         if run.wait(timeout=300) != 128 + signal.SIGTERM:
             raise RuntimeError(f"SIGTERM ended the run with status {run.returncode}")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), shared
 
 
 def slope(table: pd.DataFrame, column: str) -> tuple[float, float, float]:
@@ -97,13 +118,13 @@ def slope(table: pd.DataFrame, column: str) -> tuple[float, float, float]:
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
-def remains(temporary: Path, shared: set[str]) -> dict[str, list[str]]:
+def remains(temporary: Path, shared: set[Path]) -> dict[str, list[str]]:
     """What is still there after the run: processes, shared memory, temporary files."""
     found = defaultdict(list)
     for process in psutil.process_iter(["environ", "cmdline"]):
         if (process.info["environ"] or {}).get("TMPDIR") == str(temporary):
             found["processes"].append(" ".join(process.info["cmdline"] or []))
-    found["shared memory"] = sorted({path.name for path in SHARED_MEMORY.iterdir()} - shared)
+    found["shared memory"] = sorted(path.name for path in shared if path.exists())
     names = {path.name for path in temporary.iterdir()}
     found["temporary files"] = sorted(n for n in names if not n.startswith(TORCH_CACHE))
     return dict(found)
@@ -156,7 +177,6 @@ def main() -> None:
     parser.add_argument("--samples", help="a CSV file to keep every sample in")
     parser.add_argument("overrides", nargs="*", help="of train")
     given = parser.parse_args()
-    shared = {path.name for path in SHARED_MEMORY.iterdir()}
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "tmp"
         temporary.mkdir()
@@ -164,7 +184,7 @@ def main() -> None:
         where = [f"output={folder}/run", f"logger.tracking_uri=sqlite:///{folder}/mlflow.db"]
         data = f"data.shards={Path(given.shards).resolve()}"
         command = [program, "train", *RUN, data, *where, *given.overrides]
-        table = watch(command, given.minutes, os.environ | {"TMPDIR": str(temporary)})
+        table, shared = watch(command, given.minutes, os.environ | {"TMPDIR": str(temporary)})
         left = remains(temporary, shared)
         played = len(list((Path(folder) / "run" / "rollouts").glob("*.parquet")))
     if given.samples:
