@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.storage import is_url
 from agent_scaling.shards.writer import write_shard
 from agent_scaling.sources.base import Game
+
+Advance = Callable[[float], None]
+"""Moves a bar by frames."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,8 @@ def find_labeller(ckpt: str) -> Labeller:
         )
     with Path(ckpt).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    scores = checkpoint.get("held_out") or None
+    # JSON has no nan: the error of a mean over a single game.
+    scores = {k: v for k, v in checkpoint.get("held_out", {}).items() if math.isfinite(v)}
     facts = {"sha256": digest, "params": policy.num_params, "frames": checkpoint["frames"]}
     return Labeller(policy, checkpoint["lookahead"], {**facts, "held_out": scores})
 
@@ -141,25 +148,29 @@ def write_labelled(
         "labelled_by": dict(model.facts),
     }
     plan = make_plan(readers, settings)
-    with locked(directory, shared=False):
+    with locked(directory, shared=False), labelling(readers) as advance:
         done = finished(directory, plan)
         remove_partial(directory, plan.shards)
-        total = sum(game.frames for reader in readers.values() for game in reader.games)
-        with Progress(
-            BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
-            console=Console(stderr=True, soft_wrap=True),
-        ) as progress:  # fmt: skip
-            bar = progress.add_task("labelling", total=total)
-            for split, shard, games in shards_of(readers, plan):
-                frames = sum(readers[split].games[game].frames for game in games)
-                if shard.name not in done:
-                    labelled = label_games(labeller, readers[split], games, shard)
-                    done[shard.name] = write_shard(
-                        directory, shard.name, labelled, plan=plan.fingerprint, layout=layout,
-                        chunk_frames=source.chunk_frames,
-                    )  # fmt: skip
-                progress.advance(bar, frames)
+        for split, reader in readers.items():
+            for shard, (_, games) in zip(plan.splits[split], reader.by_shard(), strict=True):
+                if shard.name in done:
+                    advance(sum(reader.games[game].frames for game in games))
+                    continue
+                done[shard.name] = write_shard(
+                    directory, shard.name, label_games(labeller, reader, games, shard, advance),
+                    plan=plan.fingerprint, layout=layout, chunk_frames=source.chunk_frames,
+                )  # fmt: skip
         return write_manifest(directory, plan, layout, done, settings)
+
+
+@contextmanager
+def labelling(readers: Mapping[str, ShardReader]) -> Iterator[Advance]:
+    """A bar over all frames, and what moves it."""
+    bar = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*bar, console=Console(stderr=True, soft_wrap=True)) as progress:
+        total = sum(game.frames for reader in readers.values() for game in reader.games)
+        task = progress.add_task("labelling", total=total)
+        yield partial(progress.advance, task)
 
 
 def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:
@@ -183,17 +194,8 @@ def as_game(reader: ShardReader, number: int) -> Game:
     return Game(entry.id, entry.parts, sizes, entry.version, metadata)
 
 
-def shards_of(
-    readers: Mapping[str, ShardReader], plan: Plan
-) -> Iterator[tuple[str, Shard, list[int]]]:
-    """Split, shard and the numbers of its games."""
-    for split, reader in readers.items():
-        for shard, (_, games) in zip(plan.splits[split], reader.by_shard(), strict=True):
-            yield split, shard, games
-
-
 def label_games(
-    labeller: GameLabeller, reader: ShardReader, games: list[int], shard: Shard
+    labeller: GameLabeller, reader: ShardReader, games: list[int], shard: Shard, advance: Advance
 ) -> Iterator[EncodedGame]:
     """The games of a shard with labels, as the shard's writer takes them."""
     for number, game in zip(games, shard.games, strict=True):
@@ -202,3 +204,4 @@ def label_games(
             game=game, frames=frames, actions=frames - 1, unknown_keys=0,
             decisions=(0, frames - 1), chunks=tuple(chunks),
         )  # fmt: skip
+        advance(frames)
