@@ -154,6 +154,23 @@ def load_policy(path: str | Path) -> Policy:
     return policy.eval()
 
 
+def save_policy(policy: Policy, path: str | Path) -> None:
+    """Write a policy as a checkpoint that :func:`load_policy`, ``rollout`` and ``watch`` take.
+
+    Training does not go on from it: there is no optimiser in it (``policy=checkpoint`` begins with
+    its weights).
+
+    Raises:
+        InputError: The file cannot be written, or the policy does not know its own config: it was
+            put together by hand.
+    """
+    if not policy.config:
+        raise InputError(f"{path}: the policy has no config; make it with make_policy()")
+    weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
+    made = {"policy_config": policy.config, "state_dict": weights, "game": policy.game}
+    AtomicCheckpointIO().save_checkpoint(made, path)
+
+
 def policy_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The policy's part of a module's weights, under the policy's own names."""
     prefix, weights = "policy.", checkpoint["state_dict"]

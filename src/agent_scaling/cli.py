@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib import resources
 from typing import Any
@@ -130,6 +131,9 @@ def run(cfg: DictConfig) -> Any:
 
 def main() -> None:
     """Entry point of the console script."""
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        # FORCE_COLOR, which CI and notebooks set, would have rich draw its bars into a log.
+        os.environ.setdefault("TTY_COMPATIBLE", "0")
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return
