@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME, CONFIGURATION, SOURCE = "index.md", "configuration.md", "source/"
+SAME = {ROOT / "README.md": HOME, ROOT / "conf": CONFIGURATION}
 LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<path>[^()#:\s]+)(?P<anchor>#[^()\s]*)?\)"
 )
@@ -29,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
     for page, text in {**texts, HOME: readme}.items():
         for link in LINK.finditer(text):
             path = target(page, link["path"])
-            if is_source(path):
+            if is_source(path) and path not in SAME:
                 made[source_page(path)] = source_text(path)
     for name, content in made.items():
         files.append(File.generated(config, name, content=content))
@@ -49,8 +50,8 @@ def rewritten(page: str, link: re.Match[str]) -> str:
     path = target(page, link["path"])
     if path.is_relative_to(ROOT / "docs"):
         to = path.relative_to(ROOT / "docs").as_posix()
-    elif path == ROOT / "conf":
-        to = CONFIGURATION
+    elif path in SAME:
+        to = SAME[path]
     elif is_source(path):
         to = source_page(path)
     elif path.is_dir():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import subprocess
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.docs.commands import (
     PAGES,
     REASONS,
@@ -56,4 +59,15 @@ def test_what_is_not_run_says_why(why: str) -> None:
 )
 def test_a_wrong_command_is_found(line: str) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011
+        check(tuple(shlex.split(line)))
+
+
+def test_the_demo_is_made_of_commands_that_are_there() -> None:
+    shown = subprocess.run(
+        ["make", "--dry-run", "--silent", "demo", "INSTALLED="],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    lines = re.findall(r"^\S*(agent-scaling .*)$", shown, re.M)
+    assert len(lines) == 3
+    for line in lines:
         check(tuple(shlex.split(line)))
