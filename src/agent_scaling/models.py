@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -10,6 +11,8 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 NAME = "model"
 """``runs:/<run id>/model``: the latest of a run."""
 STEP = "frames"
+VERSIONS = "mlflow.modelVersions"
+"""Where the model's page finds what it is registered as."""
 
 
 def hand_in(client: Any, run_id: str, entry: dict[str, Any]) -> None:
@@ -55,5 +58,7 @@ def register(client: Any, run_id: str, model_id: str, name: str) -> None:
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     source = f"models:/{model_id}"
-    if source not in {made.source for made in client.search_model_versions(f"name = '{name}'")}:
-        client.create_model_version(name, source, run_id, model_id=model_id)
+    if source not in {known.source for known in client.search_model_versions(f"name = '{name}'")}:
+        made = client.create_model_version(name, source, run_id, model_id=model_id)
+        version = [{"name": name, "version": made.version}]
+        client.set_logged_model_tags(model_id, {VERSIONS: json.dumps(version)})
