@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import warnings
 import zipfile
 from inspect import isclass
 from pathlib import Path
@@ -85,7 +86,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     try:
         refuse_bomb(path, Path(path).stat().st_size)  # torch stores, it does not compress
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about bytes that are refused
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check ckpt=") from None
     except UNREADABLE as error:
