@@ -1,6 +1,6 @@
 """How much the fuzz tests try: the same 200 examples each time, or as many as are asked for.
 
-FUZZ_EXAMPLES=100000 pytest tests/shards/test_fuzz.py tests/sources/test_xlogfile.py
+FUZZ_EXAMPLES=100000 pytest tests/shards/test_fuzz.py tests/sources tests/faults -k any_
 """
 
 from __future__ import annotations
