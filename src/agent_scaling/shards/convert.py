@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -277,3 +278,11 @@ def _print_summary(console: Console, manifest: Manifest, directory: Path, second
         f"{len(manifest.skipped)} skipped, {manifest.filtered} filtered out, {seconds:.1f} s",
         highlight=False,
     )
+    if manifest.totals["train"].actions:  # without any, the games are to be labelled first
+        shards = shlex.quote(str(directory))
+        console.print(
+            f"next: agent-scaling train experiment={manifest.layout.game}_bc data.shards={shards} "
+            "flops_budget=1e12 output=run",
+            markup=False,
+            highlight=False,
+        )
