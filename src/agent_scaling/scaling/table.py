@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+WIDE = 140
+"""Columns of a file, which has no width of its own."""
+
 
 def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | None = None) -> None:
     """Exponents, the forms side by side, the forecast, the flags by kind, the files."""
-    console = Console(highlight=False, soft_wrap=True, width=140)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDE
+    show = partial(console.print, soft_wrap=False)  # tables fold their cells, lines are left whole
     low, high = fitted["budgets"]
     console.print(f"budgets {low:.3g} to {high:.3g} FLOPs; intervals hold {fitted['level']:.0%}")
-    console.print(_exponents(fitted))
+    show(_exponents(fitted))
     if "loss" not in fitted["best_of_grid"]:
-        console.print(_optima(fitted))
+        show(_optima(fitted))
     if law := fitted.get("return_against_frames"):
         parts = [(f"{s['params']:,.0f}", s) for s in law["sizes"]]
         parts += [("best of all", law["best"])] if law["best"] else []
@@ -39,9 +46,9 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
     if law := fitted.get("return_from_loss"):
         console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
     for target, checks in fitted["validation"].items():
-        console.print(_validation(target, checks, fitted["chosen"][target]))
+        show(_validation(target, checks, fitted["chosen"][target]))
         console.print(f"average: equal weights of {', '.join(fitted['averaged'][target])}")
-    console.print(_forecast(fitted["forecast"]))
+    show(_forecast(fitted["forecast"]))
     for target, noise in fitted["diagnostics"]["noise"].items():
         if noise:
             text = f"log SD {noise['log_sd']:.3g} over {noise['cells']} cells run more than once"
@@ -107,10 +114,9 @@ def _validation(target: str, checks: dict[str, Any], chosen: str | None) -> Tabl
 def _forecast(rows: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="forecast", box=None, title_justify="left")
     table.add_column("FLOPs")
-    names = [n for n in ("params", "frames", "loss", "return") if any(n in r for r in rows)]
-    for name in names:
-        table.add_column(name)
     for row in rows:
-        cells = [f"{row[n]:.4g} {_span(row[f'{n}_interval'])}" for n in names]
-        table.add_row(f"{row['flops']:.3g}", *cells)
+        table.add_column(f"{row['flops']:.3g}")
+    for name in ("params", "frames", "loss", "return"):
+        if any(name in row for row in rows):
+            table.add_row(name, *(f"{r[name]:.4g} {_span(r[f'{name}_interval'])}" for r in rows))
     return table
