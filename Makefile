@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := outputs/demo
 JOBS := 2
 
-.PHONY: help demo test lint audit format ui benchmarks clean
+.PHONY: help demo test lint audit format ui docs benchmarks clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)

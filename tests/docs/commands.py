@@ -118,9 +118,7 @@ def check_plan(cfg: DictConfig) -> None:
         shared.pop("data.shards", None)
     if OmegaConf.is_missing(cfg.train, "experiment"):
         return
-    variants = OmegaConf.to_container(cfg.variants) or {"": {}}
-    for more in variants.values():
-        compose_train({**shared, **flatten(more)}, {})
+    compose_train(shared, {})  # with variants: tests/studies/test_study.py
     launcher = flatten(OmegaConf.to_container(cfg.launcher))
     with initialize_config_module("conf", version_base=None):
         compose(
