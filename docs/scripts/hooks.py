@@ -22,6 +22,22 @@ LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "sh", ".sbatch": "sh", ".t
 log = logging.getLogger("mkdocs.hooks")
 
 
+def on_config(config: Any) -> Any:
+    """Put pages that the nav does not name at its end: none is out of reach."""
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")}
+    if others := sorted(pages - set(listed(config.nav))):
+        config.nav.append({"More": others})
+    return config
+
+
+def listed(nav: Any) -> list[str]:
+    """The pages that a part of the nav names."""
+    if isinstance(nav, str):
+        return [nav]
+    parts = nav.values() if isinstance(nav, dict) else nav
+    return [page for part in parts for page in listed(part)]
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are not in docs/."""
     readme = (ROOT / "README.md").read_text()
