@@ -5,25 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from agent_scaling.actions import NO_ACTION
-from agent_scaling.batch import Batch, blank_batch
+from agent_scaling.batch import blank_batch
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.cores.bidirectional_lstm import BidirectionalLSTMCore
-from agent_scaling.cores.lstm import LSTMCore
 from agent_scaling.encoders.nethack import NetHackEncoder
 from agent_scaling.errors import InputError
-from agent_scaling.evaluate import evaluate
 from agent_scaling.hardware import without_memory
 from agent_scaling.label import label
 from agent_scaling.labels import as_batch
@@ -122,40 +117,6 @@ def module(policy: Policy, unroll_length: int = 6, lookahead: int = 2) -> Invers
         unroll_length=unroll_length,
         lookahead=lookahead,
     )
-
-
-def walk(seed: int, steps: int = 12, lanes: int = 8) -> Batch:
-    """Heroes on an empty screen who go one of eight ways at each step, drawn at random."""
-    batch, ways = blank_batch(steps, lanes), torch.tensor([*product((-1, 0, 1), repeat=2)])
-    ways = ways[(ways != 0).any(dim=1)]
-    action_TB = torch.randint(0, 8, (steps, lanes), generator=torch.Generator().manual_seed(seed))
-    went_TB2 = ways[action_TB].cumsum(0)
-    came_TB2 = torch.cat([torch.zeros_like(went_TB2[:1]), went_TB2[:-1]])
-    cursor_TB2 = (came_TB2 + torch.tensor([32, 40])).to(torch.uint8)
-    game_TB = torch.zeros_like(action_TB)
-    return replace(batch, cursor_TB2=cursor_TB2, action_TB=action_TB, game_TB=game_TB)
-
-
-@pytest.mark.parametrize(
-    ("core", "low", "high"), [(BidirectionalLSTMCore, 0.9, 1.0), (LSTMCore, 0.0, 0.2)]
-)
-def test_what_was_done_shows_in_the_frame_after_it(core: Any, low: float, high: float) -> None:
-    """Who looks ahead learns the way from the move, and beats chance; who does not, cannot."""
-    tiny = {"width": 29, "fc_layers": 0, "message_width": 0, "status_width": 0, "map_width": 4}
-    tiny |= {"crop": False, "colors": False, "blocks": 3, "residual_blocks": 0, "embedding": 1}
-    torch.manual_seed(0)
-    policy = small_model(lambda width: core(width, 32), **tiny, moves=True)
-    optimizer = torch.optim.Adam(policy.parameters(), 0.02)
-    for seed in range(60):
-        batch = walk(seed)
-        logits, _, _ = policy(batch, policy.initial_state(batch.lanes))
-        loss = F.cross_entropy(logits[:-1].flatten(0, 1), batch.action_TB[:-1].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    unseen = walk(1000)
-    unseen.action_TB[-1] = NO_ACTION  # what it did is not in the window
-    assert low < evaluate(policy, [unseen], 1)["top1"] <= high
 
 
 @pytest.mark.parametrize("encoder", [{}, {"frames": 2, "moves": True}])

@@ -14,11 +14,9 @@ from agent_scaling.costs import LayerCost
 
 
 class BidirectionalLSTMCore(nn.Module):
-    """An LSTM over the frames up to t beside one over those from t + 1 on, backwards.
+    """An LSTM over the frames up to t beside one over the window's frames from t on, backwards.
 
-    So the frame that an action led to is as near as the one that it answered: where the second
-    LSTM's output at t had seen frame t last, it would have to learn to remember the one behind it.
-    The first one's state crosses windows. The second begins anew at each window's end, so that
+    The first one's state crosses windows. The second one begins anew at each window's end, so that
     windows should overlap (``Batch.ahead``), and where a game ends: no frame sees another game's.
 
     Args:
@@ -49,9 +47,7 @@ class BidirectionalLSTMCore(nn.Module):
         past_TBH, state = self.past(features_TBD, batch, state)
         start = self.future.initial_state(batch.lanes)
         future_TBH, _ = self.future(features_TBD.flip(0), backwards(batch), start)
-        next_TBH = torch.cat([future_TBH.flip(0)[1:], torch.zeros_like(future_TBH[:1])])
-        next_TBH = next_TBH.masked_fill(ends(batch).unsqueeze(-1), 0.0)  # another game's
-        return torch.cat([past_TBH, next_TBH], dim=-1), state
+        return torch.cat([past_TBH, future_TBH.flip(0)], dim=-1), state
 
     def costs(self) -> list[LayerCost]:
         """Both directions'."""
@@ -62,12 +58,9 @@ class BidirectionalLSTMCore(nn.Module):
         ]
 
 
-def ends(batch: Batch) -> Tensor:
-    """bool [T, B]: another game opens behind frame t."""
-    return torch.cat([batch.first_TB[1:], torch.zeros_like(batch.first_TB[:1])])
-
-
 def backwards(batch: Batch) -> Batch:
     """Where games open to one who reads a window from its end: at their last frames."""
+    none_1B = torch.zeros_like(batch.first_TB[:1])
+    last_TB = torch.cat([batch.first_TB[1:], none_1B])
     openings = tuple(sorted(batch.steps - t for t in batch.opening_steps() if t > 0))
-    return replace(batch, first_TB=ends(batch).flip(0), openings=openings, ahead=0)
+    return replace(batch, first_TB=last_TB.flip(0), openings=openings, ahead=0)
