@@ -9,8 +9,10 @@ from omegaconf import OmegaConf
 
 from agent_scaling.cli import VERBS, call_verb
 from agent_scaling.config import check_value, check_values, missing_keys
+from agent_scaling.envs.game import Game
 from agent_scaling.errors import InputError
 from tests.runs import composed
+from tests.test_configs import options
 
 FILLED = ["flops_budget=1e9", "experiment=nethack_bc", "data.shards=x"]
 STORE = ["logger.tracking_uri=sqlite:///x.db", "logger.artifact_location=x"]
@@ -45,10 +47,24 @@ def test_a_value_of_another_type_is_one_line(verb: str, override: str, line: str
 
 @pytest.mark.parametrize(
     ("value", "hint"),
-    [(1e6, int), (3, float), (2024, str), (None, int | None), (True, bool | str), ("a", Any)],
+    [
+        (1e6, int),
+        (3, float),
+        (2024, str),
+        (None, int | None),
+        (True, bool | str),
+        ("a", Any),
+        ("a", Game),
+    ],
 )
 def test_what_a_command_line_makes_of_a_value_passes(value: Any, hint: Any) -> None:
     check_value("key", value, hint)
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_passes(name: str) -> None:
+    more = ["policy.path=x"] if name.endswith("kickstart") else []
+    check_values(composed("train", ["flops_budget=1e9", *STORE, f"experiment={name}", *more]))
 
 
 def test_the_choices_are_in_the_line() -> None:

@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from agent_scaling.errors import InputError
 
@@ -44,8 +45,8 @@ def check_value(key: str, value: PLAIN, hint: Any) -> None:
     """Raise :class:`InputError` unless ``value`` is what the annotation ``hint`` asks for."""
     try:
         adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)
-    except PydanticSchemaGenerationError:
-        return
+    except (PydanticSchemaGenerationError, SchemaError):
+        return  # no annotation that values can be compared with, such as a protocol
     try:
         adapter.validate_python(value)
     except ValidationError as error:
