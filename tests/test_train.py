@@ -146,6 +146,19 @@ torch.save(answers, exchanged)
 """
 
 
+def test_queries_of_the_page_on_mlflow_are_understood(run: Any) -> None:
+    client, logged = run
+    page = (ROOT / "docs" / "mlflow.md").read_text()
+    (block,) = re.findall(r"```sql\n(.*?)```", page, re.S)
+    lines = [line.partition("--")[0].strip() for line in block.splitlines()]
+    assert len(lines) > 5
+    for query in lines:
+        client.search_runs([logged.info.experiment_id], query)
+    for name in re.findall(r"(?:metrics|params|tags)\.`?([\w./]+)", "\n".join(lines)):
+        data = logged.data
+        assert name in data.metrics | data.params | data.tags, name
+
+
 def test_model_acts_in_a_process_that_does_not_know_us(
     run: Any, output: Path, tmp_path: Path
 ) -> None:
