@@ -27,6 +27,11 @@ class HeldOut(Callback):
         self.every_frames, self.margins = every_frames, margins
         self.last: dict[str, float] = {}
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse margins over what nobody counts, before anything is trained."""
+        if self.margins and not any(isinstance(c, Baselines) for c in trainer.callbacks):  # type: ignore[attr-defined]
+            raise InputError("callbacks.held_out.margins=true needs callbacks.baselines")
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -57,16 +62,10 @@ class HeldOut(Callback):
         return {f"val/{name}": value for name, value in self.last.items()}
 
 
-def frequencies(trainer: Trainer) -> Tensor:
-    """Nats of each action in the training games.
-
-    Raises:
-        InputError: Nobody has counted them.
-    """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Baselines) and callback.unigram_A is not None:
-            return callback.unigram_A
-    raise InputError("callbacks.held_out.margins=true needs callbacks.baselines")
+def frequencies(trainer: Trainer) -> Tensor | None:
+    """Nats of each action in the training games; None in a run that was begun before they were
+    kept."""
+    return next(c.unigram_A for c in trainer.callbacks if isinstance(c, Baselines))  # type: ignore[attr-defined]
 
 
 def crossed(module: Any, every: int) -> bool:
