@@ -102,10 +102,8 @@ def call_verb(cfg: DictConfig) -> Any:
     with open_dict(cfg):
         cfg.pop("examples", None)
         cfg.update(cfg.pop(NAMED, {}))
-    from agent_scaling.config import (
-        check_values,
-        missing_keys,
-    )  # pydantic: completion need not wait for it
+    # It imports pydantic, for which completion need not wait.
+    from agent_scaling.config import check_values, missing_keys
 
     check_values(cfg)
     try:

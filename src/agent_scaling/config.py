@@ -83,8 +83,8 @@ def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
 
 
 def hints_of(target: str) -> dict[str, Any]:
-    """Parameter → annotation of what a ``_target_`` names; those that cannot be resolved at run
-    time, because they are imported for type checkers alone, are left out."""
+    """Parameter → annotation of what a ``_target_`` names; nothing where one of them cannot be
+    resolved at run time, because it is imported for type checkers alone."""
     found = get_object(target)
     names = signature(found).parameters.values()
     try:
