@@ -101,9 +101,10 @@ def test_moves_are_the_cursor_s_way_since_the_frame_before() -> None:
     batch = random_batch(4, 1)
     batch.cursor_TB2[:, 0] = torch.tensor([[5, 5], [4, 6], [4, 6], [20, 6]])  # type: ignore[index]
     batch.first_TB[0] = True
-    moves = Moves()
+    moves = Moves(25)
+    moves.table.weight.data = torch.eye(25)
     seen, state = moves(batch, moves.stack.initial_state(1, torch.device("cpu")))
-    steps = [divmod(at, 5) for at in seen.argmax(-1).tolist()]
+    steps = [divmod(at, 5) for at in seen[:, 0].argmax(-1).tolist()]
     assert [(down - 2, right - 2) for down, right in steps[1:]] == [(-1, 1), (0, 0), (2, 0)]
     assert state[0, 0].tolist() == [20, 6]
     policy, changed = small_policy(moves=True, crop=False), random_batch(4, 1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from agent_scaling.batch import Batch
 from agent_scaling.encoders.stack import FrameStack
@@ -13,21 +12,30 @@ FAR = 2
 """Rows or columns; farther counts as this far."""
 
 
-class Moves:
-    """One-hot vectors of the cursor's moves; its place in the frame before is the state."""
+class Moves(nn.Module):
+    """A vector for each way; the cursor's place in the frame before is the state.
 
-    features = (2 * FAR + 1) ** 2
+    It is added to what the core reads: one-hot among the inputs of layers before it, a move is
+    a hundredth of the features at first, and takes thousands of steps to be noticed.
 
-    def __init__(self) -> None:
+    Args:
+        width: Of the vectors.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
         self.stack = FrameStack(2, (2,), torch.uint8)
+        self.table = nn.Embedding((2 * FAR + 1) ** 2, width)
 
-    def __call__(self, batch: Batch, state: Tensor) -> tuple[Tensor, Tensor]:
-        """T·B frames and the cursor before [1, B, 2] → int64 [N, features], and the cursor after.
+    def forward(self, batch: Batch, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames and the cursor before them [1, B, 2] → [T, B, width], and the cursor after.
 
         A game's first frame comes from the corner.
         """
         cursor_TB2 = batch.terminal()[2]
         pair_TB22, after = self.stack(cursor_TB2, batch.first_TB, state, batch.ahead)
-        before_N2, now_N2 = pair_TB22.flatten(0, 1).long().unbind(-1)
-        step_N2 = (now_N2 - before_N2).clamp(-FAR, FAR) + FAR
-        return F.one_hot((2 * FAR + 1) * step_N2[:, 0] + step_N2[:, 1], self.features), after
+        before_TB2, now_TB2 = pair_TB22.long().unbind(-1)
+        step_TB2 = (now_TB2 - before_TB2).clamp(-FAR, FAR) + FAR
+        way_TB = (2 * FAR + 1) * step_TB2[..., 0] + step_TB2[..., 1]
+        found: Tensor = self.table(way_TB)
+        return found, after

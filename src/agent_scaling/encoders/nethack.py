@@ -102,10 +102,10 @@ class NetHackEncoder(nn.Module):
         kinds = [(torch.uint8, ord(" ")), (torch.int8, 0)][: 2 if colors else 1]
         stacks = [FrameStack(frames, (MAP_ROWS, COLUMNS), *kind) for kind in kinds]
         self.stacks = stacks if frames > 1 else []
-        self.moves = Moves() if moves else None
+        self.moves = Moves(width) if moves else None
         crop_width = self.crop.features if self.crop else 0
         joined = [message_width, status_width // 4, map_width, self.num_actions, crop_width]
-        joined += [inventory_width if inventory else 0, Moves.features if moves else 0]
+        joined.append(inventory_width if inventory else 0)
         self.fc = mlp([sum(joined)] + [width] * fc_layers, nn.ReLU)
         self.joins = {"fc.0": tuple(joined)}
         """Layers that read several vectors side by side, and how wide each of these is."""
@@ -191,12 +191,12 @@ class NetHackEncoder(nn.Module):
             if batch.inv_glyphs_TBI is None:
                 raise InputError("the data have no inv_glyphs: set policy.encoder.inventory=false")
             parts.append(self.inventory(batch.inv_glyphs_TBI.flatten(0, 1)))
+        features_ND = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
+        features_TBD = features_ND.view(batch.steps, batch.lanes, self.width)
         if self.moves:
-            move_NF, cursor = self.moves(batch, state[-1])
-            parts.append(move_NF.to(parts[0].dtype))
-            after = (*after, cursor)
-        features = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
-        return features.view(batch.steps, batch.lanes, self.width), after
+            moves_TBD, cursor = self.moves(batch, state[-1])
+            features_TBD, after = features_TBD + moves_TBD, (*after, cursor)
+        return features_TBD, after
 
     def _stack(
         self, planes_TBHW: list[Tensor], batch: Batch, state: State
