@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ from callbacks.held_out import HeldOut
 from callbacks.tracking import Tracking
 
 FOLDER = "model"
+NAME = re.compile(r"[\w.-][\w .-]*")
 T = TypeVar("T", bound=Callback)
 
 
@@ -32,7 +34,7 @@ class Model(Callback):
         register_as: Name in MLflow's registry whose newest version it becomes.
 
     Raises:
-        InputError: ``checkpoint`` is neither, or there is no held-out loss to be best in.
+        InputError: ``checkpoint`` is neither, the name is none, or there is no held-out loss to be best in.
     """
 
     def __init__(
@@ -40,6 +42,11 @@ class Model(Callback):
     ) -> None:
         if checkpoint not in ("last", "best"):
             raise InputError(f"callbacks.model.checkpoint={checkpoint}: use last or best")
+        if register_as is not None and not NAME.fullmatch(register_as):
+            raise InputError(
+                f"callbacks.model.register_as={register_as!r}: letters, digits, spaces, '.', '_' "
+                "and '-' only"
+            )
         self.checkpoint, self.register_as = checkpoint, register_as
         self._milestone_at = -1
 
