@@ -34,7 +34,8 @@ class Model(Callback):
         register_as: Name in MLflow's registry whose newest version it becomes.
 
     Raises:
-        InputError: ``checkpoint`` is neither, the name is none, or there is no held-out loss to be best in.
+        InputError: ``checkpoint`` is neither, ``register_as`` cannot be a name, or there is no
+            held-out loss to be best in.
     """
 
     def __init__(
