@@ -9,7 +9,7 @@ from typing import Any
 from agent_scaling.account import short
 from agent_scaling.studies.record import Run
 
-PAPER = {"params": 127e6, "flops": 3.29e19, "exponent": 0.585}
+PAPER = {"params": 133e6, "flops": 3.29e19, "exponent": 0.585}
 """The paper's NetHack law in 6ND: its optimum at its own forecast's budget, N_opt ∝ C^k."""
 PAPER_RANGE = (1e15, 1e20)
 REPETITIONS = 4.0
