@@ -129,8 +129,8 @@ def run_of(params: int, budgets: tuple[float, ...], cost: float, epoch: int = 10
 
 
 def test_the_papers_own_forecast_is_its_best_size() -> None:
-    run = run_of(127_000_000, (3.29e19,), 6 * 127e6)
-    assert paper_size(run, 3.29e19) == pytest.approx(127e6)
+    run = run_of(133_000_000, (3.29e19,), 6 * 133e6)
+    assert paper_size(run, 3.29e19) == pytest.approx(133e6)
 
 
 def test_a_fit_says_what_the_grid_misses(tiny_shards: Path, tmp_path: Path) -> None:
