@@ -1,6 +1,6 @@
 #!/bin/bash
-# A run without a scheduler. One machine: docs/torchrun.sh. Several: the same on each, with
-#   NODES=4 HEAD=host-of-the-first:29500 docs/torchrun.sh trainer=fsdp policy/size=500m
+# A run without a scheduler. One machine: docs/slurm/torchrun.sh. Several: the same on each, with
+#   NODES=4 HEAD=host-of-the-first:29500 docs/slurm/torchrun.sh trainer=fsdp policy/size=500m
 # --max-restarts starts all ranks again after one has died, and they go on from last.ckpt.
 # SIGTERM to torchrun reaches every rank, which has --shutdown-timeout seconds to save.
 set -u
