@@ -52,6 +52,7 @@ def test_a_study_forecasts_trains_and_checks(tiny_shards: Path, tmp_path: Path) 
         "train.data.val_lanes=4",
         "train.data.val_frames=64",
         "train.callbacks.rollouts=null",
+        "+train.callbacks.model=null",
         "budgets=[2e8,4e8,8e8,1.6e9]",
         "sizes=[5e3,1e4,2e4]",
         "budget=3.2e9",
