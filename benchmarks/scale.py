@@ -3,7 +3,7 @@
     python benchmarks/scale.py [--games 10 20 51] [--params 30000 …] [--ranks 1 2] …
 
 On the reference games ($AGENT_SCALING_REFERENCE, default ../shared); 7 minutes of CPU time. Rates
-are per CPU-second of the whole process tree, so that a shared machine measures nearly the same. The
+are per CPU-second of the whole process tree, but of ranks, which need a quiet machine. The
 prices are parameters: dollars for an hour of a CPU core and of a GPU. The last line is one JSON
 object: every measured rate, and the projection's core-hours, GPU-hours and dollars.
 """
@@ -97,7 +97,10 @@ def steps(params: int, shards: Path) -> dict[str, float]:
 
 
 def ranks(count: int, shards: Path) -> dict[str, float]:
-    """Frames per second of wall and of CPU time, of ``count`` ranks of DDP on this machine."""
+    """Frames per second of wall time, of ``count`` ranks of DDP with a free core each.
+
+    Lightning does not wait for the ranks that it starts: their CPU time is not known.
+    """
     points = []
     without = ["rollouts", "reference_players", "baselines", "held_out"]
     options = [f"callbacks.{name}=null" for name in without]
@@ -108,13 +111,12 @@ def ranks(count: int, shards: Path) -> dict[str, float]:
             budget = [f"flops_budget={6 * RANK_SIZE * frames}", "callbacks.flops.convention=6nd"]
             policy = ["experiment=nethack_bc", f"policy.params={RANK_SIZE}"]
             command = [str(Path(sys.executable).with_name("agent-scaling")), "train"]
-            began, before = time.monotonic(), spent()
+            began = time.monotonic()
             command += [*policy, *options, *where, *budget]
             subprocess.run(command, check=True, capture_output=True)
-            points.append((time.monotonic() - began, spent() - before))
-    wall, used = (late - early for early, late in zip(*points, strict=True))
-    trained = RANK_FRAMES[1] - RANK_FRAMES[0]
-    return {"ranks": count, "per_second": trained / wall, "rate": trained / used}
+            points.append(time.monotonic() - began)
+    rate = (RANK_FRAMES[1] - RANK_FRAMES[0]) / (points[1] - points[0])
+    return {"ranks": count, "per_second": rate, "rate": rate / count}
 
 
 def rollouts(shards: Path) -> float:
@@ -147,7 +149,7 @@ def show(rates: dict[str, Any], projection: dict[str, dict[str, float]]) -> None
     tables = [
         Table("games", "frames", "frames/s per core", "bytes/frame", title="conversion"),
         Table("parameters", "frames/s per core", "FLOP/s per core", title="training"),
-        Table("ranks", "frames/s", "frames/s per core", title="ranks"),
+        Table("ranks", "frames/s", "frames/s per rank", title="ranks, wall time"),
         Table("job", "core- or GPU-hours", "dollars", title="projection"),
     ]
     for row in rates["convert"]:
