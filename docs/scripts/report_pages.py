@@ -11,12 +11,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from PIL import Image
+from mlflow_pages import CHROMIUM, shoot
 from playwright.sync_api import sync_playwright
 
 SIZES = {"report": (1200, 1900), "report-phone": (390, 1900)}
-CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-COLOURS = 64
 
 
 def main() -> None:
@@ -32,12 +30,7 @@ def main() -> None:
             page = browser.new_page(viewport={"width": width, "height": height})
             page.goto(given.report.resolve().as_uri())
             page.locator(".plot .main-svg").first.wait_for(timeout=60_000)
-            path = given.output / f"{name}.png"
-            page.screenshot(path=path)
-            with Image.open(path) as image:
-                few = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-            few.save(path, optimize=True)
-            print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
+            shoot(page, given.output / f"{name}.png")
         browser.close()
 
 

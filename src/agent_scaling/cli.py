@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -38,6 +39,8 @@ VERBS = {
 
 MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
 """What reading a key that has no value raises."""
+
+PROGRAM = "agent-scaling"
 
 NAMED = "named"
 """Where a verb's config keeps the values of keys that are groups in other verbs."""
@@ -125,6 +128,11 @@ def run(cfg: DictConfig) -> Any:
     except InputError as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
         sys.exit(2)
+
+
+def typed_words() -> list[str] | None:
+    """What was typed behind ``agent-scaling``; None in a process of another program."""
+    return sys.argv[1:] if Path(sys.argv[0]).name == PROGRAM else None
 
 
 def main() -> None:

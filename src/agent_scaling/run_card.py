@@ -7,7 +7,6 @@ import platform
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from agent_scaling.account import short
+from agent_scaling.cli import PROGRAM, typed_words
 from agent_scaling.policy import Policy
+from agent_scaling.shards.storage import is_url
 
 DIGEST_LENGTH = 36  # MLflow's limit
 UNKNOWN = "unknown"
@@ -64,9 +65,9 @@ def description(module: Any, data: Any, budget: float | None, output: Path) -> s
         f"- budget: {goal}",
         f"- play: `agent-scaling rollout ckpt={output / 'checkpoints' / 'last.ckpt'} episodes=100`",
     ]
-    if Path(sys.argv[0]).name == "agent-scaling":
-        given = [argument for argument in sys.argv[1:] if not argument.startswith(OWN)]
-        command = shlex.join(["agent-scaling", *given, "ckpt_path=last", f"output={output}"])
+    if (words := typed_words()) is not None:
+        given = [word for word in words if not word.startswith(OWN)]
+        command = shlex.join([PROGRAM, *given, "ckpt_path=last", f"output={output}"])
         lines.insert(3, f"- go on: `{command}`")
     return "\n".join(lines)
 
@@ -78,7 +79,7 @@ def data_inputs(shards: str | None, facts: Mapping[str, Any]) -> list[DatasetInp
     dataset = Dataset(
         name=Path(shards).name,
         digest=str(facts["fingerprint"])[:DIGEST_LENGTH],
-        source_type="url" if "://" in shards else "local",
+        source_type="url" if is_url(shards) else "local",
         source=json.dumps({"uri": shards}),
         profile=json.dumps({k: v for k, v in facts.items() if k != "fingerprint"}),
     )

@@ -72,9 +72,7 @@ def fit(
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"experiment": experiment, "tracking_uri": uri}
     runs = read(budgets=budgets, **origin)
-    if expert_return is not None and not expert_return > 0:
-        raise InputError(f"expert_return={expert_return}: give a return above 0")
-    expert = runs.expert() if expert_return is None else float(expert_return)
+    expert = runs.expert(expert_return)
     fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
     fitted = {"origin": origin, "made_by": made_by} | fitted
     if known := {name: value for name, value in (measured or {}).items() if value is not None}:

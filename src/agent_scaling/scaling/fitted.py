@@ -97,13 +97,12 @@ def fit_laws(
         expert_return: Return at which a form may saturate; None: what the table holds, if anything.
 
     Raises:
-        InputError: The CSV cannot be read, columns are missing, or fewer than three budgets have a
-            value that has a logarithm.
+        InputError: The CSV cannot be read, columns are missing, fewer than three budgets have a
+            value that has a logarithm, or the expert's return has none.
     """
     if isinstance(table, pd.DataFrame):
         runs = tidy(table, "table", budgets)
     else:
         runs = tidy(read_csv(str(table), game), f"{table}", budgets)
-    expert = runs.expert() if expert_return is None else expert_return
     ahead = [10 * float(runs.cells["flops"].max())]
-    return Laws(runs, analyse(runs, ahead, bootstraps, seed, expert))
+    return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))

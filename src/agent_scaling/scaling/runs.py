@@ -58,8 +58,17 @@ class Runs:
     flags: list[str] = field(default_factory=list)
     experiments: list[str] = field(default_factory=list)
 
-    def expert(self) -> float | None:
-        """Median of what the runs hold of the expert's return; ``None``: nothing."""
+    def expert(self, given: float | None = None) -> float | None:
+        """The expert's return: as ``given``, else the median of what the runs hold; ``None``:
+        nothing.
+
+        Raises:
+            InputError: What is given has no logarithm.
+        """
+        if given is not None:
+            if not given > 0:
+                raise InputError(f"expert_return={given}: give a return above 0")
+            return float(given)
         known = self.rows["expert"].dropna()
         return float(known.median()) if len(known) else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.account import short
-from agent_scaling.cli import call_verb
+from agent_scaling.cli import PROGRAM, call_verb, typed_words
 from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import FILE as FIT
 from agent_scaling.studies.cells import is_at, milestones
 from agent_scaling.studies.experiments import hydra
-from agent_scaling.studies.parent import log_results
+from agent_scaling.studies.parent import REMEMBERED, log_results
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.record import Plan
 from agent_scaling.studies.sweep import sweep
 from agent_scaling.summary import say
-from agent_scaling.tracking import RUN_ID_FILE
 
 MEASURED = {
     "eval_loss": "val/nats",
@@ -83,7 +81,7 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
     """A row per cell that the runs of a plan have measured, columns as ``fit source=csv`` reads."""
     rows = []
     for run in made.runs:
-        remembered = run.output(folder) / RUN_ID_FILE
+        remembered = run.output(folder) / REMEMBERED
         run_id = remembered.read_text().strip() if remembered.exists() else None
         for found in milestones(run.output(folder)):
             nominal = next((b for b in run.budgets if is_at(found, b)), None)
@@ -115,21 +113,17 @@ def fit_once(made: Plan, cells: pd.DataFrame, tag: str, ahead: float, folder: Pa
         return None
     done = where / ".done"  # figures come after fit.json
     if not done.exists():
+        words = typed_words()
+        made_by = None if words is None else shlex.join([PROGRAM, *words])
         # From these files, not by the tag: a study made again has the tag of the one before.
         settings: dict[str, Any] = {
             "path": str(where / CELLS),
             "tracking_uri": made.store.tracking_uri,
         }
-        settings |= {"forecast": [ahead], "made_by": typed(), "output": str(where)}
+        settings |= {"forecast": [ahead], "made_by": made_by, "output": str(where)}
         call("fit", ["source=csv"], settings)
         done.touch()
     return where
-
-
-def typed() -> str | None:
-    """The command line, where there is one."""
-    words = ["agent-scaling", *sys.argv[1:]]
-    return shlex.join(words) if Path(sys.argv[0]).name == words[0] else None
 
 
 def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> Any:
