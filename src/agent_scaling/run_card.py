@@ -63,12 +63,14 @@ def description(module: Any, data: Any, budget: float | None, output: Path) -> s
         f"- data: {data.description}",
         f"- policy: {policy.num_params:,} parameters, core {core_of(policy)}",
         f"- budget: {goal}",
-        f"- play: `agent-scaling rollout ckpt={output / 'checkpoints' / 'last.ckpt'} episodes=100`",
     ]
     if (words := typed_words()) is not None:
         given = [word for word in words if not word.startswith(OWN)]
         command = shlex.join([PROGRAM, *given, "ckpt_path=last", f"output={output}"])
-        lines.insert(3, f"- go on: `{command}`")
+        lines.append(f"- go on: `{command}`")
+    if policy.causal:  # one that looks ahead plays nothing
+        checkpoint = output / "checkpoints" / "last.ckpt"
+        lines.append(f"- play: `agent-scaling rollout ckpt={checkpoint} episodes=100`")
     return "\n".join(lines)
 
 
