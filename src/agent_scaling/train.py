@@ -123,6 +123,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric.utilities").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
