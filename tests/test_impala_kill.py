@@ -14,6 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.checkpoint import read_checkpoint
 from tests.impala_runs import LANES, STEPS, child, history, run
+from tests.workers import game_workers, pool_memory
 
 FRAMES = LANES * STEPS
 WORKERS = 2
@@ -23,25 +24,6 @@ BESIDE = [
     "data.groups=2",
     f"callbacks.tracking.every_frames={FRAMES}",
 ]
-
-
-def game_workers(process: psutil.Process) -> list[psutil.Process]:
-    """The game workers that it has started, oldest first."""
-    found = [p for p in process.children(recursive=True) if p.status() != psutil.STATUS_ZOMBIE]
-    found = [p for p in found if "agent_scaling.envs.worker" in " ".join(p.cmdline())]
-    return sorted(found, key=lambda p: (p.create_time(), p.pid))
-
-
-def shared_memory() -> list[str]:
-    """What this process holds open of a pool's memory, and what any has named in the system's."""
-    links = []
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            links.append(str(descriptor.readlink()))
-        except FileNotFoundError:  # the one that listed the folder
-            continue
-    open_ = [link for link in links if "agent-scaling-pool" in link]
-    return open_ + [p.name for p in Path("/dev/shm").iterdir() if "agent-scaling" in p.name]
 
 
 class KillWorkers(Callback):
@@ -55,7 +37,7 @@ class KillWorkers(Callback):
     ) -> None:
         """Kill."""
         if trainer.global_step in self.updates:
-            game_workers(psutil.Process())[0].kill()
+            game_workers()[0].kill()
 
 
 @pytest.fixture
@@ -73,14 +55,14 @@ def test_killed_workers_cost_their_episodes_and_the_run_goes_on(
 ) -> None:
     updates, kills = 16, [4, 9]
     killer = f"+callbacks.killer={{_target_: tests.test_impala_kill.KillWorkers, updates: {kills}}}"
-    before = shared_memory()
+    before = pool_memory()
     saved = run(tmp_path / "run", updates, *BESIDE, killer)
     assert saved["frames"] == updates * FRAMES
     points = history(tmp_path / "run")["train/restarted"]
     assert sum(points.values()) == len(kills) * LANES // WORKERS
     assert {frames // FRAMES for frames, n in points.items() if n} <= set(range(kills[0], updates))
-    assert game_workers(psutil.Process()) == []
-    assert shared_memory() == before
+    assert game_workers() == []
+    assert pool_memory() == before
     assert list(folder.iterdir()) == []
 
 

@@ -1,8 +1,6 @@
 import contextlib
-import os
 import signal
 import threading
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.play import play
 from agent_scaling.sampling import Sampling
 from tests.policies import random_batch, small_policy
+from tests.workers import game_workers, pool_memory
 
 SEEDS = [11, 3, 8, 4, 7, 20, 5]
 
@@ -59,15 +58,6 @@ def test_the_table_has_a_row_per_seed_in_order(table):
     assert table.loc[table["end"] == "cap", "steps"].eq(80).all()
 
 
-def game_workers():
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if "agent_scaling.envs.worker" in " ".join(child.cmdline()):
-                found.append(child.pid)
-    return found
-
-
 def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = {"max_episode_steps": 400, "workers": 3, "lanes": 6, "block": 4}
@@ -77,10 +67,10 @@ def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
 
     def attack():
         while kinds and not done.wait(0.3):
-            for pid in game_workers()[:1]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, kinds.pop())
-                    hurt.append(pid)
+            for worker in game_workers()[:1]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.send_signal(kinds.pop())
+                    hurt.append(worker)
 
     attacker = threading.Thread(target=attack)
     attacker.start()
@@ -97,7 +87,7 @@ def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_
     """64 real games while some worker is killed or stopped all the time."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = {"max_episode_steps": 100, "workers": 4, "lanes": 16, "block": 8, "patience": 3.0}
-    before, shared = psutil.Process().children(), set(Path("/dev/shm").iterdir())
+    before, shared = psutil.Process().children(), pool_memory()
     calm = play(policy, range(64), **options)
     rng, done, hurt = np.random.default_rng(0), threading.Event(), []
 
@@ -105,11 +95,11 @@ def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_
         while len(hurt) < 6 and not done.wait(0.5):
             workers = game_workers()
             if workers:
-                pid = int(rng.choice(workers))
+                worker = workers[rng.integers(len(workers))]
                 how = [signal.SIGKILL, signal.SIGSTOP][len(hurt) % 2]
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, how)
-                    hurt.append((pid, how))
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.send_signal(how)
+                    hurt.append((worker, how))
 
     attacker = threading.Thread(target=attack)
     attacker.start()
@@ -119,9 +109,9 @@ def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_
     assert {how for _, how in hurt} == {signal.SIGKILL, signal.SIGSTOP}
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
-    assert set(Path("/dev/shm").iterdir()) == shared
+    assert pool_memory() == shared
     assert set(psutil.Process().children()) <= set(before)
-    assert not any(psutil.pid_exists(pid) for pid, _ in hurt)  # killed and reaped
+    assert not any(worker.is_running() for worker, _ in hurt)  # killed and reaped
 
 
 def test_playing_touches_neither_the_policy_nor_the_global_generators(policy):
