@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.checkpoint import LAST, PREVIOUS
 from agent_scaling.ranks import gathered
-from agent_scaling.summary import say
+from agent_scaling.say import say
 from agent_scaling.train import preempted
 from callbacks.held_out import HeldOut, crossed
 

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from agent_scaling.checkpoint import error_line, load_policy
 from agent_scaling.errors import InputError
 from agent_scaling.exported import save_model
-from agent_scaling.summary import say
+from agent_scaling.say import say
 from agent_scaling.tracking import BufferedMLFlowLogger
 from agent_scaling.train import preempted
 from callbacks.checkpoints import checkpoint_folder

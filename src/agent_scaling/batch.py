@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from agent_scaling.errors import InputError
+from agent_scaling.sides import COLUMNS, ROWS, SIDE
 
-ROWS, COLUMNS = 24, 80
-SIDE = 84  # pixels of an Atari frame, both ways
 INVENTORY_SLOTS, NO_GLYPH = 55, 5976  # NLE's INV_SIZE and NO_GLYPH
 
 FIELDS = {

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 
 import torch
 from hydra.utils import get_object, instantiate
-from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from agent_scaling.envs.game import NETHACK
 from agent_scaling.errors import InputError
@@ -31,33 +30,28 @@ UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeE
 """What torch's reader raises at bytes that are no checkpoint."""
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs, then renames: a kill at any moment leaves a whole file.
+def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write beside the target, sync, then rename: a kill at any moment leaves a whole file.
 
-    (A temporary file in another file system, as Lightning writes it, is copied at the end, and a
-    kill meanwhile tears the target.)
+    Raises:
+        InputError: The disk is full or not writable.
     """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Save; raises :class:`InputError` where the disk is full or not writable."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
-        except (OSError, RuntimeError) as error:
-            # torch reports a full disk as a RuntimeError of its zip writer.
-            partial.unlink(missing_ok=True)
-            raise InputError(
-                f"{target}: cannot be written ({error_line(error)}); earlier checkpoints are "
-                "intact: free space, then continue with ckpt_path=last"
-            ) from error
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError of its zip writer.
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"{target}: cannot be written ({error_line(error)}); earlier checkpoints are "
+            "intact: free space, then continue with ckpt_path=last"
+        ) from error
 
 
 def error_line(error: BaseException) -> str:
@@ -171,7 +165,7 @@ def save_policy(policy: Policy, path: str | Path) -> None:
         raise InputError(f"{path}: the policy has no config; make it with make_policy()")
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     made = {"policy_config": policy.config, "state_dict": weights, "game": policy.game}
-    AtomicCheckpointIO().save_checkpoint(made, path)
+    write_checkpoint(made, path)
 
 
 def policy_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:

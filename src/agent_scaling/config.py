@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from inspect import Parameter, isclass, signature
 from typing import Any
 
@@ -95,3 +95,15 @@ def hints_of(target: str) -> dict[str, Any]:
         p.name for p in names if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
     ]
     return {name: hints[name] for name in named if name in hints}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -6,13 +6,15 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from agent_scaling.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEASURES = ("return", "steps", "turns", "max_depth", "level", "gold")
 RESAMPLES = 2000

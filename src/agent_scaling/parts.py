@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent_scaling.episodes import write_json, write_table
 from agent_scaling.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -115,6 +116,8 @@ def merge_parts(folder: Path, settings: dict[str, Any], seeds: Sequence[int]) ->
     Raises:
         InputError: A part is missing, overlaps with another, or was played otherwise.
     """
+    import pandas as pd  # who only divides work need not wait for it
+
     parts = parts_in(folder)
     if not parts:
         raise InputError(f"{folder / FOLDER}: no parts; run shard=1/8 and so on first")

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from agent_scaling.actions import NUM_ACTIONS
-from agent_scaling.checkpoint import AtomicCheckpointIO, build_policy
+from agent_scaling.checkpoint import build_policy, write_checkpoint
 from agent_scaling.encoders.screen import CROP, CROP_CHANNELS
 from agent_scaling.errors import InputError
 from agent_scaling.foreign import read_foreign
@@ -79,7 +79,7 @@ def import_checkpoint(*, ckpt: str, output: str) -> None:
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     made: dict[str, Any] = {"policy_config": policy.config, "state_dict": weights}
     made |= {"game": policy.game, "imported_from": ckpt}
-    AtomicCheckpointIO().save_checkpoint(made, output)
+    write_checkpoint(made, output)
     Console().print(f"{output}: {policy.num_params:,} parameters imported from {ckpt}")
 
 

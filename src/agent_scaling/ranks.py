@@ -1,4 +1,4 @@
-"""Ranks, the processes of one run: which is the first, and what they know together."""
+"""Ranks, the processes of one run: what they know together."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ import platform
 from typing import Any
 
 import torch.distributed as dist
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-
-
-def is_first() -> bool:
-    """Whether this is the run's first process, also before the ranks have met: torchrun, SLURM and
-    Lightning's launcher say so in the environment."""
-    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 def count_ranks() -> int:

@@ -29,8 +29,8 @@ from agent_scaling.play import Traces, play
 from agent_scaling.play_options import PlayOptions, check_sizes, find_device
 from agent_scaling.policy import Policy
 from agent_scaling.replays import check_kinds, write_replays
+from agent_scaling.say import say
 from agent_scaling.scoreboard import EpisodeProgress, print_summary
-from agent_scaling.summary import say
 
 if TYPE_CHECKING:
     from agent_scaling.tracking import StoredRun

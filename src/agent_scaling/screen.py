@@ -11,7 +11,8 @@ from rich.color import Color
 from rich.style import Style
 from rich.text import Text
 
-ROWS, COLUMNS = 24, 80
+from agent_scaling.sides import ROWS
+
 FOREGROUND, BACKGROUND = "#d6d9de", "#000000"
 PALETTE = (
     "#555d68", "#d0504b", "#4fae5a", "#b98a3a", "#5583e0", "#b565c9", "#3fb0b0", "#c6cad1",

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from agent_scaling.margins import accuracy_rows
-from agent_scaling.ranks import is_first
+from agent_scaling.say import say
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -123,15 +122,6 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
 def mtime(path: Path) -> float:
     """When a file was last written."""
     return path.stat().st_mtime
-
-
-def say(text: str, bold: int = 0) -> None:
-    """One line, however long: a path must stay whole to be copied; its first ``bold`` letters are.
-    Of several ranks the first speaks."""
-    if is_first():
-        line = Text(text)
-        line.stylize("bold", 0, bold)
-        Console(soft_wrap=True, highlight=False).print(line)
 
 
 def measured(value: float, error: float | None, digits: int = 3) -> str:

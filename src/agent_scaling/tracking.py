@@ -21,7 +21,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
 from agent_scaling.models import hand_in
 from agent_scaling.outbox import Entry, Outbox
-from agent_scaling.summary import say
+from agent_scaling.say import say
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 PARAMS_PER_CALL = 100
@@ -250,15 +250,3 @@ def log_file(trainer: Trainer, path: Path, folder: str | None = None) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, BufferedMLFlowLogger):
             logger.log_file(path, folder)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat

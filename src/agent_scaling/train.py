@@ -18,35 +18,50 @@ import torch
 from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.checkpoint import (
-    AtomicCheckpointIO,
     check_weights,
     error_line,
     policy_weights,
     read_checkpoint,
     resume_path,
+    write_checkpoint,
 )
+from agent_scaling.config import flatten
 from agent_scaling.episodes import write_bytes
 from agent_scaling.errors import InputError
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
-from agent_scaling.ranks import is_first
 from agent_scaling.run_card import NOTE, data_inputs, description, run_name, run_tags
+from agent_scaling.say import is_first, say
 from agent_scaling.schedules import Schedule, change
 from agent_scaling.sizes import take_actions
-from agent_scaling.summary import print_end, say
+from agent_scaling.summary import print_end
 from agent_scaling.tracking import (
     OUTBOX_FILE,
     RUN_ID_FILE,
     BufferedMLFlowLogger,
-    flatten,
 )
 
 PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes as :func:`~agent_scaling.checkpoint.write_checkpoint` does.
+
+    (A temporary file in another file system, as Lightning writes it, is copied at the end, and a
+    kill meanwhile tears the target.)
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Save; raises :class:`InputError` where the disk is full or not writable."""
+        write_checkpoint(checkpoint, path)
 
 
 def train(**config: Any) -> None:

@@ -24,7 +24,8 @@ from agent_scaling.errors import InputError
 from agent_scaling.live import Moment, live
 from agent_scaling.play_options import PlayOptions, find_device
 from agent_scaling.rollout import find_policy
-from agent_scaling.screen import BACKGROUND, COLUMNS, ROWS, screen_text
+from agent_scaling.screen import BACKGROUND, screen_text
+from agent_scaling.sides import COLUMNS, ROWS
 
 FASTEST_S = 1 / 1024
 MIND_WIDTH = 36

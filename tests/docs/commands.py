@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.cli import VERBS, as_named
+from agent_scaling.config import flatten
 from agent_scaling.studies.experiments import compose_train
-from agent_scaling.tracking import flatten
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from agent_scaling.checkpoint import refuse_bomb
-from agent_scaling.envs.atari import SIDE, Atari, action_names
+from agent_scaling.envs.atari import Atari, action_names
 from agent_scaling.errors import InputError
+from agent_scaling.sides import SIDE
 
 WEIGHTS, ABOUT = "policy.pth", "data"
 MOST_BYTES = 1 << 30

@@ -7,11 +7,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from agent_scaling.batch import SIDE, Batch
+from agent_scaling.batch import Batch
 from agent_scaling.costs import LayerCost, conv2d_cost, linear_cost
 from agent_scaling.encoders.lines import scaled
 from agent_scaling.encoders.stack import FrameStack
 from agent_scaling.errors import InputError
+from agent_scaling.sides import SIDE
 
 State = tuple[Tensor, ...]
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agent_scaling.batch import COLUMNS
 from agent_scaling.costs import LayerCost, linear_cost
+from agent_scaling.sides import COLUMNS
 
 STATUS_CHARS = 2 * COLUMNS
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agent_scaling.actions import NUM_ACTIONS
-from agent_scaling.batch import COLUMNS, Batch
+from agent_scaling.batch import Batch
 from agent_scaling.costs import LayerCost
 from agent_scaling.encoders.inventory import ITEMS, Inventory
 from agent_scaling.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
@@ -23,6 +23,7 @@ from agent_scaling.encoders.moves import Moves
 from agent_scaling.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.encoders.stack import FrameStack
 from agent_scaling.errors import InputError
+from agent_scaling.sides import COLUMNS
 
 State = tuple[Tensor, ...]
 

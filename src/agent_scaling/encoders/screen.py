@@ -7,9 +7,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from agent_scaling.batch import COLUMNS
 from agent_scaling.costs import LayerCost, conv2d_cost
 from agent_scaling.encoders.lines import mlp, mlp_costs, scaled
+from agent_scaling.sides import COLUMNS
 
 MAP_ROWS = 21  # rows 1–21 of the terminal; 0 is the message, 22 and 23 are the status lines
 CROP = 9

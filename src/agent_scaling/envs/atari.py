@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from agent_scaling.envs.game import Record, Views
 from agent_scaling.errors import InputError
+from agent_scaling.sides import SIDE
 
-SIDE = 84
 MAX_ROWS, COLUMNS = 250, 160  # most games have 210 rows
 MAX_FRAMES = 108_000  # half an hour of play at 60 frames per second
 NOOP, FULL_ACTIONS = 0, 18

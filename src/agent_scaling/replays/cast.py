@@ -16,13 +16,12 @@ from rich.control import Control
 from agent_scaling.replays.frames import Frames
 from agent_scaling.screen import (
     BACKGROUND,
-    COLUMNS,
     FOREGROUND,
     PALETTE,
     PRINTABLE,
-    ROWS,
     cell_style,
 )
+from agent_scaling.sides import COLUMNS, ROWS
 
 FRAMES_PER_SECOND = 10
 ERASE_LINE = "\x1b[K"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from nle import nethack
 
 from agent_scaling.replays.again import Frame
-from agent_scaling.screen import COLUMNS, ROWS
+from agent_scaling.sides import COLUMNS, ROWS
 
 SHOWN = ("chars", "colors", "cursor", "blstats")
 """The game's observations that a frame is made of."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from agent_scaling.actions import action_to_key
-from agent_scaling.batch import COLUMNS, ROWS, SIDE
+from agent_scaling.sides import COLUMNS, ROWS, SIDE
 
 ABSENT = 255
 """No action, in a table of actions."""

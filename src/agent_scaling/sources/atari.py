@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from agent_scaling.envs.atari import SIDE, Atari, action_codes
+from agent_scaling.envs.atari import Atari, action_codes
 from agent_scaling.errors import InputError
 from agent_scaling.shards.layout import atari_layout
+from agent_scaling.sides import SIDE
 from agent_scaling.sources.base import BadGame, Discovery, Game, RawFrames, Skipped, Source
 
 RECORD, ACTIONS = "game.json", "actions.npy"

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from agent_scaling.envs.atari import SIDE, action_codes
+from agent_scaling.envs.atari import action_codes
 from agent_scaling.errors import InputError
 from agent_scaling.shards.layout import atari_layout
+from agent_scaling.sides import SIDE
 from agent_scaling.sources.base import BadGame, Discovery, Game, RawFrames, Skipped, Source
 
 INSTALL = "pip install 'agent-scaling[minari]'"

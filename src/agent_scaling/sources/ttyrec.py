@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from nle import _pyconverter
 
-from agent_scaling.batch import COLUMNS, ROWS
+from agent_scaling.sides import COLUMNS, ROWS
 from agent_scaling.sources.base import (
     BadGame,
     Discovery,

@@ -15,16 +15,15 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.account import short
+from agent_scaling.config import flatten
 from agent_scaling.errors import InputError
 from agent_scaling.flops import BUDGETS, Convention
+from agent_scaling.say import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.cautions import cautions
 from agent_scaling.studies.experiments import experiment_file
 from agent_scaling.studies.record import FILE, Plan, Run, load
-from agent_scaling.studies.speed import speeds_of
-from agent_scaling.summary import say
-from agent_scaling.tracking import flatten
 
 
 def plan(
@@ -102,16 +101,24 @@ def plan(
     if there:
         made = same(made, folder)
     else:
-        speeds = speeds_of(
-            speed, made.runs, made.store, lambda run: grids.compose(request, run.variant, run.size)
-        )
-        made = replace(made, speeds=speeds)
+        if speed is not None:
+            made = with_speeds(made, request, speed)
         write(made, request, folder)
     show(made)
     say(f"{'unchanged' if there else 'written'}  {folder / FILE}")
     say(f"one run   agent-scaling train --config-dir {folder} experiment={made.runs[0].name}")
     say(f"all runs  agent-scaling sweep plan={folder}")
     return made
+
+
+def with_speeds(made: Plan, request: grids.Request, speed: float | str) -> Plan:
+    """The plan with how fast its policies train."""
+    from agent_scaling.studies.speed import speeds_of  # it imports all that training needs
+
+    speeds = speeds_of(
+        speed, made.runs, made.store, lambda run: grids.compose(request, run.variant, run.size)
+    )
+    return replace(made, speeds=speeds)
 
 
 def check(request: grids.Request) -> None:

@@ -66,19 +66,17 @@ def probe(cfg: DictConfig) -> float:
 
 
 def speeds_of(
-    asked: float | str | None, runs: Sequence[Run], store: Store, cfg: Callable[[Run], DictConfig]
+    asked: float | str, runs: Sequence[Run], store: Store, cfg: Callable[[Run], DictConfig]
 ) -> Speeds:
     """(parameters, FLOP/s) at one or more sizes.
 
     Args:
-        asked: FLOP/s of all sizes; ``probe``: measured at the smallest and the largest; ``None``:
-            unknown; anything else is the tag ``study`` of finished runs.
+        asked: FLOP/s of all sizes; ``probe``: measured at the smallest and the largest;
+            anything else is the tag ``study`` of finished runs.
         runs: The plan's runs.
         store: Where finished runs are looked for.
         cfg: The training config of a run.
     """
-    if asked is None:
-        return ()
     if isinstance(asked, int | float):
         if asked <= 0:
             raise InputError(f"speed={asked}: give FLOP/s above 0, probe, or a study")

@@ -17,6 +17,7 @@ from rich.table import Table
 from agent_scaling.account import short
 from agent_scaling.cli import PROGRAM, call_verb, typed_words
 from agent_scaling.errors import InputError
+from agent_scaling.say import say
 from agent_scaling.scaling.fit import FILE as FIT
 from agent_scaling.studies.cells import is_at, milestones
 from agent_scaling.studies.experiments import hydra
@@ -24,7 +25,6 @@ from agent_scaling.studies.parent import REMEMBERED, log_results
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.record import Plan
 from agent_scaling.studies.sweep import sweep
-from agent_scaling.summary import say
 
 MEASURED = {
     "eval_loss": "val/nats",

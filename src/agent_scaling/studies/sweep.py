@@ -20,10 +20,10 @@ from rich.table import Table
 
 from agent_scaling.cli import call_verb
 from agent_scaling.errors import InputError
+from agent_scaling.say import say
 from agent_scaling.studies.cells import PREEMPTED, STOP, Progress, log_of, progress, train_cell
 from agent_scaling.studies.parent import REMEMBERED, close_parent, open_parent
 from agent_scaling.studies.record import Plan, Run, load
-from agent_scaling.summary import say
 
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
 HELD_ELSEWHERE = "another process trains it"
