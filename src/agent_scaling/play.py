@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,7 @@ def play(
     if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError("episode seeds must be distinct and not negative")
     device = torch.device(device)
-    block, cores = block or default_block(device), cores or len(os.sched_getaffinity(0))
-    lanes = max(1, min(lanes or block * default_players(device, cores), len(seeds)))
-    players = min(default_players(device, cores), math.ceil(lanes / block))
-    share = math.ceil((workers or default_workers(lanes, cores)) / players)
+    players = divide(len(seeds), device, workers=workers, lanes=lanes, block=block, cores=cores)
     if game is None:
         game = getattr(policy, "game", NETHACK)
         find_family(game["family"])
@@ -100,14 +98,14 @@ def play(
             lanes_here,
             sampling=sampling or Sampling(),
             sampling_seed=sampling_seed,
-            block=block,
+            block=players.block,
             device=device,
             trace=traces is not None,
         )
         with Pool(
             path,
             lanes=lanes_here,
-            workers=share,
+            workers=players.workers,
             groups=1,
             options=options,
             patience=patience,
@@ -116,7 +114,7 @@ def play(
             _Player(pool, actor, work).run()
 
     try:
-        run_all(player, [len(part) for part in np.array_split(range(lanes), players)], work.stop)
+        run_all(player, players.lanes, work.stop)
     finally:
         if record_dir is not None:
             remove_partial(Path(record_dir), seeds)
@@ -132,14 +130,35 @@ def remove_partial(folder: Path, seeds: Sequence[int]) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def default_players(device: torch.device, cores: int) -> int:
-    """Threads that each play lanes of their own: one per core; two to keep a GPU busy."""
-    return cores if device.type == "cpu" else 2
+@dataclass(frozen=True)
+class Players:
+    """Threads that each play lanes of their own."""
+
+    lanes: list[int]
+    """Games at the same time, of each."""
+    workers: int
+    """Game processes of each."""
+    block: int
+    """Lanes per call of the policy."""
 
 
-def default_workers(lanes: int, cores: int) -> int:
-    """One per core, but no more than the lanes need."""
-    return max(1, min(cores, math.ceil(lanes / GAMES_PER_WORKER)))
+def divide(
+    episodes: int,
+    device: torch.device,
+    *,
+    workers: int | None,
+    lanes: int | None,
+    block: int | None,
+    cores: int | None,
+) -> Players:
+    """Players for so many episodes: one per core, two to keep a GPU busy; see :func:`play`."""
+    block, cores = block or default_block(device), cores or len(os.sched_getaffinity(0))
+    most = cores if device.type == "cpu" else 2
+    lanes = max(1, min(lanes or block * most, episodes))
+    players = min(most, math.ceil(lanes / block))
+    workers = workers or max(1, min(cores, math.ceil(lanes / GAMES_PER_WORKER)))
+    each = [len(part) for part in np.array_split(range(lanes), players)]
+    return Players(each, math.ceil(workers / players), block)
 
 
 def run_all(function: Callable[[int], None], values: list[int], stop: threading.Event) -> None:
