@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from importlib import resources
 from pathlib import Path
@@ -122,12 +123,14 @@ def call_verb(cfg: DictConfig) -> Any:
 
 
 def run(cfg: DictConfig) -> Any:
-    """As :func:`call_verb`; an :class:`InputError` becomes one line and exit status 2."""
+    """As :func:`call_verb`; an :class:`InputError` becomes one line and status 2, Ctrl-C 130."""
     try:
         return call_verb(cfg)
     except InputError as error:
         Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def typed_words() -> list[str] | None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agent_scaling.actor import for_inference
+from agent_scaling.bars import Bar
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
 from agent_scaling.label_report import print_agreement, print_labels, summed_labels
@@ -26,16 +24,13 @@ from agent_scaling.shards.convert import write_manifest
 from agent_scaling.shards.encode import EncodedGame
 from agent_scaling.shards.files import content_hash
 from agent_scaling.shards.folder import finished, locked, remove_partial
+from agent_scaling.shards.kept import Output, read_kept
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import VERSION, Manifest
 from agent_scaling.shards.plan import SPLITS, Plan, Shard
 from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.storage import is_url
-from agent_scaling.shards.writer import write_shard
-from agent_scaling.sources.base import Game
-
-Advance = Callable[[float], None]
-"""Moves a bar by frames."""
+from agent_scaling.sources.base import Game, Skipped
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def label(
     """Write shards whose keys are the model's most probable ones, each with its probability.
 
     Frames, games and split are those of ``input``. A labelling that was killed goes on after its
-    last finished shard. A game's last frame gets no label: nothing follows that could tell it.
+    last game. A game's last frame gets no label: nothing follows that could tell it.
 
     Args:
         ckpt: A checkpoint of ``train experiment=nethack_inverse``.
@@ -148,29 +143,28 @@ def write_labelled(
         "labelled_by": dict(model.facts),
     }
     plan = make_plan(readers, settings)
-    with locked(directory, shared=False), labelling(readers) as advance:
+    to = Output(directory, plan.fingerprint, layout, source.chunk_frames)
+    with locked(directory, shared=False), labelling(readers) as bar:
         done = finished(directory, plan)
         remove_partial(directory, plan.shards)
         for split, reader in readers.items():
             for shard, (_, games) in zip(plan.splits[split], reader.by_shard(), strict=True):
                 if shard.name in done:
-                    advance(sum(reader.games[game].frames for game in games))
+                    bar.shrink(sum(reader.games[game].frames for game in games))
                     continue
-                done[shard.name] = write_shard(
-                    directory, shard.name, label_games(labeller, reader, games, shard, advance),
-                    plan=plan.fingerprint, layout=layout, chunk_frames=source.chunk_frames,
-                )  # fmt: skip
+                labelled = label_games(labeller, reader, games, shard, to, bar)
+                done[shard.name] = to.join(shard.name, labelled)
         return write_manifest(directory, plan, layout, done, settings)
 
 
-@contextmanager
-def labelling(readers: Mapping[str, ShardReader]) -> Iterator[Advance]:
-    """A bar over all frames, and what moves it."""
-    bar = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*bar, console=Console(stderr=True, soft_wrap=True)) as progress:
-        total = sum(game.frames for reader in readers.values() for game in reader.games)
-        task = progress.add_task("labelling", total=total)
-        yield partial(progress.advance, task)
+def labelling(readers: Mapping[str, ShardReader]) -> Bar:
+    """A bar over all frames."""
+    return Bar(
+        "{task.completed:,.0f}/{task.total:,.0f} frames, {task.fields[rate]:,.0f}/s",
+        total=sum(game.frames for reader in readers.values() for game in reader.games),
+        console=Console(stderr=True),
+        rate=0.0,
+    )
 
 
 def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:
@@ -195,13 +189,24 @@ def as_game(reader: ShardReader, number: int) -> Game:
 
 
 def label_games(
-    labeller: GameLabeller, reader: ShardReader, games: list[int], shard: Shard, advance: Advance
-) -> Iterator[EncodedGame]:
-    """The games of a shard with labels, as the shard's writer takes them."""
-    for number, game in zip(games, shard.games, strict=True):
-        frames, chunks = reader.games[number].frames, labeller.chunks(reader, number)
-        yield EncodedGame(
+    labeller: GameLabeller,
+    reader: ShardReader,
+    games: list[int],
+    shard: Shard,
+    output: Output,
+    bar: Bar,
+) -> Iterator[EncodedGame | Skipped]:
+    """The games of a shard with labels, as the shard's writer takes them, each kept meanwhile."""
+    for place, (number, game) in enumerate(zip(games, shard.games, strict=True)):
+        path, frames = output.waiting(shard.name, place), reader.games[number].frames
+        if (kept := read_kept(path, game)) is not None:
+            bar.shrink(frames)
+            yield kept
+            continue
+        labelled = EncodedGame(
             game=game, frames=frames, actions=frames - 1, unknown_keys=0,
-            decisions=(0, frames - 1), chunks=tuple(chunks),
+            decisions=(0, frames - 1), chunks=tuple(labeller.chunks(reader, number)),
         )  # fmt: skip
-        advance(frames)
+        output.keep(path, labelled)
+        yield labelled
+        bar.move(advance=frames, rate=(bar.done + frames) / bar.seconds)

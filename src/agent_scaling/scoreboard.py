@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from agent_scaling.bars import Bar
 from agent_scaling.episodes import MEASURES
 
 
-class EpisodeProgress:
-    """A line that counts episodes and steps per second, on a terminal only."""
+class EpisodeProgress(Bar):
+    """A bar over episodes, with steps per second."""
 
     def __init__(self, episodes: int) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.completed}/{task.total} episodes · {task.fields[speed]} steps/s"),
-            TimeElapsedColumn(),
-            console=console,
+        super().__init__(
+            "{task.completed}/{task.total} episodes, {task.fields[speed]:,.0f} steps/s",
+            total=episodes,
+            console=Console(stderr=True),
             transient=True,
-            disable=not console.is_terminal,
+            speed=0.0,
         )
-        self._task = self._bar.add_task("play", total=episodes, speed="–")
-        self._began = time.monotonic()
 
     def update(self, done: int, steps: int) -> None:
         """Show where the evaluation is."""
-        speed = f"{steps / (time.monotonic() - self._began):,.0f}"
-        self._bar.update(self._task, completed=done, speed=speed)
-
-    def __enter__(self) -> EpisodeProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self.move(completed=done, speed=steps / self.seconds)
 
 
 def print_summary(

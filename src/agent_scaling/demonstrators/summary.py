@@ -4,60 +4,37 @@ from __future__ import annotations
 
 import shlex
 import statistics
-import time
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from agent_scaling.bars import Bar
 from agent_scaling.demonstrators.games import GameRecord
 
 
-class GameProgress:
+class GameProgress(Bar):
     """A bar over games, with environment steps per second."""
 
     def __init__(self, *, total: int, done: int) -> None:
-        self._bar = Progress(
-            TextColumn("games"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]:,.0f} steps/s"),
-            TimeRemainingColumn(),
+        super().__init__(
+            "{task.completed}/{task.total} games, {task.fields[speed]:,.0f} steps/s",
+            total=total,
+            done=done,
             console=Console(stderr=True),
+            speed=0.0,
         )
-        self._task = self._bar.add_task("games", total=total, completed=done, speed=0.0)
         self._steps = 0
-        self._started = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds since the bar was made."""
-        return time.monotonic() - self._started
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(line, markup=False)
+        self.console.print(line, markup=False)
 
     def add(self, record: GameRecord) -> None:
         """Count a finished game."""
         self._steps += record.env_steps
-        self._bar.update(self._task, advance=1, speed=self._steps / self.seconds)
+        self.move(advance=1, speed=self._steps / self.seconds)
 
 
 def print_summary(

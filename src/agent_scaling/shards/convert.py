@@ -13,11 +13,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.bars import Bar
 from agent_scaling.errors import InputError
 from agent_scaling.parts import Part, find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
 from agent_scaling.shards.files import content_hash, whole_file
 from agent_scaling.shards.folder import finished, locked, remove_partial
+from agent_scaling.shards.kept import Output, remove_kept
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import (
     MANIFEST,
@@ -28,9 +30,8 @@ from agent_scaling.shards.manifest import (
     Totals,
 )
 from agent_scaling.shards.plan import SPLITS, Plan, Shard, make_plan
-from agent_scaling.shards.pool import Conversion, Job
+from agent_scaling.shards.pool import Conversion, Job, sigterm_ends
 from agent_scaling.shards.storage import is_url
-from agent_scaling.shards.writer import write_shard
 from agent_scaling.sources.base import Discovery, Skipped, Source
 from agent_scaling.sources.ttyrec import TtyrecSource
 
@@ -104,9 +105,10 @@ def shard(
         mine = share.share(plan.shards) if share else plan.shards
         done = finished(directory, plan)
         remove_partial(directory, mine)
-        job = Job(source, root, layout, chunk_frames, level, unknown_keys, actions)
+        to = Output(directory, plan.fingerprint, layout, chunk_frames)
+        job = Job(source, root, to, level, unknown_keys, actions)
         todo = [shard for shard in mine if shard.name not in done]
-        done |= _convert(directory, plan, todo, job, processes, console)
+        done |= _convert(todo, job, processes, console)
         if share:  # others have gone on meanwhile
             done = finished(directory, plan)
             if missing := len(plan.shards) - len(done):
@@ -165,27 +167,24 @@ def _plan(found: Discovery, settings: Mapping[str, Any], shard_bytes: int) -> Pl
 
 
 def _convert(
-    directory: Path,
-    plan: Plan,
-    todo: Sequence[Shard],
-    job: Job,
-    processes: int | None,
-    console: Console,
+    todo: Sequence[Shard], job: Job, processes: int | None, console: Console
 ) -> dict[str, ShardIndex]:
     """Write the shards that are still to do, in order; games are converted in parallel."""
     indexes: dict[str, ShardIndex] = {}
     if not todo:
         return indexes
-    with Conversion(job, [game for s in todo for game in s.games], processes, console) as games:
+    # The bar moves by bytes of recordings: games differ a hundredfold in length.
+    total = sum(game.bytes for s in todo for game in s.games)
+    with (
+        sigterm_ends(),
+        Bar("{task.description}", total=total, console=console) as bar,
+        Conversion(job, todo, processes, bar) as games,
+    ):
         for s in todo:
-            indexes[s.name] = write_shard(
-                directory,
-                s.name,
-                _told(itertools.islice(games, len(s.games)), console),
-                plan=plan.fingerprint,
-                layout=job.layout,
-                chunk_frames=job.chunk_frames,
-            )
+            mine = itertools.islice(games, len(s.games))
+            indexes[s.name] = job.output.join(s.name, _told(mine, console))
+    if games.kept:
+        console.print(f"{games.kept} games were kept from an earlier run", highlight=False)
     return indexes
 
 
@@ -261,6 +260,7 @@ def write_manifest(
     )
     with whole_file(directory / MANIFEST) as file:
         file.write(manifest.to_json())
+    remove_kept(directory)
     return manifest
 
 

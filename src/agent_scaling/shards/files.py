@@ -27,12 +27,23 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """
     part = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
     try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_directory(path.parent)
+        with disk_errors(path):
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            sync_directory(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the disk says while ``path`` is written becomes an :class:`InputError`."""
+    try:
+        yield
     except OSError as error:
         if error.errno in FULL:
             raise InputError(
@@ -40,9 +51,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
                 "make room and run the same command again"
             ) from None
         raise InputError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def sync_directory(path: Path) -> None:

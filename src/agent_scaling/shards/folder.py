@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent_scaling.errors import InputError
 from agent_scaling.shards.files import PARTIAL
+from agent_scaling.shards.kept import check_kept
 from agent_scaling.shards.manifest import MANIFEST, ShardIndex, load_manifest, parse_index
 from agent_scaling.shards.plan import Plan, Shard
 from agent_scaling.shards.storage import Folder
@@ -43,12 +44,13 @@ def finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
     """Shards that an earlier run of this conversion, or another part of it, has finished.
 
     Raises:
-        InputError: The folder holds shards of another conversion.
+        InputError: The folder holds shards of another conversion, or games that wait for some.
     """
     other = f"output={directory}: holds shards of other games or settings: choose another directory"
     folder = Folder(directory)
     if (directory / MANIFEST).exists() and load_manifest(folder).plan != plan.fingerprint:
         raise InputError(other)
+    check_kept(directory, plan.fingerprint)
     done = {}
     for path in sorted(directory.glob("*-[0-9][0-9][0-9][0-9][0-9].json")):
         index = folder.read(path.name, parse_index)

@@ -1,37 +1,43 @@
-"""Converts games in worker processes and hands them out in order, with a progress bar."""
+"""Converts games in worker processes, which keep them, and hands them out in order, with a bar."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
+from agent_scaling.bars import Bar
 from agent_scaling.errors import InputError
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys, encode_game
-from agent_scaling.shards.layout import Layout
+from agent_scaling.shards.kept import Output, read_kept
+from agent_scaling.shards.plan import Shard
 from agent_scaling.sources.base import BadGame, Game, Skipped, Source
+
+AHEAD = 8
+"""Games that may be under way or wait for an earlier one, per process: one game in twenty is five
+times as long as the mean, and the other processes go on meanwhile."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker must know to convert a game."""
+    """What a worker must know to convert a game and to keep it."""
 
     source: Source
     root: Path
-    layout: Layout
-    chunk_frames: int
+    output: Output
     level: int
     unknown_keys: UnknownKeys
     actions: bool = True
@@ -40,17 +46,17 @@ class Job:
 _complaints: IO[bytes]
 
 
-def _start_worker() -> None:
+def _start_worker(alive: Connection) -> None:
     """End with the parent, and catch what C libraries write to standard error.
 
     nle's converter stops at damaged bz2 data as if the file ended there; all it does is print.
     """
     global _complaints
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
 
     def end_with_parent() -> None:
-        parent.join()
+        with contextlib.suppress(EOFError, OSError):
+            alive.recv()  # nothing is ever sent
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -68,8 +74,8 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
             job.source,
             job.root,
             game,
-            layout=job.layout,
-            chunk_frames=job.chunk_frames,
+            layout=job.output.layout,
+            chunk_frames=job.output.chunk_frames,
             level=job.level,
             unknown_keys=job.unknown_keys,
             actions=job.actions,
@@ -82,32 +88,57 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
     return result
 
 
-class Conversion(Iterator[EncodedGame | Skipped]):
-    """Iterates over the converted games in the order given; a context manager."""
+def convert_and_keep(job: Job, game: Game, path: Path) -> bool:
+    """Keep the converted game as ``path``; whether an earlier run had not done so."""
+    if read_kept(path, game) is not None:
+        return False
+    job.output.keep(path, convert_game(job, game))
+    return True
 
-    def __init__(
-        self, job: Job, games: Sequence[Game], processes: int | None, console: Console
-    ) -> None:
-        self.job = job
-        cores = processes or len(os.sched_getaffinity(0))
-        self.processes = min(cores, len(games))
-        self.waiting = deque(games)
-        self.running: deque[tuple[Game, Future[EncodedGame | Skipped]]] = deque()
-        self.games, self.done, self.frames = len(games), 0, 0
-        self.progress = Progress(
-            BarColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
+
+@contextlib.contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, in good order, with the status that it stands for."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there can signals be handled
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Conversion(Iterator[EncodedGame | Skipped]):
+    """Iterates over the converted games of shards, in their order; a context manager.
+
+    Each game is kept by the worker that converted it until its shard is written, so that a kill
+    loses the games under way and no others.
+    """
+
+    def __init__(self, job: Job, shards: Sequence[Shard], processes: int | None, bar: Bar) -> None:
+        self.job, self.bar = job, bar
+        self.waiting = deque(
+            (game, job.output.waiting(shard.name, number))
+            for shard in shards
+            for number, game in enumerate(shard.games)
         )
-        # The bar moves by bytes of recordings: games differ a hundredfold in length.
-        self.bar = self.progress.add_task("starting", total=sum(game.bytes for game in games))
+        self.games, self.done, self.kept, self.frames = len(self.waiting), 0, 0, 0
+        self.processes = min(processes or len(os.sched_getaffinity(0)), self.games)
+        self.running: deque[tuple[Game, Path, Future[bool]]] = deque()
 
     def __enter__(self) -> Conversion:
+        alive, self.alive = multiprocessing.Pipe(duplex=False)
         self.pool = ProcessPoolExecutor(
-            self.processes, multiprocessing.get_context("spawn"), initializer=_start_worker
+            self.processes,
+            multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(alive,),
         )
-        self.progress.start()
         return self
 
     def __exit__(
@@ -116,30 +147,56 @@ class Conversion(Iterator[EncodedGame | Skipped]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.progress.stop()
+        stopped = kind is not None and not issubclass(kind, Exception)
+        if stopped:
+            self.alive.close()  # the workers do not finish their games
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.alive.close()
+        if stopped:
+            where = self.job.output.directory
+            self.bar.console.print(
+                f"stopped: the converted games are kept in {where}, and the same command goes on",
+                markup=False,
+                highlight=False,
+            )
 
     def __next__(self) -> EncodedGame | Skipped:
-        # A few games more than processes: enough to keep them busy, not to fill the memory.
-        while self.waiting and len(self.running) < 2 * self.processes + 2:
-            game = self.waiting.popleft()
-            self.running.append((game, self.pool.submit(convert_game, self.job, game)))
-        if not self.running:
-            raise StopIteration
-        game, future = self.running.popleft()
         try:
-            result = future.result()
+            while self.waiting and len(self.running) < AHEAD * self.processes:
+                game, path = self.waiting.popleft()
+                future = self.pool.submit(convert_and_keep, self.job, game, path)
+                self.running.append((game, path, future))
+            if not self.running:
+                raise StopIteration
+            game, path, future = self.running[0]
+            new = future.result()
         except BrokenProcessPool:
-            games = [game, *(other for other, _ in self.running)][: self.processes]
-            files = ", ".join(game.parts[0] for game in games)
-            raise InputError(f"a worker process died (memory?) at one of: {files}") from None
-        self._advance(game, result)
+            raise self._broken() from None
+        self.running.popleft()
+        result = read_kept(path, game)
+        if result is None:
+            raise InputError(f"{path}.tar has been changed meanwhile: run the same command again")
+        self._advance(game, result, new)
         return result
 
-    def _advance(self, game: Game, result: EncodedGame | Skipped) -> None:
+    def _broken(self) -> InputError:
+        """What to say of a worker that died."""
+        time.sleep(0.5)  # a signal to all processes of a job reaches this one, too, and says more
+        lost = [
+            game.parts[0]
+            for game, _, future in self.running
+            if isinstance(future.exception(), BrokenProcessPool)
+        ]
+        files = ", ".join(lost[: self.processes])
+        return InputError(f"a worker process died (memory?){files and f' at one of: {files}'}")
+
+    def _advance(self, game: Game, result: EncodedGame | Skipped, new: bool) -> None:
         self.done += 1
-        if isinstance(result, EncodedGame):
+        if not new:  # it took no time: it must not count for the time that is left
+            self.kept += 1
+            self.bar.shrink(game.bytes)
+        elif isinstance(result, EncodedGame):
             self.frames += result.frames
-        seconds = self.progress.tasks[0].elapsed or 1e-9
-        text = f"{self.done}/{self.games} games, {self.frames / seconds:,.0f} frames/s"
-        self.progress.update(self.bar, advance=game.bytes, description=text)
+        rate = self.frames / self.bar.seconds
+        text = f"{self.done}/{self.games} games, {rate:,.0f} frames/s"
+        self.bar.move(advance=game.bytes if new else 0, description=text)

@@ -1,0 +1,98 @@
+"""How far a long job is: a bar on a terminal, in a log a plain line now and then."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+EVERY, SHARE = 30.0, 0.1
+"""Seconds between two lines, and of the time so far: soon one sees that it works and what it will
+take, and a day has 70 lines."""
+RECENT = 600.0
+"""Seconds by whose speed the time left is told: one game can take more than rich's 30."""
+
+
+class Bar:
+    """One task's bar on a terminal; a context manager.
+
+    Args:
+        text: What stands behind the bar and is the line: a template over rich's ``task``.
+        total: What there is to do, in any unit.
+        console: Where to.
+        done: What was done before; it took no time.
+        every: Seconds between two lines where the console is no terminal.
+        transient: Whether the bar vanishes at the end.
+        fields: Of the task, for ``text``.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        total: float,
+        console: Console,
+        done: int = 0,
+        every: float = EVERY,
+        transient: bool = False,
+        **fields: Any,
+    ) -> None:
+        self.console, self._text, self._every = console, text, every
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn(text),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=transient,
+            speed_estimate_period=RECENT,
+            disable=not console.is_interactive,
+        )
+        self._task = self._progress.add_task("starting", total=total, completed=done, **fields)
+        self._began = self._said = self.console.get_time()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    @property
+    def done(self) -> float:
+        """What was done so far."""
+        return self._progress.tasks[0].completed
+
+    @property
+    def seconds(self) -> float:
+        """Since the bar was made; more than 0."""
+        return max(self.console.get_time() - self._began, 1e-9)
+
+    def move(self, **changes: Any) -> None:
+        """Move the bar, by what rich's ``Progress.update`` takes; print a line if one is due."""
+        self._progress.update(self._task, **changes)
+        now = self.console.get_time()
+        due = max(self._every, SHARE * (now - self._began))
+        if self._progress.disable and now - self._said >= due:
+            self._said = now
+            task = self._progress.tasks[0]
+            left = task.time_remaining
+            clock = f", {timedelta(seconds=round(left))} left" if left else ""
+            self.console.print(
+                f"{self._text.format(task=task)}{clock}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def shrink(self, amount: float) -> None:
+        """Take away from the total what turned out to be done already."""
+        self._progress.update(self._task, total=(self._progress.tasks[0].total or 0) - amount)
