@@ -64,18 +64,7 @@ class ShardsDataModule(lightning.LightningDataModule):
             val_shards: Validate on the held-out games of these shards instead.
         """
         super().__init__()
-        if unroll_length < 1:
-            raise InputError(f"unroll_length={unroll_length}: must be at least 1")
-        if workers < 0:
-            raise InputError(f"workers={workers}: must be at least 0")
-        if not 0 < fraction <= 1:
-            raise InputError(f"data.fraction={fraction}: must be above 0 and at most 1")
-        if not 0 <= beyond < fraction:
-            raise InputError(f"data.beyond={beyond}: must be at least 0 and below data.fraction")
-        if not 0 <= lookahead <= unroll_length:
-            raise InputError(f"data.lookahead={lookahead}: must be 0 to unroll_length")
-        if on_corrupt not in get_args(OnCorrupt):
-            raise InputError(f"data.on_corrupt={on_corrupt}: must be stop or skip")
+        _check(unroll_length, workers, fraction, beyond, lookahead, on_corrupt)
         self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
         self.fraction, self.beyond, self.lookahead = fraction, beyond, lookahead
         self.options: dict[str, Any] = {
@@ -91,23 +80,16 @@ class ShardsDataModule(lightning.LightningDataModule):
             storage = open_storage(val_shards, cache_dir, cache_gb)
         # Losses are compared over the same held-out frames: fewer would be another measure.
         self.val_reader = ShardReader(storage, "val")
-        games_ = self.train_reader.games
+        _check_games(self.train_reader, self.val_reader, shards, val_shards)
         layout = self.train_reader.layout
-        if not layout.shows_as(self.val_reader.layout):
-            raise InputError(f"data.val_shards={val_shards}: of another game than {shards}")
         self.observations = tuple(layout.shown)
         """What the recordings show; NetHack's lack the inventory."""
         self.num_actions = len(layout.keys)
         self.game: Description = {"family": layout.game, "options": dict(layout.options)}
         """What was recorded, as rollouts play it."""
-        if not games_:
-            raise InputError(f"shards={shards}: no training games in it")
-        if not any(game.actions for game in games_):
-            raise InputError(
-                f"shards={shards}: its training games have no actions; agent-scaling label gives "
-                "them an inverse-dynamics model's"
-            )
-        self.order = TrainLanes([g.id for g in games_], [g.frames for g in games_], lanes, seed)
+        names = [game.id for game in self.train_reader.games]
+        lengths = [game.frames for game in self.train_reader.games]
+        self.order = TrainLanes(names, lengths, lanes, seed)
         held_out = [game.frames for game in self.val_reader.games]
         self.val_order = EvalLanes(held_out, val_lanes, val_frames)
 
@@ -237,3 +219,37 @@ class ShardsDataModule(lightning.LightningDataModule):
                     "resume with that, or start a new run"
                 )
         self.start_step = state_dict["step"]
+
+
+def _check(
+    unroll_length: int,
+    workers: int,
+    fraction: float,
+    beyond: float,
+    lookahead: int,
+    on_corrupt: OnCorrupt,
+) -> None:
+    if unroll_length < 1:
+        raise InputError(f"unroll_length={unroll_length}: must be at least 1")
+    if workers < 0:
+        raise InputError(f"workers={workers}: must be at least 0")
+    if not 0 < fraction <= 1:
+        raise InputError(f"data.fraction={fraction}: must be above 0 and at most 1")
+    if not 0 <= beyond < fraction:
+        raise InputError(f"data.beyond={beyond}: must be at least 0 and below data.fraction")
+    if not 0 <= lookahead <= unroll_length:
+        raise InputError(f"data.lookahead={lookahead}: must be 0 to unroll_length")
+    if on_corrupt not in get_args(OnCorrupt):
+        raise InputError(f"data.on_corrupt={on_corrupt}: must be stop or skip")
+
+
+def _check_games(train: ShardReader, val: ShardReader, shards: str, val_shards: str | None) -> None:
+    if not train.layout.shows_as(val.layout):
+        raise InputError(f"data.val_shards={val_shards}: of another game than {shards}")
+    if not train.games:
+        raise InputError(f"shards={shards}: no training games in it")
+    if not any(game.actions for game in train.games):
+        raise InputError(
+            f"shards={shards}: its training games have no actions; agent-scaling label gives "
+            "them an inverse-dynamics model's"
+        )
