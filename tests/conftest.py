@@ -1,18 +1,69 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and the order in which the files of tests begin."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from agent_scaling.demonstrators.record import demonstrate
 from agent_scaling.shards.convert import shard
 from agent_scaling.sources.atari import AtariSource
+from tests import stores
+from tests.inverse_runs import BUDGET, HALF, INVERSE
+from tests.runs import train
 from tests.ttyrecs import link_games, reference_games
 
 ROOT = Path(__file__).resolve().parents[1]
+
+LONGEST = (
+    "studies/test_sweep.py",
+    "data_modules/test_shards.py",
+    "test_resume.py",
+)
+"""Files that take longest, these first: the last files to begin should be short, or one worker of
+pytest-xdist waits for the other at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+def shared_root(factory: pytest.TempPathFactory) -> Path:
+    """This run's temporary folder, above those of pytest-xdist's workers."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """``once(name, make)``: the folder of that name, which the first worker of pytest-xdist to ask
+    has ``make`` fill; the others wait. Nobody writes to it afterwards."""
+    root = shared_root(tmp_path_factory)
+
+    def filled(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return filled
+
+
+@pytest.fixture(autouse=True, scope="session")
+def stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tell tests and their children where the empty store is that they copy."""
+    os.environ[stores.EMPTY] = str(shared_root(tmp_path_factory) / "empty.db")
 
 
 @pytest.fixture(autouse=True)
@@ -34,79 +85,97 @@ def reference() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_games(once: Once) -> Path:
     """Five real games of at most 400 steps, played by the demonstrator, in NLD-AA's layout."""
-    folder = tmp_path_factory.mktemp("tiny") / "games"
-    demonstrate(games=5, processes=2, max_steps=400, output=str(folder))
-    return folder
+    return once(
+        "tiny-games",
+        lambda folder: demonstrate(games=5, processes=2, max_steps=400, output=str(folder)),
+    )
 
 
 @pytest.fixture(scope="session")
-def tiny_shards(tiny_games: Path) -> Path:
+def tiny_shards(tiny_games: Path, once: Once) -> Path:
     """The tiny games as shards, at least two of them held out."""
-    for salt in range(100):  # games are named by process ids: their hashes differ from day to day
-        folder = tiny_games.parent / f"shards-{salt}"
-        made = shard(
-            input=str(tiny_games),
-            output=str(folder),
-            chunk_frames=128,
-            val_fraction=0.4,
-            split_salt=str(salt),
-        )
-        if 2 <= made.totals["val"].games <= 3:
-            return folder
-    raise AssertionError("no salt splits five games")
+
+    def make(folder: Path) -> None:
+        for salt in range(100):  # games are named by process ids: their hashes differ by the day
+            tried = folder.with_name(f"{folder.name}-{salt}")
+            made = shard(
+                input=str(tiny_games),
+                output=str(tried),
+                chunk_frames=128,
+                val_fraction=0.4,
+                split_salt=str(salt),
+            )
+            if 2 <= made.totals["val"].games <= 3:
+                tried.rename(folder)
+                return
+        raise AssertionError("no salt splits five games")
+
+    return once("tiny-shards", make)
 
 
 @pytest.fixture(scope="session")
-def reference_shards(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference_shards(reference: Path, once: Once) -> Path:
     """All reference games as shards; takes a minute and a half, once."""
-    folder = tmp_path_factory.mktemp("reference") / "shards"
-    shard(input=str(reference / "nld-aa-mini" / "train"), output=str(folder), shard_megabytes=16)
-    return folder
+    games = str(reference / "nld-aa-mini" / "train")
+    return once(
+        "reference-shards",
+        lambda folder: shard(input=games, output=str(folder), shard_megabytes=16),
+    )
 
 
 @pytest.fixture(scope="session")
-def short_games(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_games(reference: Path, once: Once) -> Path:
     """The five shortest reference games, 712 to 9,233 frames, in NLD-AA's layout."""
-    root = tmp_path_factory.mktemp("short") / "games"
-    return link_games(reference_games(reference)[:5], root)
+    return once("short-games", lambda folder: link_games(reference_games(reference)[:5], folder))
 
 
 @pytest.fixture(scope="session")
-def short_shards(short_games: Path) -> Path:
+def short_shards(short_games: Path, once: Once) -> Path:
     """The short games as shards of one game each, in small chunks."""
-    folder = short_games.parent / "shards"
-    shard(
-        input=str(short_games),
-        output=str(folder),
-        chunk_frames=300,
-        shard_megabytes=0.001,
-        val_fraction=0.4,
+    return once(
+        "short-shards",
+        lambda folder: shard(
+            input=str(short_games),
+            output=str(folder),
+            chunk_frames=300,
+            shard_megabytes=0.001,
+            val_fraction=0.4,
+        ),
     )
-    return folder
 
 
 @pytest.fixture(scope="session")
-def atari_games(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def atari_games(once: Once) -> Path:
     """Four games of Breakout of at most 300 steps, played by the scripted expert."""
-    folder = tmp_path_factory.mktemp("atari") / "games"
-    demonstrate(
-        game="atari", env="Breakout", games=4, processes=2, max_steps=300, output=str(folder)
-    )
-    return folder
+    settings = {"game": "atari", "env": "Breakout", "games": 4, "processes": 2, "max_steps": 300}
+    return once("atari-games", lambda folder: demonstrate(**settings, output=str(folder)))
 
 
 @pytest.fixture(scope="session")
-def atari_shards(atari_games: Path) -> Path:
+def atari_shards(atari_games: Path, once: Once) -> Path:
     """The games of Breakout as shards of small chunks, some held out."""
-    folder = atari_games.parent / "shards"
-    shard(
-        input=str(atari_games),
-        output=str(folder),
-        source=AtariSource(),
-        processes=2,
-        chunk_frames=128,
-        val_fraction=0.3,
+    return once(
+        "atari-shards",
+        lambda folder: shard(
+            input=str(atari_games),
+            output=str(folder),
+            source=AtariSource(),
+            processes=2,
+            chunk_frames=128,
+            val_fraction=0.3,
+        ),
     )
-    return folder
+
+
+@pytest.fixture(scope="session")
+def inverse_run(tiny_shards: Path, once: Once) -> Path:
+    """The output of a run of inverse dynamics on the tiny games, with a milestone half way."""
+    settings = [*INVERSE, f"flops_budget={BUDGET}", f"milestones=[{HALF}]"]
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        train(tiny_shards, folder / "run", *settings)
+
+    return once("inverse", make) / "run"

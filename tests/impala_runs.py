@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from agent_scaling.checkpoint import read_checkpoint
 from agent_scaling.cli import call_verb
 from tests.runs import composed
+from tests.stores import new_store
 
 LANES, STEPS = 4, 10
 SMALL = [
@@ -38,7 +39,7 @@ def overrides(output: Path, updates: int, *more: str) -> list[str]:
     """A run of so many updates into ``output``, its MLflow store beside; ``more`` wins."""
     store = [
         f"output={output}",
-        f"logger.tracking_uri=sqlite:///{output.parent}/mlflow.db",
+        f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
         f"logger.artifact_location={output.parent}/artifacts",
     ]
     return [*SMALL, *store, f"trainer.max_steps={updates}", *more]

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from agent_scaling.cli import call_verb
+from tests.stores import new_store
 
 SMALL = [
     "experiment=nethack_bc",
@@ -42,7 +43,7 @@ def overrides(shards: Path, output: Path, *more: str) -> list[str]:
         *SMALL,
         f"data.shards={shards}",
         f"output={output}",
-        f"logger.tracking_uri=sqlite:///{output.parent}/mlflow.db",
+        f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
         f"logger.artifact_location={output.parent}/artifacts",
         *more,
     ]

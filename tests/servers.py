@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,15 +13,26 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tests.stores import new_store
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that the kernel gives nobody who asks for any: those are
+    above 32768."""
+    draw = random.SystemRandom()  # a test may have seeded the usual one
+    while True:
+        port = draw.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
 
 class Server:
     """``mlflow server`` on a sqlite store, in a process group of its own."""
 
     def __init__(self, root: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.store = f"sqlite:///{root}/mlflow.db"
+        self.port = free_port()
+        self.store = new_store(root / "mlflow.db")
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = root / "server.txt"
         self.process: subprocess.Popen[bytes] | None = None

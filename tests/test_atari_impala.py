@@ -14,6 +14,7 @@ from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.cli import call_verb
 from agent_scaling.flops import flops_per_frame
 from tests.runs import composed
+from tests.stores import new_store
 
 LANES, STEPS = 4, 20
 SMALL = [
@@ -34,7 +35,7 @@ def run(output: Path, updates: int, *more: str) -> dict[str, Any]:
     """Train in this process; the last checkpoint."""
     store = [
         f"output={output}",
-        f"logger.tracking_uri=sqlite:///{output.parent}/mlflow.db",
+        f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
         f"logger.artifact_location={output.parent}/artifacts",
     ]
     call_verb(composed("train", [*SMALL, *store, f"trainer.max_steps={updates}", *more]))

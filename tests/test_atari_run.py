@@ -14,6 +14,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.play import play
 from agent_scaling.rollout import find_policy
 from tests.runs import composed
+from tests.stores import new_store
 
 
 def train(shards: Path, output: Path, *more: str) -> None:
@@ -22,7 +23,7 @@ def train(shards: Path, output: Path, *more: str) -> None:
         "experiment=atari_bc",
         f"data.shards={shards}",
         f"output={output}",
-        f"logger.tracking_uri=sqlite:///{output.parent}/mlflow.db",
+        f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
         f"logger.artifact_location={output.parent}/artifacts",
         "policy.encoder.width=1",
         "flops_budget=1.0e9",

@@ -28,7 +28,7 @@ def agent_scaling(
         [COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         preexec_fn=limit,
     )

@@ -36,7 +36,7 @@ def test_bash_completes(line: str, offered: set[str]) -> None:
     path = f"{COMMAND.parent}:/usr/bin:/bin"
     done = subprocess.run(
         ["bash", "-c", ASK, "bash", line],
-        capture_output=True, text=True, check=True, env={"PATH": path}, timeout=60,
+        capture_output=True, text=True, check=True, env={"PATH": path}, timeout=600,
     )  # fmt: skip
     assert done.stderr == ""
     assert set(done.stdout.split()) == offered

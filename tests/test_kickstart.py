@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.cli import call_verb
 from tests.runs import composed, train
+from tests.stores import new_store
 
 LANES, STEPS, UPDATES = 3, 8, 4
 FRAMES = LANES * STEPS
@@ -38,7 +39,7 @@ def kickstart(shards: Path, clone: Path, output: Path, *more: str) -> dict[str, 
         "callbacks.progress=null",
         "callbacks.model=null",
         f"output={output}",
-        f"logger.tracking_uri=sqlite:///{output.parent}/mlflow.db",
+        f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
         f"logger.artifact_location={output.parent}/artifacts",
         "flops_budget=1e18",
         *more,

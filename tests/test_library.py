@@ -181,7 +181,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=120, resources=resources, coalesce_streams=True).execute()
+    NotebookClient(notebook, timeout=600, resources=resources, coalesce_streams=True).execute()
     outputs = [output for cell in cells for output in cell.outputs]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
     assert "\x1b" not in "".join(output.get("text", "") for output in outputs)

@@ -10,6 +10,7 @@ from agent_scaling.envs.nethack import NetHack
 from agent_scaling.errors import InputError
 from agent_scaling.rollout import rollout
 from tests.policies import small_policy
+from tests.stores import new_store
 
 SETTINGS = {"episodes": 3, "max_episode_steps": 60, "device": "cpu", "workers": 2}
 
@@ -25,10 +26,8 @@ def checkpoint(tmp_path):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """The URI of an MLflow store; making one takes seconds."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
-    MlflowClient(uri).search_experiments()
-    return uri
+    """The URI of an MLflow store."""
+    return new_store(tmp_path_factory.mktemp("store") / "mlflow.db")
 
 
 def test_a_checkpoint_is_played_and_written_down(checkpoint, tmp_path, capsys):

@@ -18,6 +18,7 @@ from agent_scaling.tracking import BufferedMLFlowLogger
 from callbacks.flops import FlopBudget
 from callbacks.rollouts import Rollouts, metrics_of
 from tests.policies import random_batch, small_policy
+from tests.stores import new_store
 
 FRAMES = 2 * 3  # of a step
 LIGHTNING = pytest.mark.filterwarnings(
@@ -76,7 +77,7 @@ def test_training_is_the_same_with_and_without_rollouts(tmp_path):
 
 @LIGHTNING
 def test_replays_of_the_best_the_median_and_the_worst_are_artifacts(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = new_store(tmp_path / "mlflow.db")
     logger = BufferedMLFlowLogger(
         experiment_name="x", tracking_uri=uri, artifact_location=str(tmp_path / "artifacts")
     )

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from tests.conftest import ROOT
+from tests.servers import free_port
 
 SCRIPT = """
 import json, sys, warnings
@@ -57,12 +59,13 @@ def script(tmp_path):
 
 def run(script, folder, devices):
     folder.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     subprocess.run(
         [sys.executable, script, folder, str(devices)],
         check=True,
         env=environment,
-        timeout=300,
+        timeout=600,
         capture_output=True,
     )
     (table,) = (folder / "rollouts").iterdir()

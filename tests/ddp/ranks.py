@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -12,13 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.runs import train
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import free_port
 
 
 def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:
@@ -62,7 +55,7 @@ def start(
     return processes
 
 
-def finish(processes: Sequence[BaseProcess], seconds: float = 300) -> list[int | None]:
+def finish(processes: Sequence[BaseProcess], seconds: float = 600) -> list[int | None]:
     """Wait for all, end those that are late, and return their exit statuses."""
     deadline = time.monotonic() + seconds
     for process in processes:

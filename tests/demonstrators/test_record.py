@@ -10,6 +10,7 @@ import time
 from contextlib import chdir
 
 import numpy as np
+import psutil
 import pytest
 from nle.dataset import Converter
 from nle.dataset.dataset import TtyrecDataset
@@ -115,12 +116,14 @@ def test_a_killed_run_leaves_whole_games_and_goes_on(tmp_path):
     while not list(root.glob("nle_data/*")):
         assert run.poll() is None
         time.sleep(0.02)
+    workers = psutil.Process(run.pid).children(recursive=True)
     run.send_signal(signal.SIGKILL)
     run.wait()
     whole = read_records(root)
     for folder in (root / "nle_data").iterdir():
         assert len(list(folder.iterdir())) == 3
-    time.sleep(1.5)  # the orphaned worker notices and leaves
+    _, alive = psutil.wait_procs(workers, timeout=600)  # orphaned, they notice and leave
+    assert not alive
     games = len(whole) + 1
     demonstrate(games=games, processes=1, max_steps=2000, output=str(root))
     assert read_records(root)[: len(whole)] == whole

@@ -63,7 +63,7 @@ def run(words: list[str], folder: Path) -> str:
     """What a command prints; it must succeed."""
     program = Path(sys.executable).with_name(words[0])
     done = subprocess.run(
-        [program, *words[1:]], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+        [program, *words[1:]], cwd=folder, capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, (words, done.stdout, done.stderr)
     return done.stdout

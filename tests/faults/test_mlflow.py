@@ -13,6 +13,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.tracking import OUTBOX_FILE, BufferedMLFlowLogger
 from tests.runs import train
 from tests.servers import Server
+from tests.stores import new_store
 
 FRAMES = 64  # of a step
 STEPS = 20
@@ -82,7 +83,7 @@ def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     waiting, database = tmp_path / OUTBOX_FILE, tmp_path / "mlflow.db"
     logger = BufferedMLFlowLogger(
         experiment_name="full",
-        tracking_uri=f"sqlite:///{database}",
+        tracking_uri=new_store(database),
         artifact_location=str(tmp_path / "artifacts"),
         outbox=waiting,
     )

@@ -13,6 +13,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import fit
 from agent_scaling.scaling.interactions import against_frames
 from agent_scaling.scaling.runs import tidy
+from tests.stores import new_store
 
 
 def played(seeds=3, noise=0.02):
@@ -82,7 +83,7 @@ def test_returns_without_a_logarithm(tmp_path):
 
 def test_a_study_in_mlflow_with_a_seed_that_failed(tmp_path):
     """Of six runs one reached its first budget alone: what it measured is used, and it is named."""
-    uri = f"sqlite:///{tmp_path}/store.db"
+    uri = new_store(tmp_path / "store.db")
     client = MlflowClient(uri)
     experiment = client.create_experiment("games", artifact_location=str(tmp_path / "artifacts"))
     frame = played(seeds=2)

@@ -13,6 +13,7 @@ from agent_scaling.scaling.replays import replays_of
 from agent_scaling.scaling.settings import settings_of
 from agent_scaling.scaling.tracked import measured_at, read_mlflow
 from tests.scaling.synthetic import known_law
+from tests.stores import new_store
 
 
 def milestones(group):
@@ -33,7 +34,7 @@ def milestones(group):
 def store(tmp_path_factory):
     """(uri, ids of the runs by size): a sweep of five sizes, its parent, and a run that failed."""
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder}/store.db"
+    uri = new_store(folder / "store.db")
     client = MlflowClient(uri)
     experiment = client.create_experiment("nethack", artifact_location=str(folder / "artifacts"))
     parent = client.create_run(experiment, tags={"study": "mini"}, run_name="mini (study)").info
@@ -136,7 +137,7 @@ def test_what_runs_share_and_where_they_differ(store):
 def test_a_fit_of_a_csv_is_logged_where_a_store_is_given(tmp_path):
     path = tmp_path / "runs.csv"
     known_law(0.02, 4, budgets=4, sizes=4).rows.to_csv(path, index=False)
-    uri = f"sqlite:///{tmp_path}/fits.db"
+    uri = new_store(tmp_path / "fits.db")
     shared = {"bootstraps": 0, "figures": False, "output": str(tmp_path / "out")}
     fit(source="csv", path=str(path), tracking_uri=uri, **shared)
     client = MlflowClient(uri)

@@ -16,6 +16,7 @@ from agent_scaling.studies.plan import plan
 from agent_scaling.studies.record import Plan
 from agent_scaling.studies.study import show_variants
 from tests.scaling.test_interactions import played
+from tests.stores import new_store
 from tests.studies.test_plan import as_train_composes
 
 LANES, STEPS = 2, 5
@@ -28,7 +29,7 @@ def plan_of_games(output: Path, **more: Any) -> Plan:
         "data": {"shards": None, "lanes": LANES, "unroll_length": STEPS, "workers": 1},
         "callbacks": {"rollouts": None, "progress": None, "model": None},
         "logger": {
-            "tracking_uri": f"sqlite:///{output.parent}/mlflow.db",
+            "tracking_uri": new_store(output.parent / "mlflow.db"),
             "artifact_location": str(output.parent / "artifacts"),
         },
     }
