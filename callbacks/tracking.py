@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from agent_scaling.files import write_file
 from agent_scaling.ranks import gathered
 from agent_scaling.tracking import log_file, log_metrics
 from callbacks.checkpoints import milestone_name
@@ -62,7 +63,7 @@ class Tracking(Callback):
         self.milestones.append(row)
         path = Path(trainer.default_root_dir) / "milestones.json"
         if trainer.is_global_zero:
-            path.write_text(json.dumps(self.milestones, indent=1))
+            write_file(path, json.dumps(self.milestones, indent=1))
         log_file(trainer, path)
 
     def _log_point(self, trainer: Trainer, module: Any) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agent_scaling.errors import InputError
+from agent_scaling.files import whole_file, write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,34 +59,11 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Parquet, whole or not at all.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    _write(path, lambda partial: table.to_parquet(partial, index=False))
+    """Parquet, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    with whole_file(path) as file:
+        table.to_parquet(file, index=False)
 
 
 def write_json(content: Any, path: Path) -> None:
     """JSON, whole or not at all; raises :class:`InputError` where it cannot be written."""
-    _write(path, lambda partial: partial.write_text(json.dumps(content, indent=2) + "\n"))
-
-
-def write_bytes(content: bytes, path: Path) -> None:
-    """A file, whole or not at all; raises :class:`InputError` where it cannot be written."""
-    _write(path, lambda partial: partial.write_bytes(content))
-
-
-def _write(path: Path, save: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); change output=") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    write_file(path, json.dumps(content, indent=2) + "\n")

@@ -16,13 +16,13 @@ from agent_scaling.actor import for_inference
 from agent_scaling.bars import Bar
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
+from agent_scaling.files import content_hash
 from agent_scaling.label_report import print_agreement, print_labels, summed_labels
 from agent_scaling.labels import GameLabeller
 from agent_scaling.play_options import find_device
 from agent_scaling.policy import Policy
 from agent_scaling.shards.convert import write_manifest
 from agent_scaling.shards.encode import EncodedGame
-from agent_scaling.shards.files import content_hash
 from agent_scaling.shards.folder import finished, locked, remove_partial
 from agent_scaling.shards.kept import Output, read_kept
 from agent_scaling.shards.layout import Layout

@@ -32,8 +32,8 @@ from agent_scaling.checkpoint import (
     write_checkpoint,
 )
 from agent_scaling.config import flatten
-from agent_scaling.episodes import write_bytes
 from agent_scaling.errors import InputError
+from agent_scaling.files import write_file
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.run_card import NOTE, data_inputs, description, run_name, run_tags
@@ -95,7 +95,7 @@ def train(**config: Any) -> None:
             check_fits(module, resume)
         warn_of_milestones(module, cfg.milestones)
         if is_first():
-            (output / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+            write_file(output / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         if fit(trainer, module, data, resume):
             if logger is not None:
                 logger.set_status("KILLED")
@@ -217,7 +217,7 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     keys = ("data.shards", "data.demonstrations.shards")
     shards = next(filter(None, (OmegaConf.select(cfg, key) for key in keys)), None)
     logger.log_inputs(data_inputs(shards, data.facts))
-    write_bytes(str(logger.run_id).encode(), remembered)
+    write_file(remembered, str(logger.run_id))
     return logger
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent_scaling.errors import InputError
-from agent_scaling.shards.files import content_hash
+from agent_scaling.files import content_hash
 from agent_scaling.shards.reader import ShardReader
 
 HEADERS: list[dict[str, Any]] = [

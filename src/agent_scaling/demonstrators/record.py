@@ -20,6 +20,7 @@ from agent_scaling.demonstrators.games import GameRecord, GameSpec, find_game
 from agent_scaling.demonstrators.pool import play_all
 from agent_scaling.demonstrators.summary import GameProgress, print_summary
 from agent_scaling.errors import InputError
+from agent_scaling.files import write_file
 
 MANIFEST = "games.jsonl"
 """One line per finished game: its folder and its :class:`GameRecord`, sorted by seed."""
@@ -161,6 +162,4 @@ def _write_manifest(root: Path, folder: str, done: dict[int, GameRecord]) -> Non
         json.dumps({"folder": f"{folder}/{seed:06d}", **asdict(done[seed])}) + "\n"
         for seed in sorted(done)
     ]
-    beside = root / (MANIFEST + ".new")
-    beside.write_text("".join(lines))
-    beside.replace(root / MANIFEST)
+    write_file(root / MANIFEST, "".join(lines))

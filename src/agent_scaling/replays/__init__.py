@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from agent_scaling.envs.game import Description, find_family, find_game
-from agent_scaling.episodes import write_bytes
 from agent_scaling.errors import InputError
+from agent_scaling.files import write_file
 from agent_scaling.play import Traces
 
 KINDS = ("best", "median", "worst")
@@ -113,7 +113,7 @@ def write_replays(
         shown = viewer.show(Episode(game, seed, facts, traces[seed]))
         for suffix, content in shown.items():
             paths.append(folder / f"{kind}.{suffix}")
-            write_bytes(content, paths[-1])
+            write_file(paths[-1], content)
     return paths
 
 

@@ -1,16 +1,15 @@
-"""Files that are whole or not there."""
+"""Results as JSON."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from agent_scaling.errors import InputError
+from agent_scaling.files import write_file
 
 
 def plain(value: Any) -> Any:
@@ -31,27 +30,5 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON beside the target, then replace it.
-
-    Raises:
-        InputError: The folder cannot be written.
-    """
-    write_text(path, json.dumps(plain(value), indent=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write beside the target, then replace it.
-
-    Raises:
-        InputError: The folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"output={path.parent}: cannot be written ({error.strerror})") from error
+    """Write JSON, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    write_file(path, json.dumps(plain(value), indent=1))

@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from agent_scaling.scaling.files import write_text
+from agent_scaling.files import write_file
 from agent_scaling.scaling.interactive import figures
 from agent_scaling.scaling.logged import run_name
 from agent_scaling.scaling.profiles import best_rows
@@ -62,7 +62,7 @@ def write_report(
         folder=str(folder),
         version=version("agent-scaling"),
     )
-    write_text(folder / FILE, page)
+    write_file(folder / FILE, page)
     return folder / FILE
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent_scaling.errors import InputError
-from agent_scaling.shards.files import FULL, PARTIAL
+from agent_scaling.files import FULL, PARTIAL
 
 SLOTS = 64
 """Locks for downloads: two keys share one by chance and then wait for each other."""

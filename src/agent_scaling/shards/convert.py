@@ -15,9 +15,9 @@ from rich.table import Table
 
 from agent_scaling.bars import Bar
 from agent_scaling.errors import InputError
+from agent_scaling.files import content_hash, whole_file
 from agent_scaling.parts import Part, find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
-from agent_scaling.shards.files import content_hash, whole_file
 from agent_scaling.shards.folder import finished, locked, remove_partial
 from agent_scaling.shards.kept import Output, remove_kept
 from agent_scaling.shards.layout import Layout

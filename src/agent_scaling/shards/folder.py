@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent_scaling.errors import InputError
-from agent_scaling.shards.files import PARTIAL
+from agent_scaling.files import PARTIAL
 from agent_scaling.shards.kept import check_kept
 from agent_scaling.shards.manifest import MANIFEST, ShardIndex, load_manifest, parse_index
 from agent_scaling.shards.plan import Plan, Shard

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_scaling.errors import InputError
+from agent_scaling.files import disk_errors
 from agent_scaling.shards.encode import EncodedGame
-from agent_scaling.shards.files import disk_errors
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import ShardIndex, parse_index
 from agent_scaling.shards.storage import Folder

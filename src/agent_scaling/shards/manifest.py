@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent_scaling.errors import InputError
+from agent_scaling.files import content_hash
 from agent_scaling.shards.codec import MAX_CHUNK_FRAMES
-from agent_scaling.shards.files import content_hash
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.storage import Damaged, Storage
 

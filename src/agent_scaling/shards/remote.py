@@ -17,8 +17,8 @@ import fsspec
 import tenacity
 
 from agent_scaling.errors import InputError
+from agent_scaling.files import content_hash
 from agent_scaling.shards.cache import Cache
-from agent_scaling.shards.files import content_hash
 from agent_scaling.shards.storage import MAX_FILE_BYTES, ChunkAt, Damaged, check_chunk
 
 T = TypeVar("T")

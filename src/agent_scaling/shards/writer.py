@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
+from agent_scaling.files import whole_file
 from agent_scaling.shards.encode import EncodedGame
-from agent_scaling.shards.files import whole_file
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import VERSION, GameEntry, ShardIndex, dump_json
 from agent_scaling.shards.plan import sample_key

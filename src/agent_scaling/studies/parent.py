@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.episodes import write_bytes
+from agent_scaling.files import write_file
 from agent_scaling.studies.record import FILE, Plan
 
 REMEMBERED = "mlflow_run_id"
@@ -43,7 +43,7 @@ def open_parent(plan: Plan, folder: Path) -> str:
     run = client.create_run(experiment_id, tags=tags, run_name=f"{plan.name} (study)")
     run_id = str(run.info.run_id)
     client.log_artifact(run_id, str(folder / FILE))
-    write_bytes(run_id.encode(), remembered)
+    write_file(remembered, run_id)
     return run_id
 
 

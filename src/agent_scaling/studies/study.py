@@ -17,6 +17,7 @@ from rich.table import Table
 from agent_scaling.account import short
 from agent_scaling.cli import PROGRAM, call_verb, typed_words
 from agent_scaling.errors import InputError
+from agent_scaling.files import write_file
 from agent_scaling.say import say
 from agent_scaling.scaling.fit import FILE as FIT
 from agent_scaling.studies.cells import is_at, milestones
@@ -95,19 +96,11 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
     return cells.astype(dict.fromkeys(MEASURED, float)) if rows else cells  # none is not a number
 
 
-def write_csv(cells: pd.DataFrame, path: Path) -> None:
-    """Write beside the target, then replace it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    cells.to_csv(partial, index=False)
-    partial.replace(path)
-
-
 def fit_once(made: Plan, cells: pd.DataFrame, tag: str, ahead: float, folder: Path) -> Path | None:
     """The fit of the runs tagged ``tag``; ``None``: too few cells. A fit that is there stays."""
     own = cells[cells["study"] == tag]
     where = folder / "fit" / str(own["variant"].iloc[0])
-    write_csv(own, where / CELLS)
+    write_file(where / CELLS, own.to_csv(index=False))
     if own["flops"].nunique() < FEWEST or own["params"].nunique() < FEWEST:
         say(f"no fit of {tag}: it needs {FEWEST} budgets and {FEWEST} sizes")
         return None

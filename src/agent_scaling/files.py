@@ -28,6 +28,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     part = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
     try:
         with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 yield file
                 file.flush()
@@ -37,6 +38,12 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file, text as UTF-8; raises :class:`InputError` where it cannot be written."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
@@ -50,7 +57,7 @@ def disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: {FULL[error.errno]}; finished files are kept: "
                 "make room and run the same command again"
             ) from None
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); change output=") from None
 
 
 def sync_directory(path: Path) -> None:
