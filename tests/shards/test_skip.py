@@ -19,9 +19,9 @@ from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.storage import Storage
 from data_modules.shards import ShardsDataModule
+from tests.remote_shards import remote
 from tests.shard_server import ShardServer
 from tests.shards.test_reader import same
-from tests.shards.test_remote import remote
 
 LANES, STEPS, WINDOWS = 5, 60, 130  # chunks of 300 frames end where windows do; above an epoch
 LOST = ((1, 1), (1, 2), (0, 0), (2, 4))
