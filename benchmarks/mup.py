@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.demonstrators.record import demonstrate
+from agent_scaling.heap import keep_memory
 from agent_scaling.modules.bc import BehaviouralCloning
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.shards.convert import shard
 from agent_scaling.sizes import make_policy
-from agent_scaling.train import keep_memory
 from data_modules.shards import ShardsDataModule
 
 LANES, STEPS = 4, 8

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from agent_scaling.errors import InputError
 from agent_scaling.evaluate import evaluate
+from agent_scaling.heap import give_back_memory
 from agent_scaling.tracking import log_metrics
 from callbacks.baselines import Baselines
 from callbacks.ema import evaluated
@@ -49,6 +50,7 @@ class HeldOut(Callback):
         policy, windows = evaluated(trainer, module), data.val_dataloader()
         unigram_A = frequencies(trainer) if self.margins else None
         self.last = evaluate(policy, windows, data.val_games, module.device, unigram_A)
+        give_back_memory()
         log_metrics(trainer, module, self.at_milestone())
 
     def on_save_checkpoint(

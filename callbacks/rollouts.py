@@ -18,6 +18,7 @@ from agent_scaling.envs.game import (
     find_family,
 )
 from agent_scaling.episodes import summarise, write_table
+from agent_scaling.heap import give_back_memory
 from agent_scaling.play import Traces, play
 from agent_scaling.play_options import PlayOptions
 from agent_scaling.policy import Policy
@@ -151,6 +152,7 @@ class Rollouts(Callback):
         log_metrics(trainer, module, metrics_of(self.last_summary))
         if traces is not None:
             self._keep_replays(trainer, table, traces, game)
+        give_back_memory()
 
     def _keep_replays(
         self, trainer: Trainer, table: pd.DataFrame, traces: Traces, game: Description

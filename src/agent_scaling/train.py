@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -34,6 +33,7 @@ from agent_scaling.checkpoint import (
 from agent_scaling.config import flatten
 from agent_scaling.errors import InputError
 from agent_scaling.files import write_file
+from agent_scaling.heap import keep_memory
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.run_card import NOTE, data_inputs, description, run_name, run_tags
@@ -141,19 +141,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-
-
-def keep_memory() -> None:
-    """Let glibc keep what it was given: a step's activations come and go each time.
-
-    By default blocks above 32 MB go back to the kernel when freed, and the next step takes them as
-    new zeroed pages: up to 40 % of the CPU time of a small policy.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_max = -1, -4
-        mallopt(m_trim_threshold, -1)
-        mallopt(m_mmap_max, 0)
 
 
 def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:

@@ -13,8 +13,9 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from agent_scaling.errors import InputError
+from agent_scaling.heap import keep_memory
 from agent_scaling.studies.record import Run, Store
-from agent_scaling.train import build, keep_memory, quiet
+from agent_scaling.train import build, quiet
 
 WARM_UP = 3
 SECONDS = 5.0
