@@ -4,10 +4,13 @@
 
 Starts ``agent-scaling train`` in a folder of its own, samples each of its processes, ends it with
 SIGTERM after ``--minutes``, and looks for what stayed: processes, shared memory, temporary files.
-A slope is of each minute's largest value after the warm-up, least squares with a 95 % interval.
-Overrides are train's, e.g. ``callbacks.rollouts.episodes=8``. The exit status is 1 where something
-stayed, or a slope's interval lies above zero by more than 1 % of the memory in an hour. The last
-line is one JSON object.
+A process's memory is what it has written and shares with nobody; what it has mapped of libraries
+counts as its own (USS) or not by whether another program happens to use them at that moment.
+A slope is of each minute's largest value after the warm-up, least squares with a 95 % interval;
+for the trainer also of each minute's least, what it keeps between evaluations. Overrides are
+train's, e.g. ``callbacks.rollouts.episodes=8``. The exit status is 1 where something stayed or
+grew: a slope of more than 1 % of the largest value in an hour whose interval lies above zero. The
+last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-EVERY_S = 5.0
+EVERY_S = 2.0  # a held-out pass takes some seconds
+NOISE = 0.01  # of the largest value, in an hour
 SHARED_MEMORY = "/dev/shm/"
 TORCH_CACHE = "torchinductor_"  # torch's own, one folder per user
 RUN = [
@@ -54,6 +58,13 @@ def role(process: psutil.Process, root: psutil.Process) -> str:
     return "game worker" if "agent_scaling.envs.worker" in " ".join(process.cmdline()) else "other"
 
 
+def written(process: psutil.Process) -> float:
+    """MB that the process has written and shares with nobody."""
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    kilobytes = next(line.split()[1] for line in lines if line.startswith("Private_Dirty:"))
+    return int(kilobytes) * 1024 / 1e6
+
+
 def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
     """A row for each process of the tree."""
     rows = []
@@ -64,12 +75,13 @@ def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
                     "minute": (time.monotonic() - began) / 60,
                     "pid": process.pid,
                     "role": role(process, root),
-                    "MB": process.memory_full_info().uss / 1e6,
+                    "MB": written(process),
+                    "RSS": process.memory_info().rss / 1e6,
                     "files": process.num_fds(),
                     "threads": process.num_threads(),
                 }
             )
-        except psutil.Error:  # it has ended meanwhile
+        except (psutil.Error, OSError, StopIteration):  # it has ended meanwhile
             continue
     return rows
 
@@ -110,11 +122,10 @@ def watch(
     return pd.DataFrame(rows), shared
 
 
-def slope(table: pd.DataFrame, column: str) -> tuple[float, float, float]:
-    """Growth per hour of each minute's largest value, and its 95 % interval."""
-    peaks = table.groupby(table["minute"].astype(int))[column].max()
-    fit = stats.linregress(peaks.index / 60, peaks)
-    half = stats.t.ppf(0.975, len(peaks) - 2) * fit.stderr
+def slope(minutes: pd.Series) -> tuple[float, float, float]:
+    """Growth per hour of a value per minute, and its 95 % interval."""
+    fit = stats.linregress(minutes.index / 60, minutes)
+    half = stats.t.ppf(0.975, len(minutes) - 2) * fit.stderr
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
@@ -131,25 +142,30 @@ def remains(temporary: Path, shared: set[Path]) -> dict[str, list[str]]:
 
 
 def judge(table: pd.DataFrame, warm_up: float) -> dict[str, dict[str, Any]]:
-    """Slopes of every kind of process, after the warm-up."""
+    """Slopes of every kind of process that is there for three minutes, after the warm-up."""
     late, judged = table[table["minute"] >= warm_up], {}
     for name, rows in late.groupby("role"):
-        summary: dict[str, Any] = {"processes": rows["pid"].nunique()}
-        for column in ("MB", "files", "threads"):
-            growth, low, high = slope(rows, column)
-            largest = float(rows[column].max())
-            summary[column] = {"largest": largest, "per_hour": [growth, low, high]}
-        judged[str(name)] = summary
+        by_minute = rows.groupby(rows["minute"].astype(int))
+        if len(by_minute) < 3:
+            continue
+        measured = {column: by_minute[column].max() for column in ("MB", "RSS", "files", "threads")}
+        if name == "trainer":
+            measured["MB, least"] = by_minute["MB"].min()
+        summary = {
+            what: {"largest": float(values.max()), "per_hour": slope(values)}
+            for what, values in measured.items()
+        }
+        judged[str(name)] = {"processes": rows["pid"].nunique(), "of": summary}
     return judged
 
 
 def grows(judged: dict[str, dict[str, Any]]) -> list[str]:
-    """The kinds of process whose memory or open files grow beyond noise."""
+    """What grows beyond noise."""
     found = []
-    for name, summary in judged.items():
-        for column in ("MB", "files"):
-            low, largest = summary[column]["per_hour"][1], summary[column]["largest"]
-            if low > 0.01 * largest:
+    for name, kind in judged.items():
+        for column, summary in kind["of"].items():
+            growth, low, _ = summary["per_hour"]
+            if low > 0 and growth > NOISE * summary["largest"]:
                 found.append(f"{name}: {column}")
     return found
 
@@ -158,14 +174,12 @@ def show(judged: dict[str, dict[str, Any]]) -> None:
     """The table."""
     columns = ("role", "processes", "", "largest", "per hour", "95 % interval")
     table = Table(*columns, title="growth")
-    for name, summary in judged.items():
-        for column in ("MB", "files", "threads"):
-            growth, low, high = summary[column]["per_hour"]
-            largest = f"{summary[column]['largest']:,.0f}"
+    for name, kind in judged.items():
+        for column, summary in kind["of"].items():
+            growth, low, high = summary["per_hour"]
+            largest = f"{summary['largest']:,.0f}"
             interval = f"{low:+.2f} … {high:+.2f}"
-            table.add_row(
-                name, str(summary["processes"]), column, largest, f"{growth:+.2f}", interval
-            )
+            table.add_row(name, str(kind["processes"]), column, largest, f"{growth:+.2f}", interval)
     Console().print(table)
 
 
