@@ -25,7 +25,7 @@ demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study
 	@echo "Figures: $(DEMO)/study/fit. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
 
 test: $(INSTALLED) ## the tests, JOBS files at a time
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED) audit ## ruff, mypy, import rules, known vulnerabilities
 	$(BIN)/ruff check .

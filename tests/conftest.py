@@ -21,8 +21,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST = (
     "studies/test_sweep.py",
+    "studies/test_study.py",
     "data_modules/test_shards.py",
     "test_resume.py",
+    "docs/test_newcomer.py",
+    "ddp/test_ranks.py",
+    "test_cli.py",
+    "test_sizes.py",
+    "docs/test_extending.py",
+    "studies/test_plan.py",
+    "ddp/test_torchrun.py",
+    "test_recipe.py",
+    "test_train.py",
+    "faults/test_mlflow.py",
+    "callbacks/test_rollouts_ddp.py",
+    "test_play.py",
+    "shards/test_convert.py",
+    "test_impala_kill.py",
+    "test_impala_run.py",
+    "test_flops.py",
+    "docs/test_commands.py",
 )
 """Files that take longest, these first: the last files to begin should be short, or one worker of
 pytest-xdist waits for the other at the end."""
@@ -117,12 +135,9 @@ def tiny_shards(tiny_games: Path, once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def reference_shards(reference: Path, once: Once) -> Path:
-    """All reference games as shards; takes a minute and a half, once."""
-    games = str(reference / "nld-aa-mini" / "train")
-    return once(
-        "reference-shards",
-        lambda folder: shard(input=games, output=str(folder), shard_megabytes=16),
-    )
+    """All reference games as shards; takes a minute, once."""
+    settings = {"input": str(reference / "nld-aa-mini" / "train"), "shard_megabytes": 16}
+    return once("reference-shards", lambda folder: shard(**settings, level=1, output=str(folder)))
 
 
 @pytest.fixture(scope="session")

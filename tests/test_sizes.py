@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.test_configs import options
 CORES = options("policy/core")
 
 
+@cache
 def config(*overrides: str) -> tuple[float | None, dict[str, Any]]:
     """``policy.params`` and the policy's config, as ``train`` gets them."""
     policy = composed("train", ["flops_budget=1", *overrides]).policy

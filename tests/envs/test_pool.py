@@ -118,7 +118,7 @@ def test_a_lost_worker_is_replaced_and_no_episode_is_lost(trouble, tmp_path):
         lanes=6,
         workers=2,
         groups=2,
-        patience=1.0,
+        patience=3.0 if trouble in ("stop", "hang") else 60.0,  # of a machine that others use
         trouble={trouble: 4},
         once=str(tmp_path / "done"),
     )
