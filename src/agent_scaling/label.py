@@ -19,11 +19,12 @@ from agent_scaling.errors import InputError
 from agent_scaling.files import content_hash
 from agent_scaling.label_report import print_agreement, print_labels, summed_labels
 from agent_scaling.labels import GameLabeller
+from agent_scaling.parts import Part, find_part
 from agent_scaling.play_options import find_device
 from agent_scaling.policy import Policy
 from agent_scaling.shards.convert import write_manifest
 from agent_scaling.shards.encode import EncodedGame
-from agent_scaling.shards.folder import finished, locked, remove_partial
+from agent_scaling.shards.folder import finished, locked, remove_partial, say_missing
 from agent_scaling.shards.kept import Output, read_kept
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import VERSION, Manifest
@@ -54,6 +55,7 @@ def label(
     window: int = 256,
     level: int = 9,
     device: str = "auto",
+    part: str | None = None,
 ) -> None:
     """Write shards whose keys are the model's most probable ones, each with its probability.
 
@@ -70,11 +72,16 @@ def label(
         window: Frames that are computed at a time.
         level: zstd's compression level.
         device: ``auto``, or what torch calls it.
+        part: ``3/8``: label the third of eight shares of the shards only; ``slurm``: the part that
+            a job of an array is. The job that completes the shards writes the manifest.
 
     Raises:
         InputError: The checkpoint is no inverse-dynamics model of the input's game; the input has
             actions where it should not, or the reverse; or the output cannot be written.
     """
+    share = find_part(part, key="part")
+    if share and evaluate:
+        raise InputError("evaluate=true goes without part=: it labels nothing")
     where, model = find_device(device), find_labeller(ckpt)
     if window < 1 or not 1 <= level <= 22:
         raise InputError(f"window={window}: must be at least 1, and level={level}: 1 to 22")
@@ -94,8 +101,9 @@ def label(
     if is_url(output):
         raise InputError(f"output={output}: shards are written to a folder; upload it afterwards")
     ready: Any = for_inference(model.policy, where)
-    write_labelled(GameLabeller(ready, model.lookahead, window, level), model, readers, output)
-    print_labels(summed_labels(Path(output)), Path(output))
+    labeller = GameLabeller(ready, model.lookahead, window, level)
+    if write_labelled(labeller, model, readers, output, share) is not None:
+        print_labels(summed_labels(Path(output)), Path(output))
 
 
 def find_labeller(ckpt: str) -> Labeller:
@@ -128,9 +136,14 @@ def check_game(policy: Policy, layout: Layout, ckpt: str, input: str) -> None:
 
 
 def write_labelled(
-    labeller: GameLabeller, model: Labeller, readers: Mapping[str, ShardReader], output: str
-) -> Manifest:
-    """Label the shards that are still to do, in order, and write the manifest last."""
+    labeller: GameLabeller,
+    model: Labeller,
+    readers: Mapping[str, ShardReader],
+    output: str,
+    share: Part | None = None,
+) -> Manifest | None:
+    """Label the shards that are still to do, in order, and write the manifest last; of a share of
+    them, only where no other part is missing."""
     source, directory = readers["train"].manifest, Path(output)
     layout = replace(source.layout, labelled=True)
     settings = {
@@ -144,16 +157,23 @@ def write_labelled(
     }
     plan = make_plan(readers, settings)
     to = Output(directory, plan.fingerprint, layout, source.chunk_frames)
-    with locked(directory, shared=False), labelling(readers) as bar:
+    mine = share.share(plan.shards) if share else plan.shards
+    names = {shard.name for shard in mine}
+    with locked(directory, shared=share is not None), labelling(readers) as bar:
         done = finished(directory, plan)
-        remove_partial(directory, plan.shards)
+        remove_partial(directory, mine)
         for split, reader in readers.items():
             for shard, (_, games) in zip(plan.splits[split], reader.by_shard(), strict=True):
-                if shard.name in done:
+                if shard.name in done or shard.name not in names:
                     bar.shrink(sum(reader.games[game].frames for game in games))
                     continue
                 labelled = label_games(labeller, reader, games, shard, to, bar)
                 done[shard.name] = to.join(shard.name, labelled)
+        if share:  # others have gone on meanwhile
+            done = finished(directory, plan)
+            if missing := len(plan.shards) - len(done):
+                say_missing(bar.console, share, missing)
+                return None
         return write_manifest(directory, plan, layout, done, settings)
 
 

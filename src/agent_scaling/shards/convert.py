@@ -16,9 +16,9 @@ from rich.table import Table
 from agent_scaling.bars import Bar
 from agent_scaling.errors import InputError
 from agent_scaling.files import content_hash, whole_file
-from agent_scaling.parts import Part, find_part
+from agent_scaling.parts import find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
-from agent_scaling.shards.folder import finished, locked, remove_partial
+from agent_scaling.shards.folder import finished, locked, remove_partial, say_missing
 from agent_scaling.shards.kept import Output, remove_kept
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import (
@@ -112,7 +112,7 @@ def shard(
         if share:  # others have gone on meanwhile
             done = finished(directory, plan)
             if missing := len(plan.shards) - len(done):
-                _say_missing(console, share, missing)
+                say_missing(console, share, missing)
                 return None
         manifest = write_manifest(directory, plan, layout, done, settings)
     _print_summary(console, manifest, directory, time.monotonic() - begin)
@@ -195,14 +195,6 @@ def _told(
         if isinstance(game, Skipped):
             _say_skipped(console, game)
         yield game
-
-
-def _say_missing(console: Console, part: Part, missing: int) -> None:
-    console.print(
-        f"part {part} is converted; {missing} shards of other parts are not: the last part writes "
-        f"{MANIFEST}, or the same command without part=",
-        highlight=False,
-    )
 
 
 def _say_skipped(console: Console, lost: Skipped) -> None:

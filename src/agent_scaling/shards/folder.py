@@ -8,8 +8,11 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from agent_scaling.errors import InputError
 from agent_scaling.files import PARTIAL
+from agent_scaling.parts import Part
 from agent_scaling.shards.kept import check_kept
 from agent_scaling.shards.manifest import MANIFEST, ShardIndex, load_manifest, parse_index
 from agent_scaling.shards.plan import Plan, Shard
@@ -68,3 +71,12 @@ def remove_partial(directory: Path, shards: Sequence[Shard]) -> None:
     for path in directory.glob(f".*{PARTIAL}"):
         if path.name[1:].partition(".")[0] in names:
             path.unlink(missing_ok=True)
+
+
+def say_missing(console: Console, part: Part, missing: int) -> None:
+    """Say what is still to come after a part."""
+    console.print(
+        f"part {part} is done; {missing} shards of other parts are not: the last part writes "
+        f"{MANIFEST}, or the same command without part=",
+        highlight=False,
+    )
