@@ -208,3 +208,19 @@ def test_recordings_of_people_are_labelled(ckpt: str, reference: Path, tmp_path:
     assert sorted(game.frames for game in found.games) == [217, 407]
     assert {game.id for game in found.games} == {game.identity for game in games}
     assert found.manifest.totals["train"].actions == 216 + 406
+
+
+def test_parts_make_the_undivided_shards(ckpt: str, silent: Path, labelled: Path) -> None:
+    """Whichever part is last writes the manifest; until then there is none."""
+    parts = silent.parent / "parts"
+    for number in (2, 1, 3):
+        assert not (parts / "manifest.json").exists()
+        label(
+            ckpt=ckpt, input=str(silent), output=str(parts), window=WINDOW, device="cpu",
+            part=f"{number}/3",
+        )  # fmt: skip
+    assert {p.name: p.read_bytes() for p in parts.iterdir()} == {
+        p.name: p.read_bytes() for p in labelled.iterdir()
+    }
+    with pytest.raises(InputError, match="part="):
+        label(ckpt=ckpt, input=str(silent), output=str(parts), evaluate=True, part="1/3")
