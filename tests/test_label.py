@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import torch
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
 from agent_scaling.label import label
-from agent_scaling.labels import as_batch
+from agent_scaling.labels import GameLabeller, as_batch
 from agent_scaling.shards.convert import shard
+from agent_scaling.shards.kept import Output
 from agent_scaling.shards.reader import ShardReader
 from agent_scaling.sources.altorg import AltorgSource
 from data_modules.shards import ShardsDataModule
@@ -104,8 +106,14 @@ def test_what_labels_say_of_themselves(ckpt: str, silent: Path, labelled: Path) 
     assert 1 / 121 <= report["mean_probability"] <= 1
 
 
+def stopped(output: Output, name: str, games: Iterable[object]) -> None:
+    """In the place of writing a shard, all of whose games are labelled."""
+    list(games)
+    raise KeyboardInterrupt
+
+
 def test_a_labelling_that_was_stopped_goes_on_to_the_same_bytes(
-    ckpt: str, silent: Path, labelled: Path, tmp_path: Path
+    ckpt: str, silent: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again = tmp_path / "labelled"
     shutil.copytree(labelled, again)
@@ -115,8 +123,15 @@ def test_a_labelling_that_was_stopped_goes_on_to_the_same_bytes(
     last.with_suffix(".tar").write_bytes(b"half of it")
     kept = sorted(again.glob("train-*.tar"))[0]
     at = kept.stat().st_mtime_ns
-    label(ckpt=ckpt, input=str(silent), output=str(again), window=WINDOW, device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(Output, "join", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            label(ckpt=ckpt, input=str(silent), output=str(again), window=WINDOW, device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(GameLabeller, "chunks", None)  # what is labelled is not labelled again
+        label(ckpt=ckpt, input=str(silent), output=str(again), window=WINDOW, device="cpu")
     assert kept.stat().st_mtime_ns == at  # it was finished
+    assert {path.name for path in again.iterdir()} == {path.name for path in labelled.iterdir()}
     for path in labelled.iterdir():
         assert (again / path.name).read_bytes() == path.read_bytes(), path.name
     with pytest.raises(InputError, match="other games or settings"):
