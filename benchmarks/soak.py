@@ -1,6 +1,7 @@
 """A training run with rollouts, watched from outside: does it grow, and what does it leave behind?
 
     python benchmarks/soak.py --shards DIR [--minutes 30] [override ...]
+    python benchmarks/soak.py [--minutes 30] experiment=nethack_impala [override ...]
 
 Starts ``agent-scaling train`` in a folder of its own, samples each of its processes, ends it with
 SIGTERM after ``--minutes``, and looks for what stayed: processes, shared memory, temporary files.
@@ -39,14 +40,16 @@ NOISE = 0.01  # of the largest value, in an hour
 SHARED_MEMORY = "/dev/shm/"
 TORCH_CACHE = "torchinductor_"  # torch's own, one folder per user
 RUN = [
-    "experiment=nethack_bc",
     "flops_budget=1e18",  # never reached
     "callbacks.reference_players=null",
     "callbacks.rollouts.every_frames=20_000",
     "callbacks.rollouts.episodes=4",
     "callbacks.rollouts.max_episode_steps=500",
-    "callbacks.held_out.every_frames=20_000",
     "callbacks.checkpoints.every_minutes=1",
+]
+CLONING = [
+    "experiment=nethack_bc",
+    "callbacks.held_out.every_frames=20_000",
     "data.val_frames=10_000",
 ]
 
@@ -124,6 +127,8 @@ def watch(
 
 def slope(minutes: pd.Series) -> tuple[float, float, float]:
     """Growth per hour of a value per minute, and its 95 % interval."""
+    if minutes.nunique() == 1:
+        return 0.0, 0.0, 0.0
     fit = stats.linregress(minutes.index / 60, minutes)
     half = stats.t.ppf(0.975, len(minutes) - 2) * fit.stderr
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
@@ -185,7 +190,7 @@ def show(judged: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--shards", required=True, help="folder of shards to train on")
+    parser.add_argument("--shards", help="folder of shards to clone; without: see experiment=")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--warm-up", type=float, default=5, help="minutes that do not count")
     parser.add_argument("--samples", help="a CSV file to keep every sample in")
@@ -196,8 +201,8 @@ def main() -> None:
         temporary.mkdir()
         program = str(Path(sys.executable).with_name("agent-scaling"))
         where = [f"output={folder}/run", f"logger.tracking_uri=sqlite:///{folder}/mlflow.db"]
-        data = f"data.shards={Path(given.shards).resolve()}"
-        command = [program, "train", *RUN, data, *where, *given.overrides]
+        cloning = [*CLONING, f"data.shards={Path(given.shards).resolve()}"] if given.shards else []
+        command = [program, "train", *cloning, *RUN, *where, *given.overrides]
         table, shared = watch(command, given.minutes, os.environ | {"TMPDIR": str(temporary)})
         left = remains(temporary, shared)
         played = len(list((Path(folder) / "run" / "rollouts").glob("*.parquet")))
