@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import signal
 import threading
 
@@ -58,60 +59,66 @@ def test_the_table_has_a_row_per_seed_in_order(table):
     assert table.loc[table["end"] == "cap", "steps"].eq(80).all()
 
 
+def attack(
+    monkeypatch: pytest.MonkeyPatch, kinds: list[signal.Signals], every: int
+) -> list[threading.Timer]:
+    """Each ``every`` steps of a player some worker gets the next signal, a few milliseconds later:
+    while it plays, however fast that is here. One timer per signal; its ``args`` say whom it hit.
+    """
+    rng, calls, timers, act = np.random.default_rng(0), itertools.count(1), [], Actor.act
+
+    def hurt(how: signal.Signals, hit: list[psutil.Process]) -> None:
+        workers = game_workers()
+        hit.append(workers[rng.integers(len(workers))])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            hit[0].send_signal(how)
+
+    def attacked(self, *seen):
+        if next(calls) % every == 0 and len(timers) < len(kinds):
+            timers.append(threading.Timer(rng.uniform(0, 0.01), hurt, (kinds[len(timers)], [])))
+            timers[-1].start()
+        return act(self, *seen)
+
+    monkeypatch.setattr(Actor, "act", attacked)
+    return timers
+
+
+def victims(timers: list[threading.Timer]) -> list[psutil.Process]:
+    """Whom the timers hit, once all have."""
+    for timer in timers:
+        timer.join()
+    return [worker for timer in timers for worker in timer.args[1]]
+
+
 def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = {"max_episode_steps": 400, "workers": 3, "lanes": 6, "block": 4}
     before = psutil.Process().children()  # multiprocessing's own helpers stay
     calm = play(policy, range(8), **options)
-    kinds, done, hurt = [signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL], threading.Event(), []
-
-    def attack():
-        while kinds and not done.wait(0.3):
-            for worker in game_workers()[:1]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.send_signal(kinds.pop())
-                    hurt.append(worker)
-
-    attacker = threading.Thread(target=attack)
-    attacker.start()
+    kinds = [signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL]
+    timers = attack(monkeypatch, kinds, every=60)
     hit = play(policy, range(8), **options)
-    done.set()
-    attacker.join()
-    assert hurt
+    assert len(victims(timers)) == len(kinds)
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
     assert set(psutil.Process().children()) <= set(before)
 
 
 def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_path, monkeypatch):
-    """64 real games while some worker is killed or stopped all the time."""
+    """64 real games while some worker is killed or stopped again and again."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = {"max_episode_steps": 100, "workers": 4, "lanes": 16, "block": 8, "patience": 3.0}
     before, shared = psutil.Process().children(), pool_memory()
     calm = play(policy, range(64), **options)
-    rng, done, hurt = np.random.default_rng(0), threading.Event(), []
-
-    def attack():
-        while len(hurt) < 6 and not done.wait(0.5):
-            workers = game_workers()
-            if workers:
-                worker = workers[rng.integers(len(workers))]
-                how = [signal.SIGKILL, signal.SIGSTOP][len(hurt) % 2]
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    worker.send_signal(how)
-                    hurt.append((worker, how))
-
-    attacker = threading.Thread(target=attack)
-    attacker.start()
+    timers = attack(monkeypatch, [signal.SIGKILL, signal.SIGSTOP] * 3, every=60)
     hit = play(policy, range(64), **options)
-    done.set()
-    attacker.join()
-    assert {how for _, how in hurt} == {signal.SIGKILL, signal.SIGSTOP}
+    hurt = victims(timers)
+    assert len(hurt) == 6
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
     assert pool_memory() == shared
     assert set(psutil.Process().children()) <= set(before)
-    assert not any(worker.is_running() for worker, _ in hurt)  # killed and reaped
+    assert not any(worker.is_running() for worker in hurt)  # killed and reaped
 
 
 def test_playing_touches_neither_the_policy_nor_the_global_generators(policy):
