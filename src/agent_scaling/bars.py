@@ -67,11 +67,6 @@ class Bar:
         self._progress.stop()
 
     @property
-    def done(self) -> float:
-        """What was done so far."""
-        return self._progress.tasks[0].completed
-
-    @property
     def seconds(self) -> float:
         """Since the bar was made; more than 0."""
         return max(self.console.get_time() - self._began, 1e-9)
@@ -96,3 +91,17 @@ class Bar:
     def shrink(self, amount: float) -> None:
         """Take away from the total what turned out to be done already."""
         self._progress.update(self._task, total=(self._progress.tasks[0].total or 0) - amount)
+
+
+class FrameBar(Bar):
+    """A bar over frames, with frames per second."""
+
+    def __init__(self, total: int, console: Console, **options: Any) -> None:
+        text = "{task.completed:,}/{task.total:,} frames, {task.fields[rate]:,.0f}/s"
+        super().__init__(text, total=total, console=console, rate=0.0, **options)
+        self._frames = 0
+
+    def add(self, frames: int) -> None:
+        """Count what was done."""
+        self._frames += frames
+        self.move(advance=frames, rate=self._frames / self.seconds)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agent_scaling.actor import for_inference
-from agent_scaling.bars import Bar
+from agent_scaling.bars import FrameBar
 from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
 from agent_scaling.files import content_hash
@@ -159,7 +159,9 @@ def write_labelled(
     to = Output(directory, plan.fingerprint, layout, source.chunk_frames)
     mine = share.share(plan.shards) if share else plan.shards
     names = {shard.name for shard in mine}
-    with locked(directory, shared=share is not None), labelling(readers) as bar:
+    total = sum(game.frames for reader in readers.values() for game in reader.games)
+    console = Console(stderr=True, soft_wrap=True)
+    with locked(directory, shared=share is not None), FrameBar(total, console) as bar:
         done = finished(directory, plan)
         remove_partial(directory, mine)
         for split, reader in readers.items():
@@ -175,16 +177,6 @@ def write_labelled(
                 say_missing(bar.console, share, missing)
                 return None
         return write_manifest(directory, plan, layout, done, settings)
-
-
-def labelling(readers: Mapping[str, ShardReader]) -> Bar:
-    """A bar over all frames."""
-    return Bar(
-        "{task.completed:,.0f}/{task.total:,.0f} frames, {task.fields[rate]:,.0f}/s",
-        total=sum(game.frames for reader in readers.values() for game in reader.games),
-        console=Console(stderr=True),
-        rate=0.0,
-    )
 
 
 def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:
@@ -214,7 +206,7 @@ def label_games(
     games: list[int],
     shard: Shard,
     output: Output,
-    bar: Bar,
+    bar: FrameBar,
 ) -> Iterator[EncodedGame | Skipped]:
     """The games of a shard with labels, as the shard's writer takes them, each kept meanwhile."""
     for place, (number, game) in enumerate(zip(games, shard.games, strict=True)):
@@ -229,4 +221,4 @@ def label_games(
         )  # fmt: skip
         output.keep(path, labelled)
         yield labelled
-        bar.move(advance=frames, rate=(bar.done + frames) / bar.seconds)
+        bar.add(frames)

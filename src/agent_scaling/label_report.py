@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.bars import FrameBar
 from agent_scaling.baselines import fit_tables
+from agent_scaling.batch import Batch
 from agent_scaling.episodes import write_json
 from agent_scaling.evaluate import evaluate
 from agent_scaling.margins import accuracy_rows
@@ -93,9 +95,12 @@ def print_agreement(
         folder: For ``agreement.json``.
     """
     lanes = {split: one_pass(reader, max_frames) for split, reader in readers.items()}
-    tables = fit_tables(lanes["train"], policy.num_actions)
-    windows, games = Overlapping(lanes["val"], lookahead), len(readers["val"].games)
-    found = evaluate(policy.to(device), windows, games, device, tables.unigram_A)
+    games = len(readers["val"].games)
+    total = sum((w.end_step or 0) * w.steps * len(w.lanes) for w in lanes.values())  # with padding
+    with FrameBar(total, Console(stderr=True)) as bar:
+        tables = fit_tables(counted(lanes["train"], bar), policy.num_actions)
+        windows = Overlapping(counted(lanes["val"], bar), lookahead)
+        found = evaluate(policy.to(device), windows, games, device, tables.unigram_A)
     write_json(found, folder / "agreement.json")
     table = Table("held-out accuracy", "and 95 % interval", title_justify="left")
     for row in accuracy_rows(found):
@@ -108,6 +113,13 @@ def print_agreement(
         f"{found['nats']:.3f}{spread} nats per action, {found['frames']:,.0f} frames of "
         f"{games} held-out games"
     )
+
+
+def counted(windows: Iterable[Batch], bar: FrameBar) -> Iterator[Batch]:
+    """The windows; the bar moves once each was used."""
+    for window in windows:
+        yield window
+        bar.add(window.lanes * window.steps)
 
 
 def one_pass(reader: ShardReader, max_frames: int | None) -> WindowLoader:
