@@ -1,0 +1,150 @@
+"""A SLURM cluster of one machine, from a distribution's packages, with its own key and ports."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from agent_scaling.studies.cells import die_with_parent, executable
+from tests.servers import free_port
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+PATIENCE = 300  # seconds
+CONFIG = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmdParameters=config_overrides
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+FirstJobId={first}
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SchedulerParameters=bf_interval=1
+NodeName=localhost NodeHostname={host} NodeAddr=127.0.0.1 CPUs=4
+PartitionName=low Nodes=localhost Default=YES PriorityTier=1 GraceTime=120
+PartitionName=high Nodes=localhost PriorityTier=2 PreemptMode=OFF
+"""
+"""Four CPUs whatever the machine has. A job that was put back waits for ``cred_expire`` (120 s by
+default). Ranks meet at a port that Lightning makes from the job's number: clusters that share a
+machine begin with different ones."""
+
+
+def find(name: str) -> str | None:
+    """A daemon's path; ``sbin`` is not on every user's PATH."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a user of the cluster has: its client programs."""
+
+    environment: dict[str, str]
+
+    def ask(self, *words: str, cwd: Path | None = None) -> str:
+        """What a client program prints."""
+        return subprocess.run(
+            words, env=self.environment, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout.strip()
+
+    def submit(self, *words: str | Path, cwd: Path) -> str:
+        """The number of the job that ``sbatch`` makes of a script and its arguments."""
+        return self.ask("sbatch", "--parsable", *map(str, words), cwd=cwd)
+
+    def job(self, number: str) -> dict[str, str]:
+        """What SLURM knows of a job; of an array, of its first one."""
+        shown = self.ask("scontrol", "show", "job", "--oneliner", number).splitlines()[0]
+        return dict(word.partition("=")[::2] for word in shown.split())
+
+    def wait(self, number: str, *states: str) -> None:
+        """Return when a job is in one of the states."""
+        wait_for(lambda: self.job(number)["JobState"] in states)
+
+    def ranks(self, number: str) -> list[psutil.Process]:
+        """The runs' processes of a job, by rank."""
+        found = {}
+        for process in psutil.process_iter():
+            try:
+                environment, words = process.environ(), process.cmdline()
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+            if environment.get("SLURM_JOB_ID") == number and executable() in words:
+                found[int(environment["SLURM_PROCID"])] = process
+        return [found[rank] for rank in sorted(found)]
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[Cluster]:
+    """Start munged, slurmctld and slurmd with all their files in ``folder``; end them and all
+    jobs."""
+    config, key, munge = folder / "slurm.conf", folder / "munge.key", folder / "munge.socket"
+    host, user, first = socket.gethostname(), getpass.getuser(), 1000 + os.getpid() % 8000
+    text = CONFIG.format(
+        folder=folder, host=host, user=user, ports=(free_port(), free_port()), first=first
+    )
+    config.write_text(text)
+    key.touch(mode=0o600)
+    key.write_bytes(os.urandom(128))
+    files = [f"--{name}-file={folder}/munged.{name}" for name in ("pid", "log", "seed")]
+    path = f"{Path(executable()).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"SLURM_CONF": str(config), "PATH": path}
+    with ExitStack() as stack:
+
+        def start(*words: str) -> None:
+            stack.enter_context(daemon(words, environment, folder))
+
+        start("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge}", *files)
+        wait_for(munge.exists)
+        start("slurmctld", "-D")
+        start("slurmd", "-D")
+        made = Cluster(environment)
+        wait_for(lambda: "idle" in made.ask("sinfo", "--noheader", "--format=%T"))
+        try:
+            yield made
+        finally:
+            made.ask("scancel", "--user", user)
+            wait_for(lambda: not made.ask("squeue", "--noheader"))
+
+
+@contextmanager
+def daemon(words: tuple[str, ...], environment: dict[str, str], folder: Path) -> Iterator[None]:
+    """A daemon, until the end of the context; what it says is beside its other files."""
+    command = [find(words[0]) or words[0], *words[1:]]
+    with (folder / f"{words[0]}.out").open("w") as out:
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=out, preexec_fn=die_with_parent
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)

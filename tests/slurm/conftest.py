@@ -1,0 +1,23 @@
+"""SLURM, as a distribution packages it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm.cluster import DAEMONS, Cluster, cluster, find
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster; without SLURM's daemons a test is skipped, or fails in CI."""
+    lacking = [name for name in DAEMONS if find(name) is None]
+    if lacking:
+        message = f"no {', '.join(lacking)}: apt-get install slurm-wlm munge"
+        if os.environ.get("AGENT_SCALING_SLURM") == "required":
+            pytest.fail(message)
+        pytest.skip(message)
+    with cluster(tmp_path_factory.mktemp("slurm")) as made:
+        yield made
