@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -41,6 +42,14 @@ def until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> 
         time.sleep(0.1)
 
 
+def trained_by(sweep: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The runs that a sweep trains now."""
+    below = psutil.Process(sweep.pid).children(recursive=True)
+    found = [p for p in below if {executable(), "train"} <= set(p.cmdline())]
+    assert found
+    return found
+
+
 def state(run: Run, folder: Path) -> str:
     return progress(run, folder).state
 
@@ -56,10 +65,13 @@ def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -
 
     process = start(folder, *TWO)
     until(lambda: milestones(output), process)
+    for run in trained_by(process):
+        run.send_signal(signal.SIGUSR2)  # SLURM's to all processes of a job; the launcher's to heed
     process.send_signal(signal.SIGTERM)
     code, said = finish(process, tmp_path)
     assert code == 143, said
     assert "stopping: the runs save their checkpoints" in said
+    assert "stopped by SIGTERM" in (output / "train.log").read_text()
     assert state(good, folder) == "stopped"
     tracked = (output / "mlflow_run_id").read_text()
 

@@ -140,7 +140,7 @@ def train_cell(run: Run, folder: Path, parent: str | None) -> State:
             stderr=subprocess.STDOUT,
             env=os.environ | {"HYDRA_FULL_ERROR": "1"},
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=be_a_child,
         )
     try:
         status = wait(child, folder / STOP)
@@ -181,6 +181,13 @@ def wait(child: subprocess.Popen[bytes], stop: Path) -> int:
             asked = True
         time.sleep(POLL)
     return status
+
+
+def be_a_child() -> None:
+    """SIGTERM alone ends this process: also when its parent is killed, and not SIGUSR2, by which
+    SLURM tells all processes of a submitit job that it will end."""
+    die_with_parent()
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def die_with_parent() -> None:
