@@ -56,13 +56,6 @@ def test_unknown_verb_is_one_line() -> None:
     assert done.stderr == f"error: unknown verb 'trian'; known: {', '.join(VERBS)}\n"
 
 
-def test_unknown_override_is_hydras_own_message() -> None:
-    done = agent_scaling("train", "flops_bugdet=1e9")
-    assert done.returncode == 1
-    assert "Could not override 'flops_bugdet'" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

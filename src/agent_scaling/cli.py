@@ -8,17 +8,18 @@ import signal
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.errors import InstantiationException
 from hydra.utils import call
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, open_dict
-from omegaconf.errors import InterpolationToMissingValueError
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 from rich.console import Console
 
 from agent_scaling.completion import COMPLETION, SHELLS, asked_for_script, complete_verb
 from agent_scaling.errors import InputError
+from agent_scaling.overrides import UNTAKEN, explain
 from agent_scaling.search_path import register
 
 VERBS = {
@@ -127,10 +128,17 @@ def run(cfg: DictConfig) -> Any:
     try:
         return call_verb(cfg)
     except InputError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
-        sys.exit(2)
+        fail(str(error))
+    except InterpolationResolutionError as error:
+        fail(explain(error, ""))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+def fail(text: str) -> NoReturn:
+    """One line on standard error, and status 2."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {text}")
+    sys.exit(2)
 
 
 def typed_words() -> list[str] | None:
@@ -155,14 +163,17 @@ def main() -> None:
         sys.argv.insert(1, verb)
     verb = sys.argv.pop(1)
     if verb not in VERBS:
-        sys.stderr.write(f"error: unknown verb {verb!r}; known: {', '.join(VERBS)}\n")
-        sys.exit(2)
+        fail(f"unknown verb {verb!r}; known: {', '.join(VERBS)}")
     if {"-h", "--help"} & set(sys.argv):
         sys.stdout.write(help_text(verb))
         return
     sys.argv[1:] = [as_named(verb, word) for word in sys.argv[1:]]
 
+    composed = False
+
     def task(cfg: DictConfig) -> Any:
+        nonlocal composed
+        composed = True
         if sys.argv[1:2] != [verb]:
             sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
         if verb == "train":  # an output that is named after the time must be theirs, too
@@ -170,4 +181,10 @@ def main() -> None:
         return run(cfg)
 
     register()
-    hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # what it cannot compose is for us to say
+    try:
+        hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()
+    except UNTAKEN as error:
+        if composed:
+            raise
+        fail(explain(error, verb))

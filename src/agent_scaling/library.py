@@ -8,14 +8,12 @@ from typing import Any
 
 import pandas as pd
 from hydra import compose
-from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf.errors import OmegaConfBaseException
 
 from agent_scaling.actor import RandomPolicy
 from agent_scaling.batch import Batch
-from agent_scaling.checkpoint import error_line
 from agent_scaling.errors import InputError
+from agent_scaling.overrides import UNTAKEN, explain
 from agent_scaling.play import play
 from agent_scaling.play_options import PlayOptions
 from agent_scaling.policy import Policy
@@ -40,10 +38,10 @@ def make_policy(*overrides: str) -> Policy:
         with hydra():
             cfg = compose("flops", list(overrides))
         policy: Policy = instantiate(cfg.policy)
-    except (HydraException, OmegaConfBaseException) as error:
+    except UNTAKEN as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
-        raise InputError(f"make_policy{overrides}: {error_line(error)}") from error
+        raise InputError(f"make_policy: {explain(error, 'flops')}") from error
     return policy
 
 

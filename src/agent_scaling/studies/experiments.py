@@ -9,11 +9,10 @@ from typing import Any
 from hydra import compose, initialize_config_module
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from agent_scaling.errors import InputError
+from agent_scaling.overrides import UNTAKEN, explain
 
 PLANNED = ("output", "flops_budget", "milestones", "ckpt_path", "seed", "policy.params")
 """Keys of ``train`` that the plan sets; a setting of one would undo it."""
@@ -63,9 +62,8 @@ def compose_train(settings: Settings, planned: Settings) -> DictConfig:
                     OmegaConf.update(cfg, key[1:], value, force_add=True)
             else:
                 OmegaConf.update(cfg, key, value)
-    except (HydraException, OmegaConfBaseException) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"train={dict(settings)}: {line}") from error
+    except UNTAKEN as error:
+        raise InputError(f"train.{explain(error, 'train')}") from error
     return cfg
 
 
