@@ -138,7 +138,6 @@ def train_cell(run: Run, folder: Path, parent: str | None) -> State:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"HYDRA_FULL_ERROR": "1"},
             start_new_session=True,
             preexec_fn=be_a_child,
         )
