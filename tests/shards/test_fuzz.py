@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_scaling.errors import InputError
-from agent_scaling.shards import codec
 from agent_scaling.files import content_hash
+from agent_scaling.shards import codec
 from agent_scaling.shards.manifest import MAX_CHUNK_BYTES, parse_manifest
 from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.storage import Damaged

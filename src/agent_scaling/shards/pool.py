@@ -27,8 +27,8 @@ from agent_scaling.shards.plan import Shard
 from agent_scaling.sources.base import BadGame, Game, Skipped, Source
 
 AHEAD = 8
-"""Games that may be under way or wait for an earlier one, per process: two of 51 reference games are
-five times as long as the mean, and the other processes go on meanwhile."""
+"""Games that may be under way or wait for an earlier one, per process: one in twenty or so is five
+times as long as the mean, and the other processes go on meanwhile."""
 
 
 @dataclass(frozen=True)
