@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = (
     "studies/test_sweep.py",
     "studies/test_study.py",
+    "slurm/test_cluster.py",
     "data_modules/test_shards.py",
     "test_resume.py",
     "docs/test_newcomer.py",

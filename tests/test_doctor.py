@@ -23,6 +23,12 @@ from tests.test_configs import composed
 ASKED = Asked()
 
 
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Games start slowly on a machine that others use."""
+    monkeypatch.setattr(games, "PATIENCE", 600.0)
+
+
 def test_all_is_well_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     doctor.doctor(output=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     shown = capsys.readouterr().out

@@ -7,7 +7,6 @@ from typing import Any
 
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.record import Plan
-from tests.stores import new_store
 
 BUDGETS = [1e9, 4e9]
 SIZES = [5e3, 2e4]
@@ -20,7 +19,7 @@ def train_settings(shards: Path, root: Path) -> dict[str, Any]:
         "data": {"shards": str(shards), "lanes": 2, "val_lanes": 4, "val_frames": 64},
         "callbacks": {"rollouts": None, "progress": None, "model": None},
         "logger": {
-            "tracking_uri": new_store(root / "mlflow.db"),
+            "tracking_uri": f"sqlite:///{root}/mlflow.db",
             "artifact_location": str(root / "artifacts"),
         },
     }

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 
 from agent_scaling.studies.cells import Progress, executable, held, last_line, milestones, progress
 from agent_scaling.studies.record import Plan, Run
+from tests.stores import new_store
 from tests.studies.plans import BUDGETS, make_plan
 
 TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -26,6 +27,7 @@ TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
     """The sweep of a plan, in a process that can be killed; it says what it says to a file."""
     command = [executable(), "sweep", f"plan={folder}", *more]
+    new_store(folder.parent / "mlflow.db")
     with (folder.parent / "said").open("w") as said:
         return subprocess.Popen(command, stdout=said, stderr=said, cwd=folder.parent)
 
