@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +56,12 @@ def find(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    """Return when the condition holds."""
+def wait_for(condition: Callable[[], object], interval: float = 0.02) -> None:
+    """Return when the condition holds, which is looked at each ``interval`` seconds."""
     end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.05)
+        time.sleep(interval)
 
 
 @dataclass(frozen=True)
@@ -87,19 +87,23 @@ class Cluster:
 
     def wait(self, number: str, *states: str) -> None:
         """Return when a job is in one of the states."""
-        wait_for(lambda: self.job(number)["JobState"] in states)
+        wait_for(lambda: self.job(number)["JobState"] in states, 0.5)
 
-    def ranks(self, number: str) -> list[psutil.Process]:
-        """The runs' processes of a job, by rank."""
-        found = {}
-        for process in psutil.process_iter():
-            try:
-                environment, words = process.environ(), process.cmdline()
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-            if environment.get("SLURM_JOB_ID") == number and executable() in words:
-                found[int(environment["SLURM_PROCID"])] = process
-        return [found[rank] for rank in sorted(found)]
+    def ranks(self, number: str, count: int) -> list[psutil.Process]:
+        """The processes of a job's ``count`` ranks, as soon as they are there."""
+        found: dict[int, psutil.Process] = {}
+
+        def look() -> bool:
+            for process in psutil.process_iter():
+                with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                    if executable() in process.cmdline():
+                        environment = process.environ()
+                        if environment.get("SLURM_JOB_ID") == number:
+                            found[int(environment["SLURM_PROCID"])] = process
+            return len(found) == count
+
+        wait_for(look, 0.5)
+        return [found[rank] for rank in range(count)]
 
 
 @contextmanager
@@ -127,12 +131,12 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         start("slurmctld", "-D")
         start("slurmd", "-D")
         made = Cluster(environment)
-        wait_for(lambda: "idle" in made.ask("sinfo", "--noheader", "--format=%T"))
+        wait_for(lambda: "idle" in made.ask("sinfo", "--noheader", "--format=%T"), 0.2)
         try:
             yield made
         finally:
             made.ask("scancel", "--user", user)
-            wait_for(lambda: not made.ask("squeue", "--noheader"))
+            wait_for(lambda: not made.ask("squeue", "--noheader"), 0.2)
 
 
 @contextmanager

@@ -15,47 +15,42 @@ from tests.slurm.cluster import Cluster, wait_for
 from tests.test_resume import COMPARED, assert_same
 
 SCRIPTS = ROOT / "docs" / "slurm"
-STEPS, FRAMES = 120, 4 * 16
+STEPS, FRAMES = 40, 4 * 16
 SETTINGS = [
     "trainer.accelerator=cpu",
     "threads=1",
     f"trainer.max_steps={STEPS}",
     "flops_budget=1e18",  # out of reach
-    "callbacks.checkpoints.every_frames=640",
-    "callbacks.tracking.every_frames=64",  # a point a step
+    "callbacks.checkpoints.every_frames=256",
     "callbacks.reference_players=null",
     "callbacks.baselines=null",
 ]
 NO_GPUS = ["--ntasks-per-node=2", "--cpus-per-task=1", "--gpus-per-node=0"]
 
 
-def test_a_job_is_preempted_loses_a_rank_and_ends_with_the_bits_of_one_that_did_not(
+def test_a_job_that_loses_a_rank_fails_and_one_that_is_preempted_goes_on_to_the_same_bits(
     slurm: Cluster, tiny_shards: Path, tmp_path: Path
 ) -> None:
-    """SLURM preempts it, and puts it back; of a rank that dies it is told, and put back by hand."""
     output = tmp_path / "run"
     last, log = output / "checkpoints" / "last.ckpt", tmp_path / "log"
     given = overrides(tiny_shards, output, *SETTINGS)
     words = [*NO_GPUS, f"--output={log}", SCRIPTS / "train.sbatch", *given]
     job = slurm.submit(*words, cwd=tmp_path)
 
+    slurm.ranks(job, 2)[1].kill()
+    slurm.wait(job, "FAILED")  # and is not put back, though srun ends the other with 143
+    assert "rank 1 ended with status 137" in log.read_text()
+    slurm.ask("scontrol", "requeue", job)
+
+    ranks = slurm.ranks(job, 2)
     wait_for(last.exists)
-    for rank in slurm.ranks(job):
+    for rank in ranks:
         rank.suspend()  # SLURM sends SIGCONT before SIGTERM
     slurm.submit("--partition=high", "--exclusive", "--wrap=true", cwd=tmp_path)
-    wait_for(lambda: slurm.job(job)["Restarts"] == "1")
-    saved = read_checkpoint(last)["frames"]
-    assert 0 < saved < STEPS * FRAMES
+    wait_for(lambda: slurm.job(job)["Restarts"] == "2", 0.5)
+    assert 0 < read_checkpoint(last)["frames"] < STEPS * FRAMES
     assert "stopped by SIGTERM; to go on: ckpt_path=last" in log.read_text()
 
-    before = last.stat().st_mtime_ns
-    wait_for(lambda: last.stat().st_mtime_ns > before)
-    slurm.ranks(job)[1].kill()
-    slurm.wait(job, "FAILED")
-    assert "rank 1 ended with status 137" in log.read_text()
-    assert saved < read_checkpoint(last)["frames"] < STEPS * FRAMES
-
-    slurm.ask("scontrol", "requeue", job)
     slurm.wait(job, "COMPLETED", "FAILED")
     assert slurm.job(job)["JobState"] == "COMPLETED", log.read_text()
     undisturbed = tmp_path / "undisturbed" / "run"
@@ -76,7 +71,7 @@ def test_an_array_converts_to_the_bytes_of_one_conversion(
     words = ["--array=1-2", "--cpus-per-task=1", SCRIPTS / "shard.sbatch", tiny_games, "shards"]
     job = slurm.submit(*words, *(f"{key}={value}" for key, value in settings.items()), cwd=tmp_path)
     shard(input=str(tiny_games), output=str(tmp_path / "whole"), processes=1, **settings)
-    wait_for(lambda: not slurm.ask("squeue", "--noheader", f"--jobs={job}"))
+    wait_for(lambda: not slurm.ask("squeue", "--noheader", f"--jobs={job}"), 0.5)
     logs = "".join(log.read_text() for log in tmp_path.glob("slurm-*.out"))
     assert (tmp_path / "shards" / "manifest.json").exists(), logs
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
