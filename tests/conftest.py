@@ -32,7 +32,6 @@ LONGEST = (
     "docs/test_extending.py",
     "studies/test_plan.py",
     "ddp/test_torchrun.py",
-    "slurm/test_cluster.py",
     "test_recipe.py",
     "test_train.py",
     "faults/test_mlflow.py",
