@@ -7,11 +7,12 @@ Starts ``agent-scaling train`` in a folder of its own, samples each of its proce
 SIGTERM after ``--minutes``, and looks for what stayed: processes, shared memory, temporary files.
 A process's memory is what it has written and shares with nobody; what it has mapped of libraries
 counts as its own (USS) or not by whether another program happens to use them at that moment.
-A slope is of each minute's largest value after the warm-up, least squares with a 95 % interval;
-for the trainer also of each minute's least, what it keeps between evaluations. Overrides are
-train's, e.g. ``callbacks.rollouts.episodes=8``. The exit status is 1 where something stayed or
-grew: a slope of more than 1 % of the largest value in an hour whose interval lies above zero. The
-last line is one JSON object.
+A slope is of each round's largest value after the warm-up, least squares with a 95 % interval; for
+the trainer also of each round's least. A round goes from one rollout's end to the next's: held-out
+passes take more memory than steps, and how many fall into a minute is a matter of what else the
+machine does. Overrides are train's, e.g. ``callbacks.rollouts.episodes=8``. The exit status is 1
+where something stayed or grew: a slope of more than 1 % of the largest value in an hour whose
+interval lies above zero. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -68,14 +69,16 @@ def written(process: psutil.Process) -> float:
     return int(kilobytes) * 1024 / 1e6
 
 
-def sample(root: psutil.Process, began: float) -> list[dict[str, Any]]:
+def sample(root: psutil.Process, began: float, rollouts: Path) -> list[dict[str, Any]]:
     """A row for each process of the tree."""
     rows = []
+    done = len(list(rollouts.glob("*.parquet")))
     for process in [root, *root.children(recursive=True)]:
         try:
             rows.append(
                 {
                     "minute": (time.monotonic() - began) / 60,
+                    "round": done,
                     "pid": process.pid,
                     "role": role(process, root),
                     "MB": written(process),
@@ -102,7 +105,7 @@ def mapped(root: psutil.Process) -> set[Path]:
 
 
 def watch(
-    command: list[str], minutes: float, environment: dict[str, str]
+    command: list[str], minutes: float, environment: dict[str, str], rollouts: Path
 ) -> tuple[pd.DataFrame, set[Path]]:
     """Start the run, sample it, end it with SIGTERM; its samples, and the shared memory it had.
 
@@ -114,7 +117,7 @@ def watch(
     with subprocess.Popen(command, env=environment, start_new_session=True) as run:
         root, began = psutil.Process(run.pid), time.monotonic()
         while run.poll() is None and time.monotonic() - began < minutes * 60:
-            rows += sample(root, began)
+            rows += sample(root, began, rollouts)
             shared |= mapped(root)
             time.sleep(EVERY_S)
         if run.poll() is not None:
@@ -125,12 +128,12 @@ def watch(
     return pd.DataFrame(rows), shared
 
 
-def slope(minutes: pd.Series) -> tuple[float, float, float]:
-    """Growth per hour of a value per minute, and its 95 % interval."""
-    if minutes.nunique() == 1:
+def slope(minutes: pd.Series, values: pd.Series) -> tuple[float, float, float]:
+    """Growth per hour, and its 95 % interval."""
+    if values.nunique() == 1:
         return 0.0, 0.0, 0.0
-    fit = stats.linregress(minutes.index / 60, minutes)
-    half = stats.t.ppf(0.975, len(minutes) - 2) * fit.stderr
+    fit = stats.linregress(minutes / 60, values)
+    half = stats.t.ppf(0.975, len(values) - 2) * fit.stderr
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
@@ -147,17 +150,19 @@ def remains(temporary: Path, shared: set[Path]) -> dict[str, list[str]]:
 
 
 def judge(table: pd.DataFrame, warm_up: float) -> dict[str, dict[str, Any]]:
-    """Slopes of every kind of process that is there for three minutes, after the warm-up."""
-    late, judged = table[table["minute"] >= warm_up], {}
-    for name, rows in late.groupby("role"):
-        by_minute = rows.groupby(rows["minute"].astype(int))
-        if len(by_minute) < 3:
+    """Slopes of the kinds of process that are in three rounds or more after the warm-up."""
+    begins, judged = table.groupby("round")["minute"].min(), {}
+    whole = begins.index[(begins >= warm_up) & (begins.index < table["round"].max())]
+    for name, rows in table[table["round"].isin(whole)].groupby("role"):
+        rounds = rows.groupby("round")
+        if len(rounds) < 3:
             continue
-        measured = {column: by_minute[column].max() for column in ("MB", "RSS", "files", "threads")}
+        measured = {column: rounds[column].max() for column in ("MB", "RSS", "files", "threads")}
         if name == "trainer":
-            measured["MB, least"] = by_minute["MB"].min()
+            measured["MB, least"] = rounds["MB"].min()
+        minutes = rounds["minute"].mean()
         summary = {
-            what: {"largest": float(values.max()), "per_hour": slope(values)}
+            what: {"largest": float(values.max()), "per_hour": slope(minutes, values)}
             for what, values in measured.items()
         }
         judged[str(name)] = {"processes": rows["pid"].nunique(), "of": summary}
@@ -203,9 +208,13 @@ def main() -> None:
         where = [f"output={folder}/run", f"logger.tracking_uri=sqlite:///{folder}/mlflow.db"]
         cloning = [*CLONING, f"data.shards={Path(given.shards).resolve()}"] if given.shards else []
         command = [program, "train", *cloning, *RUN, *where, *given.overrides]
-        table, shared = watch(command, given.minutes, os.environ | {"TMPDIR": str(temporary)})
+        environment, rollouts = (
+            os.environ | {"TMPDIR": str(temporary)},
+            Path(folder, "run/rollouts"),
+        )
+        table, shared = watch(command, given.minutes, environment, rollouts)
         left = remains(temporary, shared)
-        played = len(list((Path(folder) / "run" / "rollouts").glob("*.parquet")))
+        played = len(list(rollouts.glob("*.parquet")))
     if given.samples:
         table.to_csv(given.samples, index=False)
     judged = judge(table, given.warm_up)
