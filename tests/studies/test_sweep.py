@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -46,8 +47,11 @@ def until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> 
 
 def trained_by(sweep: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """The runs that a sweep trains now."""
-    below = psutil.Process(sweep.pid).children(recursive=True)
-    found = [p for p in below if {executable(), "train"} <= set(p.cmdline())]
+    found = []
+    for child in psutil.Process(sweep.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile
+            if {executable(), "train"} <= set(child.cmdline()):
+                found.append(child)
     assert found
     return found
 
@@ -68,7 +72,8 @@ def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -
     process = start(folder, *TWO)
     until(lambda: milestones(output), process)
     for run in trained_by(process):
-        run.send_signal(signal.SIGUSR2)  # SLURM's to all processes of a job; the launcher's to heed
+        with contextlib.suppress(psutil.NoSuchProcess):  # the bad one may have ended
+            run.send_signal(signal.SIGUSR2)  # SLURM's to all of a job; the launcher's to heed
     process.send_signal(signal.SIGTERM)
     code, said = finish(process, tmp_path)
     assert code == 143, said
