@@ -10,7 +10,7 @@ import pytest
 from tests.slurm.cluster import DAEMONS, Cluster, cluster, find
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster; without SLURM's daemons a test is skipped, or fails in CI."""
     lacking = [name for name in DAEMONS if find(name) is None]
