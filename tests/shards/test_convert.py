@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -37,6 +36,19 @@ if __name__ == "__main__":
     except InputError as error:
         sys.exit(f"error: {error}")
 """
+DIES = """
+import os, signal
+from agent_scaling.shards.kept import Output
+
+join = Output.join
+
+def die(*args):
+    join(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Output.join = die
+"""
+"""The conversion is killed as soon as its first shard is written."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -44,11 +56,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run_script(
-    tmp_path: Path, games: Path, output: Path, processes: int = 1, limit: int | None = None
+    tmp_path: Path,
+    games: Path,
+    output: Path,
+    processes: int = 1,
+    limit: int | None = None,
+    before: str = "",
 ) -> subprocess.Popen[str]:
     """A conversion in a process of its own, which may write files of ``limit`` bytes at most."""
     script = tmp_path / "convert.py"
-    script.write_text(SCRIPT)
+    script.write_text(before + SCRIPT)
 
     def limit_files() -> None:
         if limit is not None:
@@ -91,14 +108,11 @@ def test_a_killed_conversion_goes_on_where_it_was(
     short_shards: Path, short_games: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "s"
-    process = run_script(tmp_path, short_games, output)
-    while not list(output.glob("*.json")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process = run_script(tmp_path, short_games, output, before=DIES)
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
     finished = {path.stem: path for path in output.glob("*.json")}
-    assert 0 < len(finished) < 5
+    assert len(finished) == 1
     assert not (output / "manifest.json").exists()
     (output / ".train-00002.tar.partial").write_bytes(b"half a shard")
     stamps = {name: (output / f"{name}.tar").stat().st_mtime_ns for name in finished}

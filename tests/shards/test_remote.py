@@ -75,7 +75,7 @@ def test_a_bad_network_changes_no_batch(
     short_shards: Path, tmp_path: Path, expected: list[Batch], fault: str
 ) -> None:
     with ShardServer(short_shards, every_fifth(fault)) as server:
-        found = windows(remote(server.url, tmp_path, timeout=0.5))
+        found = windows(remote(server.url, tmp_path, timeout=3))
         assert agree(found, expected)
         assert server.requests > 10
 
@@ -95,7 +95,7 @@ def test_what_does_not_pass_is_one_line(
 ) -> None:
     server = ShardServer(short_shards)
     with server:
-        found = windows(remote(server.url, tmp_path, timeout=0.3, attempts=3), workers=1)
+        found = windows(remote(server.url, tmp_path, timeout=1, attempts=3), workers=1)
         server.fault = lambda number, name: fault if name == "train-00000.tar" else ""
         with pytest.raises(InputError, match=message) as error:
             list(itertools.islice(found, WINDOWS))
