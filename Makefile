@@ -41,7 +41,7 @@ format: $(INSTALLED) ## ruff's fixes and layout
 	$(BIN)/ruff format .
 
 ui: $(INSTALLED) ## the MLflow UI on this folder's store, http://127.0.0.1:5000
-	$(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db
 
 docs: $(INSTALLED) ## the documentation as a site: build/docs/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

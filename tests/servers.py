@@ -27,6 +27,10 @@ def free_port() -> int:
             return port
 
 
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Its queues for language models are eight processes, and what they leave in shared memory."""
+
+
 class Server:
     """``mlflow server`` on a sqlite store, in a process group of its own."""
 
@@ -43,6 +47,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [program, "server", "--host", "127.0.0.1", *options],
+                env=os.environ | WITHOUT_JOBS,
                 start_new_session=True,
                 stdout=log,
                 stderr=log,
