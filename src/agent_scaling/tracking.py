@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import tenacity
 from lightning import Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -34,6 +35,22 @@ KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Unless the user sets them: MLflow's own would hold training up for minutes."""
+
+
+RACED = ("unique", "duplicate", "already exists")
+"""What stores say that have a row already: sqlite and PostgreSQL, MySQL, MLflow itself."""
+
+
+def lost_race(error: BaseException) -> bool:
+    """Whether another process has added the same row in between."""
+    return isinstance(error, MlflowException) and any(word in str(error).lower() for word in RACED)
+
+
+RACING = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(lost_race), stop=tenacity.stop_after_attempt(5), reraise=True
+)
+"""MLflow looks for an experiment, its tags and a data set, and adds them then: of runs that begin at
+the same moment one does, and the others find them the next time."""
 
 
 class Counted(Protocol):
@@ -109,7 +126,8 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
         The experiment is told to open at its runs: MLflow takes one for a chat's otherwise.
         """
-        self.experiment.set_experiment_tag(self.experiment_id, *KIND_OF_EXPERIMENT)
+        RACING(lambda: self.experiment)
+        RACING(self.experiment.set_experiment_tag, self.experiment_id, *KIND_OF_EXPERIMENT)
         pairs = [Param(k, str(v)[:PARAM_LENGTH]) for k, v in params.items()]
         for begin in range(0, len(pairs), PARAMS_PER_CALL):
             chunk = pairs[begin : begin + PARAMS_PER_CALL]
@@ -120,7 +138,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
     def log_inputs(self, datasets: Sequence[DatasetInput]) -> None:
         """The data that the run learns from."""
         if datasets:
-            self.experiment.log_inputs(self.run_id, list(datasets))
+            RACING(self.experiment.log_inputs, self.run_id, list(datasets))
 
     @rank_zero_only
     def log_file(self, path: Path, folder: str | None = None) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import resource
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from lightning import Callback, LightningModule, Trainer
 from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput
 
 from agent_scaling.errors import InputError
 from agent_scaling.tracking import OUTBOX_FILE, BufferedMLFlowLogger
@@ -103,3 +106,26 @@ def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not waiting.exists()
     history = MlflowClient(f"sqlite:///{database}").get_metric_history(str(logger.run_id), "loss")
     assert sorted(point.step for point in history) == list(range(2002))
+
+
+def test_runs_that_begin_at_the_same_moment(tmp_path: Path) -> None:
+    """None of eight finds the experiment or the data set, and one alone can add it."""
+    store, count, rounds = new_store(tmp_path / "mlflow.db"), 8, 5
+    together = threading.Barrier(count, timeout=10)
+
+    def begin(turn: int) -> str:
+        name = f"experiment {turn}"
+        logger = BufferedMLFlowLogger(experiment_name=name, tracking_uri=store)
+        together.wait()
+        logger.log_facts({}, {})
+        together.wait()
+        logger.log_inputs([DatasetInput(Dataset("shards", name, "local", "{}"))])
+        return str(logger.run_id)
+
+    with ThreadPoolExecutor(count) as threads:
+        turns = [turn for turn in range(rounds) for _ in range(count)]
+        runs = list(threads.map(begin, turns))
+    client = MlflowClient(store)
+    found = {run: client.get_run(run).inputs.dataset_inputs[0].dataset.digest for run in runs}
+    assert [found[run] for run in runs] == [f"experiment {turn}" for turn in turns]
+    assert len(client.search_experiments()) == 1 + rounds  # MLflow has one of its own
