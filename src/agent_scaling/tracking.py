@@ -49,8 +49,8 @@ def lost_race(error: BaseException) -> bool:
 RACING = tenacity.Retrying(
     retry=tenacity.retry_if_exception(lost_race), stop=tenacity.stop_after_attempt(5), reraise=True
 )
-"""MLflow looks for an experiment, its tags and a data set, and adds them then: of runs that begin at
-the same moment one does, and the others find them the next time."""
+"""MLflow looks for an experiment, its tags and a data set, and adds them then: of runs that begin
+at the same moment one does, and the others find them the next time."""
 
 
 class Counted(Protocol):
