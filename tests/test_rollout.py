@@ -39,7 +39,7 @@ def test_a_checkpoint_is_played_and_written_down(checkpoint, tmp_path, capsys):
     assert summary["steps"]["mean"] == table["steps"].mean()
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["seed"] == 5
     recorded = sorted(p.name for p in (tmp_path / "out" / "nle_data").glob("*/*.ttyrec3.bz2"))
-    assert len(recorded) == 3
+    assert recorded == [f"nle.{seed}.0.ttyrec3.bz2" for seed in (5, 6, 7)]
     left = [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
     assert left == []
     assert "3 episodes" in capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_layout(recorded):
     assert [line["seed"] for line in lines] == [0, 1]
     assert sorted(p.name for p in recorded.iterdir()) == ["games.jsonl", "nle_data"]
     for line, folder in zip(lines, sorted((recorded / "nle_data").iterdir()), strict=True):
-        stem = f"nle.{line['pid']}"
+        stem = f"nle.{line['seed']}"
         expected = {"game.json", f"{stem}.0.ttyrec3.bz2", f"{stem}.xlogfile"}
         assert {p.name for p in folder.iterdir()} == expected
         xlog = (folder / f"{stem}.xlogfile").read_text()

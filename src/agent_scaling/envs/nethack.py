@@ -214,7 +214,7 @@ class NetHack:
             shutil.rmtree(left, ignore_errors=True)
         self._partial = root / f".partial-{seed}-{os.getpid()}"
         self._partial.mkdir(parents=True)
-        prefix = f"{self._partial}/nle.{os.getpid()}."
+        prefix = f"{self._partial}/nle.{seed}."  # its name decides whether it is held out
         self._open(f"{prefix}0.ttyrec3.bz2", prefix)
 
     def _pass_known_screens(self, decline: bool) -> None:

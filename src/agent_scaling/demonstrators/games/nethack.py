@@ -146,6 +146,8 @@ def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
         totals = _episode(env, policy)
     finally:
         env.close()
+    if record:
+        _name_after(spec.seed, spec.folder)
     end, frames = _read_back(spec.folder) if record else ("", 0)
     return GameRecord(
         seed=spec.seed,
@@ -171,6 +173,21 @@ def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
         steps += 1
     details = {"deepest level": depth, "turns": turns}
     return {"env_steps": steps, "score": score, "details": details}
+
+
+def _name_after(seed: int, folder: Path) -> None:
+    """Name the recording by the game's seed, where NLE names it by the process.
+
+    A game's name decides whether it is held out: the same games, recorded again, have the same
+    split.
+    """
+    (xlogfile,) = folder.glob("*.xlogfile")
+    before, after = xlogfile.stem, f"nle.{seed}"
+    text = xlogfile.read_text(errors="surrogateescape")
+    text = text.replace(f"ttyrecname={before}.", f"ttyrecname={after}.")
+    xlogfile.write_text(text, errors="surrogateescape")
+    for file in folder.glob(f"{before}.*"):
+        file.rename(folder / f"{after}.{file.name.removeprefix(f'{before}.')}")
 
 
 def _read_back(folder: Path) -> tuple[str, int]:
