@@ -105,22 +105,9 @@ def reference() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_games(once: Once) -> Path:
-    """Five real games of at most 400 steps, played by the demonstrator, in NLD-AA's layout.
-
-    Named by numbers instead of by the processes that played them: which games are held out goes by
-    names, and every run of the suite should see the same.
-    """
-
-    def make(folder: Path) -> None:
-        demonstrate(games=5, processes=2, max_steps=400, output=str(folder))
-        for number, game in enumerate(sorted((folder / "nle_data").iterdir())):
-            (log,) = game.glob("*.xlogfile")
-            name = f"nle.{number}"
-            log.write_text(log.read_text().replace(log.stem, name))
-            for file in (log, *game.glob("*.bz2")):
-                file.rename(game / file.name.replace(log.stem, name))
-
-    return once("tiny-games", make)
+    """Five real games of at most 400 steps, played by the demonstrator, in NLD-AA's layout."""
+    settings = {"games": 5, "processes": 2, "max_steps": 400}
+    return once("tiny-games", lambda folder: demonstrate(**settings, output=str(folder)))
 
 
 @pytest.fixture(scope="session")
