@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import warnings
@@ -17,6 +16,7 @@ from hydra.utils import get_object, instantiate
 from agent_scaling.envs.game import NETHACK
 from agent_scaling.errors import InputError
 from agent_scaling.extensions import is_extension
+from agent_scaling.files import replacing
 from agent_scaling.policy import Policy
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -36,20 +36,13 @@ def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
     Raises:
         InputError: The disk is full or not writable.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(Path(path)) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
     except (OSError, RuntimeError) as error:
         # torch reports a full disk as a RuntimeError of its zip writer.
-        partial.unlink(missing_ok=True)
         raise InputError(
-            f"{target}: cannot be written ({error_line(error)}); earlier checkpoints are "
+            f"{path}: cannot be written ({error_line(error)}); earlier checkpoints are "
             "intact: free space, then continue with ckpt_path=last"
         ) from error
 

@@ -20,21 +20,27 @@ FULL[errno.EFBIG] = "the file would exceed the size limit"
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """As :func:`replacing`; a full disk or a missing permission becomes an :class:`InputError`."""
+    with disk_errors(path), replacing(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside ``path``, sync, then rename: a reader never sees half a file.
 
-    A full disk or a missing permission becomes an :class:`InputError`; the part is removed. Its
-    name is this process's own: two that write the same file do not write into each other's.
+    What goes wrong is raised as it is, and the part is removed. Its name is this process's own:
+    two that write the same file do not write into each other's.
     """
     part = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
     try:
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-            sync_directory(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_directory(path.parent)
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

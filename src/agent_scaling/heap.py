@@ -24,7 +24,7 @@ def give_back_memory() -> None:
 
     A pass over held-out games takes more than a step and other sizes: the heap that
     :func:`keep_memory` keeps for both grows in jumps, whenever a pass finds no hole that fits.
-    About 0.03 s, and the next steps take back what they need.
+    About 0.2 s, and the next steps take back what they need.
     """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:

@@ -24,7 +24,7 @@ from agent_scaling.play_options import find_device
 from agent_scaling.policy import Policy
 from agent_scaling.shards.convert import write_manifest
 from agent_scaling.shards.encode import EncodedGame
-from agent_scaling.shards.folder import finished, locked, remove_partial, say_missing
+from agent_scaling.shards.folder import finished, locked, of_all_parts, remove_partial
 from agent_scaling.shards.kept import Output, read_kept
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import VERSION, Manifest
@@ -171,12 +171,10 @@ def write_labelled(
                     continue
                 labelled = label_games(labeller, reader, games, shard, to, bar)
                 done[shard.name] = to.join(shard.name, labelled)
-        if share:  # others have gone on meanwhile
-            done = finished(directory, plan)
-            if missing := len(plan.shards) - len(done):
-                say_missing(bar.console, share, missing)
-                return None
-        return write_manifest(directory, plan, layout, done, settings)
+        whole = of_all_parts(directory, plan, done, share, console)
+        if whole is None:
+            return None
+        return write_manifest(directory, plan, layout, whole, settings)
 
 
 def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from agent_scaling.bars import Bar
 from agent_scaling.errors import InputError
-from agent_scaling.files import content_hash, whole_file
+from agent_scaling.files import content_hash, write_file
 from agent_scaling.parts import find_part
 from agent_scaling.shards.encode import EncodedGame, UnknownKeys
-from agent_scaling.shards.folder import finished, locked, remove_partial, say_missing
+from agent_scaling.shards.folder import finished, locked, of_all_parts, remove_partial
 from agent_scaling.shards.kept import Output, remove_kept
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import (
@@ -109,12 +109,10 @@ def shard(
         job = Job(source, root, to, level, unknown_keys, actions)
         todo = [shard for shard in mine if shard.name not in done]
         done |= _convert(todo, job, processes, console)
-        if share:  # others have gone on meanwhile
-            done = finished(directory, plan)
-            if missing := len(plan.shards) - len(done):
-                say_missing(console, share, missing)
-                return None
-        manifest = write_manifest(directory, plan, layout, done, settings)
+        whole = of_all_parts(directory, plan, done, share, console)
+        if whole is None:
+            return None
+        manifest = write_manifest(directory, plan, layout, whole, settings)
     _print_summary(console, manifest, directory, time.monotonic() - begin)
     return manifest
 
@@ -250,8 +248,7 @@ def write_manifest(
         skipped=tuple(lost),
         filtered=plan.filtered,
     )
-    with whole_file(directory / MANIFEST) as file:
-        file.write(manifest.to_json())
+    write_file(directory / MANIFEST, manifest.to_json())
     remove_kept(directory)
     return manifest
 

@@ -73,10 +73,23 @@ def remove_partial(directory: Path, shards: Sequence[Shard]) -> None:
             path.unlink(missing_ok=True)
 
 
-def say_missing(console: Console, part: Part, missing: int) -> None:
-    """Say what is still to come after a part."""
-    console.print(
-        f"part {part} is done; {missing} shards of other parts are not: the last part writes "
-        f"{MANIFEST}, or the same command without part=",
-        highlight=False,
-    )
+def of_all_parts(
+    directory: Path,
+    plan: Plan,
+    done: dict[str, ShardIndex],
+    part: Part | None,
+    console: Console,
+) -> dict[str, ShardIndex] | None:
+    """All shards, once a part (None: the whole) has ``done`` its own; None, and a line, where some
+    of other parts are missing."""
+    if part is None:
+        return done
+    done = finished(directory, plan)  # others have gone on meanwhile
+    if missing := len(plan.shards) - len(done):
+        console.print(
+            f"part {part} is done; {missing} shards of other parts are not: the last part writes "
+            f"{MANIFEST}, or the same command without part=",
+            highlight=False,
+        )
+        return None
+    return done

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_scaling.errors import InputError
-from agent_scaling.files import disk_errors
 from agent_scaling.shards.encode import EncodedGame
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import ShardIndex, parse_index
@@ -34,8 +33,6 @@ class Output:
 
     def keep(self, path: Path, game: EncodedGame | Skipped) -> None:
         """Write ``<path>.tar``, then ``<path>.json``; what was skipped is remembered likewise."""
-        with disk_errors(path):
-            path.parent.mkdir(exist_ok=True)
         self._write(path, [game])
 
     def join(self, shard: str, games: Iterable[EncodedGame | Skipped]) -> ShardIndex:

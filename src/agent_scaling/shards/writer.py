@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from agent_scaling.files import whole_file
+from agent_scaling.files import whole_file, write_file
 from agent_scaling.shards.encode import EncodedGame
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.manifest import VERSION, GameEntry, ShardIndex, dump_json
@@ -86,6 +86,5 @@ def write_shard(
         path.unlink()
         size = 0
     index = ShardIndex(plan=plan, tar_bytes=size, games=tuple(entries), skipped=tuple(skipped))
-    with whole_file(directory / f"{name}.json") as file:
-        file.write(index.to_json())
+    write_file(directory / f"{name}.json", index.to_json())
     return index
