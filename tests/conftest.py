@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from agent_scaling.demonstrators.record import demonstrate
@@ -89,6 +91,13 @@ def stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> None:
 def no_store_of_an_earlier_test() -> None:
     """Lightning's logger sets the variable, and a test's child processes would inherit it."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_each_time() -> None:
+    """What a test draws without a seed of its own is the same in each run."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

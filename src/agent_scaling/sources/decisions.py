@@ -13,7 +13,9 @@ The screens tell these apart. NetHack sets ``gameover`` after it has written the
 death to the top line and before it asks for the ``--More--`` that closes that line, so that exactly
 one such ``--More--`` frame comes before the disclosure, none if the last key was an answer to
 "Really quit?". What a shopkeeper or a vault takes is said after that and may add a line of its own.
-For the 51 reference games this gives exactly the environment's own count of steps.
+For the 51 reference games this gives exactly the environment's own count of steps. One thing no
+screen tells: if the cap comes at a ``--More--`` and the death is behind it, the SPACE by which NLE
+cleared it reads as the player's, so that the game counts one decision too many.
 """
 
 from __future__ import annotations
