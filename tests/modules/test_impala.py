@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from agent_scaling.batch import Batch
@@ -20,10 +21,14 @@ from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
 from agent_scaling.teacher import Ramp, Teacher
 from tests.policies import cut, random_batch, small_policy
+from tests.servers import free_port
 from tests.unrolls import Bandit, Given, random_unroll
 
 STEPS, LANES = 5, 3
 FRAMES = STEPS * LANES
+QUIET: dict[str, Any] = dict.fromkeys(
+    ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
 ALWAYS = Ramp([0], [1.0])
 
 
@@ -38,10 +43,7 @@ def fit(
         max_steps=updates,
         callbacks=list(callbacks),
         gradient_clip_val=40.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        **QUIET,
     )
     trainer.fit(module, Given(batches) if isinstance(batches, list) else batches)
     return module
@@ -167,6 +169,19 @@ def test_ramp() -> None:
     for frames, weights in (([], []), ([0, 0], [1, 1]), ([0, 1], [1])):
         with pytest.raises(InputError, match="ascending"):
             Ramp(frames, weights)
+
+
+def test_a_policy_that_is_shared_out_is_refused(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    strategy = ModelParallelStrategy(data_parallel_size=1, tensor_parallel_size=1)
+    trainer = Trainer(accelerator="cpu", devices=1, strategy=strategy, max_steps=1, **QUIET)
+    try:
+        with pytest.raises(InputError, match="trainer=ddp"):
+            trainer.fit(Impala(policy, OptimizerFactory(torch.optim.Adam, 1e-3)), Given([]))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def without_rewards(unroll: Batch) -> Batch:

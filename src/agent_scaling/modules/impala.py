@@ -91,6 +91,15 @@ class Impala(PolicyModule):
         self.costs_per_frame = {c: sum(self.unit_costs[k][c] for k in kinds) for c in BUDGETS}
         self.flops_per_frame = self.costs_per_frame["model"]
 
+    def configure_model(self) -> None:
+        """Refuse a strategy that shares the policy out: actors play with whole ones.
+
+        Raises:
+            InputError: The trainer's strategy is FSDP.
+        """
+        if self.device_mesh is not None:
+            raise InputError("trainer=fsdp: not with module=impala; use trainer=ddp")
+
     @property
     def spent(self) -> dict[Convention, float]:
         """FLOPs spent so far, all ranks, by convention."""
