@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -107,7 +109,13 @@ def rounded(width: int) -> int:
 
 def num_params(config: Mapping[str, Any]) -> int:
     """Trainable parameters N of the policy that a config describes; takes no memory."""
-    return on_meta(config).num_params
+    return _counted(json.dumps(config))
+
+
+@lru_cache(maxsize=4096)
+def _counted(config: str) -> int:
+    """Of a config as JSON: the runs of a grid try the same policies again and again."""
+    return on_meta(json.loads(config)).num_params
 
 
 def on_meta(config: Mapping[str, Any]) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,8 @@ def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
         if key in settings:
             raise InputError(f"train.{key} is for the plan to set; take it out")
     with hydra() as loader:
-        known = [key for key in settings if loader.get_group_options(key)]
+        # Hydra reads folders to answer; a dotted key is never a group.
+        known = [key for key in settings if "." not in key and loader.get_group_options(key)]
     groups = {key: str(settings[key]) for key in known if settings[key] is not None}
     return groups, {key: value for key, value in settings.items() if key not in known}
 
@@ -56,7 +58,20 @@ def compose_train(settings: Settings, planned: Settings) -> DictConfig:
     try:
         with hydra():
             cfg = compose("train", [f"{group}={option}" for group, option in groups.items()])
-        for key, value in {**values, **planned}.items():
+    except UNTAKEN as error:
+        raise InputError(f"train.{explain(error, 'train')}") from error
+    return with_values(cfg, {**values, **planned})
+
+
+def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of a config of ``train`` with these values.
+
+    Raises:
+        InputError: A key that it does not have.
+    """
+    cfg = copy.deepcopy(cfg)
+    try:
+        for key, value in values.items():
             if key.startswith("+"):
                 with open_dict(cfg):
                     OmegaConf.update(cfg, key[1:], value, force_add=True)

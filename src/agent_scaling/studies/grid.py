@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
 from agent_scaling.shards.storage import absolute
 from agent_scaling.sizes import on_meta, take_actions
-from agent_scaling.studies.experiments import Settings, compose_train
+from agent_scaling.studies.experiments import Settings, compose_train, with_values
 from agent_scaling.studies.record import Run, Store
 
 Runs = Literal["milestones", "cells"]
@@ -77,6 +77,7 @@ class Request:
         runs: ``milestones``: a run per size, which serves all budgets (constant learning rate);
             ``cells``: a run per budget and size (a rate that decays to the budget's end).
         ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
+        composed: Configs by variant, once :func:`compose` has made them.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Request:
     convention: Convention
     ratios: Sequence[float] | None
     sized_by: str = PARAMS
+    composed: dict[str, DictConfig] = field(default_factory=dict, init=False, compare=False)
 
     def study(self, variant: str) -> str:
         """The tag ``study`` of a variant's runs: what ``fit`` asks for."""
@@ -128,9 +130,11 @@ def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
 
 def compose(request: Request, variant: str = "", size: float | None = None) -> DictConfig:
     """The config of a variant's training at a size."""
-    planned = {"flops_budget": max(request.budgets)}
+    if variant not in request.composed:
+        planned = {"flops_budget": max(request.budgets)}
+        request.composed[variant] = compose_train(request.settings(variant), planned)
     sized: Settings = {} if size is None else request.sized(size)
-    return compose_train(request.settings(variant), {**planned, **sized})
+    return with_values(request.composed[variant], sized)
 
 
 def data_of(cfg: DictConfig) -> Data:
