@@ -17,7 +17,7 @@ from agent_scaling.envs.game import (
     describe,
     find_family,
 )
-from agent_scaling.episodes import summarise, write_table
+from agent_scaling.episodes import summarise, write_tables
 from agent_scaling.heap import give_back_memory
 from agent_scaling.play import Traces, play
 from agent_scaling.play_options import PlayOptions
@@ -42,7 +42,8 @@ class Rollouts(Callback):
     """Plays the same ``episodes`` seeds each time, with batched inference; logs ``rollout/…``.
 
     Training is not disturbed: a copy of the policy plays, with noise of its own. Each table is kept
-    as ``<output>/rollouts/<frames>.parquet``. Under DDP each rank plays its share of the seeds.
+    as ``<output>/rollouts/<frames>.parquet`` and ``.csv``. Under DDP each rank plays its share of
+    the seeds.
 
     The best, the median and the worst episode are kept as ``<output>/replays/<frames>/best.html``
     and ``.cast``, and so on; to choose them afterwards, each rank keeps 18 bytes of every step.
@@ -147,8 +148,8 @@ class Rollouts(Callback):
         self.last_table, self.last_summary = table, summarise(table)
         if trainer.is_global_zero:
             path = Path(trainer.default_root_dir) / "rollouts" / f"{module.frames}.parquet"
-            write_table(table, path)
-            log_file(trainer, path, "rollouts")
+            for written in write_tables(table, path):
+                log_file(trainer, written, "rollouts")
         log_metrics(trainer, module, metrics_of(self.last_summary))
         if traces is not None:
             self._keep_replays(trainer, table, traces, game)

@@ -79,7 +79,7 @@ def test_rollouts_are_of_whole_games_and_raw_scores(tmp_path: Path) -> None:
     forward = flops_per_frame(policy, training=False)
     (row,) = json.loads((tmp_path / "run" / "milestones.json").read_text())
     assert row["flops"] == forward * (saved["frames"] + 3 * LANES * (STEPS + 1))
-    (table,) = [pd.read_parquet(path) for path in (tmp_path / "run" / "rollouts").iterdir()]
+    (table,) = [pd.read_parquet(path) for path in (tmp_path / "run" / "rollouts").glob("*.parquet")]
     assert list(table["end"]) == ["over"] * 2
     assert list(table["lives"]) == [0, 0]
     assert row["rollout/return_mean"] == table["return"].mean()

@@ -45,7 +45,7 @@ def test_a_run_plays_its_own_game_beside_the_reference_players(
     shown = capsys.readouterr().out
     for row in ("policy", "uniformly random", "scripted demonstrator", "recorded games"):
         assert row in shown
-    (table,) = [pd.read_parquet(path) for path in (tmp_path / "run" / "rollouts").iterdir()]
+    (table,) = [pd.read_parquet(path) for path in (tmp_path / "run" / "rollouts").glob("*.parquet")]
     assert list(table["env"]) == ["Breakout"] * 2
     assert list(table["steps"]) == [40, 40]
 

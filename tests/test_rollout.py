@@ -74,7 +74,7 @@ def test_results_are_copied_to_the_checkpoints_run(checkpoint, store, tmp_path):
     (tmp_path / "run" / "mlflow_run_id").write_text(run_id)
     rollout(**options, mlflow_run_id="ckpt", tracking_uri=store)
     for folder, names in (
-        ("rollouts/final", ["episodes.parquet", "settings.json", "summary.json"]),
+        ("rollouts/final", ["episodes.csv", "episodes.parquet", "settings.json", "summary.json"]),
         ("replays/final", ["best.cast", "best.html"]),
     ):
         found = sorted(Path(file.path).name for file in client.list_artifacts(run_id, folder))

@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_plays_what_it_learns_and_keeps_replays(run: Path) -> None:
-    (path,) = (run / "rollouts").iterdir()
+    (path,) = (run / "rollouts").glob("*.parquet")
     table = pd.read_parquet(path)
     assert table["steps"].le(12).all()
     (row,) = json.loads((run / "milestones.json").read_text())
@@ -52,7 +52,7 @@ def test_its_checkpoint_is_played_in_its_own_game(run: Path, tmp_path: Path) -> 
     assert read_checkpoint(checkpoint)["game"] == {"family": "minihack", "options": options}
     common = {"ckpt": str(checkpoint), "episodes": 2, "workers": 1, "lanes": 2, "device": "cpu"}
     rollout(output=str(tmp_path / "own"), **common)  # type: ignore[arg-type]
-    (played,) = (run / "rollouts").iterdir()
+    (played,) = (run / "rollouts").glob("*.parquet")
     again = pd.read_parquet(tmp_path / "own" / "episodes.parquet")
     pd.testing.assert_frame_equal(again, pd.read_parquet(played))
     rollout(output=str(tmp_path / "cut"), max_episode_steps=3, **common)  # type: ignore[arg-type]

@@ -64,6 +64,18 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(file, index=False)
 
 
+def write_tables(table: pd.DataFrame, path: Path) -> list[Path]:
+    """Parquet at ``path`` and, for eyes and MLflow's viewer, the same as CSV beside it; both paths.
+
+    Raises:
+        InputError: One cannot be written.
+    """
+    write_table(table, path)
+    beside = path.with_suffix(".csv")
+    write_file(beside, table.to_csv(index=False))
+    return [path, beside]
+
+
 def write_json(content: Any, path: Path) -> None:
     """JSON, whole or not at all; raises :class:`InputError` where it cannot be written."""
     write_file(path, json.dumps(content, indent=2) + "\n")

@@ -15,7 +15,7 @@ import torch
 from agent_scaling.actor import RandomPolicy, default_block
 from agent_scaling.checkpoint import load_policy
 from agent_scaling.envs.game import Description, choose_game, count_actions, find_family
-from agent_scaling.episodes import summarise, write_json, write_table
+from agent_scaling.episodes import summarise, write_json, write_tables
 from agent_scaling.errors import InputError
 from agent_scaling.parts import (
     Part,
@@ -59,8 +59,9 @@ def rollout(
 ) -> None:
     """Play the episodes ``seed`` … ``seed + episodes − 1`` and write what came of them.
 
-    Writes ``episodes.parquet`` (a row per episode) and ``summary.json``; prints the summary. The
-    table is the same for any number of workers and lanes, and of jobs that share it (``shard``).
+    Writes ``episodes.parquet`` (a row per episode), the same as ``episodes.csv``, and
+    ``summary.json``; prints the summary. The table is the same for any number of workers and lanes,
+    and of jobs that share it (``shard``).
 
     Args:
         ckpt: A checkpoint of ``train`` or ``import``; ``random`` for uniformly random actions.
@@ -156,12 +157,11 @@ def keep_part(part: Part, table: pd.DataFrame, settings: dict[str, Any], folder:
 
 def write_results(table: pd.DataFrame, folder: Path, seconds: float | None) -> list[Path]:
     """Write table and summary, print the latter; the files, with the settings' own."""
-    files = [folder / name for name in ("episodes.parquet", "summary.json", "settings.json")]
-    write_table(table, files[0])
+    tables = write_tables(table, folder / "episodes.parquet")
     summary = summarise(table)
-    write_json(summary, files[1])
+    write_json(summary, folder / "summary.json")
     print_summary(summary, table, seconds, folder)
-    return files
+    return [*tables, folder / "summary.json", folder / "settings.json"]
 
 
 def find_policy(

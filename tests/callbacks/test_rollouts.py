@@ -50,10 +50,12 @@ def fit(tmp_path, *callbacks, steps=4, logger=None):
 def test_rollouts_are_played_on_the_way_and_at_the_end(tmp_path):
     rollouts = Rollouts(episodes=3, every_frames=2 * FRAMES, max_episode_steps=30, seed=2)
     module, trainer = fit(tmp_path, FlopBudget(None), rollouts)
-    tables = sorted(int(p.stem) for p in (tmp_path / "rollouts").iterdir())
+    tables = sorted(int(p.stem) for p in (tmp_path / "rollouts").glob("*.parquet"))
     assert tables == [2 * FRAMES, 4 * FRAMES]  # the last also is a milestone: played once
     last = pd.read_parquet(tmp_path / "rollouts" / f"{4 * FRAMES}.parquet")
     pd.testing.assert_frame_equal(last, play(module.policy, range(2, 5), max_episode_steps=30))
+    seen = pd.read_csv(tmp_path / "rollouts" / f"{4 * FRAMES}.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(seen, last, check_dtype=False)
     trainer.logger.save()
     logged = pd.read_csv(tmp_path / "metrics.csv")
     rows = logged.dropna(subset="rollout/return_mean").set_index("step")
@@ -88,6 +90,9 @@ def test_replays_of_the_best_the_median_and_the_worst_are_artifacts(tmp_path):
     found = [file.path for file in MlflowClient(uri).list_artifacts(logger.run_id, folder)]
     kinds = ("best", "median", "worst")
     assert sorted(found) == [f"{folder}/{kind}.{end}" for kind in kinds for end in ("cast", "html")]
+    tables = MlflowClient(uri).list_artifacts(logger.run_id, "rollouts")
+    names = [f"rollouts/{FRAMES}.csv", f"rollouts/{FRAMES}.parquet"]
+    assert sorted(file.path for file in tables) == names
     logged = tmp_path / "artifacts" / logger.run_id / "artifacts" / folder / "best.cast"
     best = rollouts.last_table.sort_values(["return", "seed"]).iloc[-1]
     assert f"seed {best['seed']} " in json.loads(logged.read_text().splitlines()[0])["title"]

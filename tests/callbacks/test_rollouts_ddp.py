@@ -68,7 +68,7 @@ def run(script, folder, devices):
         timeout=600,
         capture_output=True,
     )
-    (table,) = (folder / "rollouts").iterdir()
+    (table,) = (folder / "rollouts").glob("*.parquet")
     ranks = [json.loads(path.read_text()) for path in sorted(folder.glob("rank-*.json"))]
     return pd.read_parquet(table), ranks
 
