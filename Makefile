@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/agent-scaling
 INSTALLED := $(VENV)/.installed
 DEMO := outputs/demo
-JOBS := 2
+JOBS := 3
 
 .PHONY: help demo test lint audit format ui docs benchmarks clean
 
