@@ -219,14 +219,25 @@ def test_torn_last_checkpoint_falls_back_and_says_so(
     assert read_checkpoint(last)["global_step"] == 12
 
 
+EVIL = {"_target_": "os.system", "command": "true"}
+
+
 @pytest.mark.parametrize(
-    "target", ["os.system", "agent_scaling.encoders.inventory.torch.os.system"]
+    "core",
+    [
+        EVIL,
+        EVIL | {"_target_": "agent_scaling.encoders.inventory.torch.os.system"},
+        [EVIL],
+        ({"inner": (EVIL,)},),
+        "${oc.create:'{_target_: os.system, command: true}'}",
+        {"_target_": "agent_scaling.cores.${oc.env:HOME}.os.system"},
+    ],
 )
-def test_checkpoint_cannot_name_what_to_call(target: str, output: Path, tmp_path: Path) -> None:
+def test_checkpoint_cannot_name_what_to_call(core: Any, output: Path, tmp_path: Path) -> None:
     checkpoint = read_checkpoint(output / "checkpoints" / "last.ckpt")
-    checkpoint["policy_config"]["core"]["_target_"] = target
+    checkpoint["policy_config"] |= {"core": core}
     torch.save(checkpoint, tmp_path / "evil.ckpt")
-    with pytest.raises(InputError, match=r"os\.system"):
+    with pytest.raises(InputError, match=r"policy config names .*os\.system"):
         agent_scaling.load_policy(tmp_path / "evil.ckpt")
 
 
