@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from agent_scaling.checkpoint import LAST, PREVIOUS
+from agent_scaling.files import disk_errors, part_of
 from agent_scaling.ranks import gathered
 from agent_scaling.say import say
 from agent_scaling.train import preempted
@@ -98,17 +98,29 @@ class Checkpoints(Callback):
         """Save ``last.ckpt``, keeping the one that it replaces as ``previous.ckpt``."""
         folder = checkpoint_folder(trainer)
         if trainer.is_global_zero and (folder / LAST).exists():
-            # A link, then a rename: at every moment there is a whole last.ckpt.
-            spare = folder / f".{PREVIOUS}.{os.getpid()}"
-            spare.unlink(missing_ok=True)
-            spare.hardlink_to(folder / LAST)
-            spare.replace(folder / PREVIOUS)
+            keep_previous(folder)
         for logger in trainer.loggers:
             flush = getattr(logger, "flush", None)
             if flush is not None:
                 flush()
         trainer.save_checkpoint(folder / LAST)
         self._saved_at = time.monotonic()
+
+
+def keep_previous(folder: Path) -> None:
+    """Have ``last.ckpt`` as ``previous.ckpt``, too; raises :class:`InputError` where the disk does
+    not take it."""
+    last, previous = folder / LAST, folder / PREVIOUS
+    spare = part_of(previous)
+    with disk_errors(previous):
+        try:
+            # A link, then a rename: at every moment there is a whole last.ckpt.
+            spare.hardlink_to(last)
+        except OSError:  # no links here: until the next is whole, resume takes the previous
+            last.replace(previous)
+        else:
+            spare.replace(previous)
+            spare.unlink(missing_ok=True)  # it stays where both were links to one file already
 
 
 def milestone_name(flops: float) -> str:

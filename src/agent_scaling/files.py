@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     What goes wrong is raised as it is, and the part is removed. Its name is this process's own:
     two that write the same file do not write into each other's.
     """
-    part = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -44,6 +44,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def part_of(path: Path) -> Path:
+    """A hidden file beside ``path``, under a name of this process's own."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
 
 
 def write_file(path: Path, content: str | bytes) -> None:
