@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from agent_scaling.checkpoint import load_policy, read_checkpoint
 from agent_scaling.errors import InputError
 from agent_scaling.flops import flops_per_frame
 from tests.conftest import ROOT
+from tests.docs.metrics import documented, unknown
 from tests.impala_runs import LANES, STEPS, history, overrides, run
 
 FRAMES = LANES * STEPS
@@ -74,10 +74,8 @@ def test_accounts(whole: Any) -> None:
 
 def test_logged_metrics_are_the_documented_ones(whole: Any) -> None:
     output, _ = whole
-    text = "".join((ROOT / "docs" / name).read_text() for name in ("metrics.md", "impala.md"))
-    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    documented = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
-    assert set(history(output)) <= documented
+    patterns = [*documented("Training runs"), *documented("Metrics", "impala.md")]
+    assert unknown(history(output), patterns) == []
 
 
 def test_resume(whole: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.replays import replays_of
 from agent_scaling.scaling.settings import settings_of
 from agent_scaling.scaling.tracked import measured_at, read_mlflow
+from tests.docs.metrics import documented, unknown, unlogged
 from tests.scaling.synthetic import known_law
 from tests.stores import new_store
 
@@ -97,6 +98,9 @@ def test_a_fit_is_a_run_beside_its_study_and_never_a_cell(tmp_path, store):
     exponent = fitted["best_of_grid"]["loss"]["N_opt"]["exponent"]
     assert run.data.metrics["best_of_grid/loss/N_opt"] == pytest.approx(exponent)
     assert run.data.params["bootstraps"] == "0"
+    names = documented("Fits and studies", computed="scaling/logged.py")
+    assert unknown(run.data.metrics, names) == []
+    assert [n for n in unlogged(names, run.data.metrics) if not n.startswith("error/")] == []
     names = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"fit.json", "report.html", "figures"} <= names
     figures = {file.path for file in client.list_artifacts(run.info.run_id, "figures")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from agent_scaling.cli import call_verb
 from agent_scaling.studies.cells import executable
 from agent_scaling.studies.record import load
 from tests.conftest import ROOT
+from tests.docs.metrics import documented, unknown, unlogged
 from tests.runs import composed
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
@@ -80,10 +82,31 @@ def test_a_study_forecasts_trains_and_checks(tiny_shards: Path, tmp_path: Path) 
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     parent = client.get_run((out / "grid" / "mlflow_run_id").read_text())
     assert parent.data.metrics["forecast/loss"] == pytest.approx(checked["loss"])
+    _found_under_its_name(client, parent.info.run_id, checked)
     runs = len(client.search_runs(["0", "1", "2"]))
 
-    before = (out / "fit" / "fit.json").stat().st_mtime_ns
+    before = {path: path.stat().st_mtime_ns for path in (out / "fit").iterdir()}
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert again.returncode == 0, again.stderr
-    assert (out / "fit" / "fit.json").stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in (out / "fit").iterdir()} == before
     assert len(client.search_runs(["0", "1", "2"])) == runs
+    assert len(client.get_metric_history(parent.info.run_id, "forecast/loss")) == 1
+
+
+def _found_under_its_name(client: MlflowClient, parent: str, checked: dict[str, Any]) -> None:
+    """One fit beside the study's own run, both with the report, which shows what was measured."""
+    study = client.get_run(parent)
+    (fitted,) = client.search_runs([study.info.experiment_id], "tags.kind = 'fit'")
+    assert fitted.info.run_name == "fit demo-study"
+    assert fitted.data.tags["study"] == study.data.tags["study"] == "demo-study"
+    for run_id in (parent, fitted.info.run_id):
+        report = Path(client.download_artifacts(run_id, "report.html")).read_text("utf-8")
+        assert "<h1>fit demo-study</h1>" in report
+        assert '"name":"measured"' in report
+        kept = json.loads(Path(client.download_artifacts(run_id, "fit.json")).read_text())
+        assert kept["forecast"][0]["comparison"] == checked["comparison"]
+    of_fits = documented("Fits and studies", computed="scaling/logged.py")
+    assert unknown(fitted.data.metrics, of_fits) == []
+    of_studies = documented("Fits and studies", computed="studies/study.py")
+    assert unknown(study.data.metrics, of_studies) == []
+    assert unlogged(of_studies, study.data.metrics) == []

@@ -44,9 +44,9 @@ def fit(
     Args:
         source: ``csv`` or ``mlflow``.
         path: A CSV or several that complete each other; of ``source=csv``.
-        study: The tag ``study`` of the runs; of ``source=mlflow``.
-        experiment: The MLflow experiment of the runs; of ``source=mlflow``, beside or in
-            place of ``study``.
+        study: The tag ``study`` of the runs; of a CSV's, the name that the fit bears.
+        experiment: The MLflow experiment of the runs, beside or in place of ``study``; of a
+            CSV's, where the fit is logged.
         tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` here.
         game: The game to fit, where the table holds several.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.

@@ -9,7 +9,7 @@ from typing import Any
 from agent_scaling.scaling.tracked import KIND
 
 EXPERIMENT = "fits"
-"""MLflow experiment of fits whose runs came from a CSV."""
+"""MLflow experiment of fits whose runs came from a CSV, where none is named."""
 
 
 def log_fit(
@@ -21,17 +21,19 @@ def log_fit(
 ) -> str:
     """Log ``fitted`` and ``files``; returns the run's id.
 
-    The run lies in the first of ``experiment_ids``, that of the runs fitted, or in
-    :data:`EXPERIMENT`.
+    The run lies in the first of ``experiment_ids``, that of the runs fitted; else in the experiment
+    that the origin names, or in :data:`EXPERIMENT`. It bears the tag ``study`` of what it fits.
     """
     from mlflow import MlflowClient  # takes seconds to import
     from mlflow.entities import Metric, Param
 
     client: Any = MlflowClient(tracking_uri)
-    name = run_name(fitted["origin"])
     about = {key: value for key, value in fitted["origin"].items() if value is not None}
-    tags = {KIND: "fit", "mlflow.runName": name} | {f"fit.{k}": str(v) for k, v in about.items()}
-    experiment = experiment_ids[0] if experiment_ids else _experiment(client, tracking_uri)
+    tags = {KIND: "fit", "mlflow.runName": run_name(about)}
+    tags |= {f"fit.{key}": str(value) for key, value in about.items()}
+    tags |= {"study": str(about["study"])} if "study" in about else {}
+    named = str(about.get("experiment", EXPERIMENT))
+    experiment = experiment_ids[0] if experiment_ids else _experiment(client, tracking_uri, named)
     run_id: str = client.create_run(experiment, tags=tags).info.run_id
     values = metrics(fitted)
     entities = [Metric(key, value, 0, 0) for key, value in values.items()]
@@ -45,8 +47,8 @@ def log_fit(
 
 
 def run_name(origin: Mapping[str, Any]) -> str:
-    """``fit`` and what was fitted."""
-    parts = [origin.get(key) for key in ("study", "experiment", "game")]
+    """``fit`` and what was fitted: a study's name says more than that of its experiment."""
+    parts = [origin.get("study") or origin.get("experiment"), origin.get("game")]
     path = origin.get("path")
     if path and not any(parts):
         parts = [Path(path if isinstance(path, str) else path[0]).stem]
@@ -84,12 +86,12 @@ def metrics(fitted: Mapping[str, Any]) -> dict[str, float]:
     return {k: v for k, v in finite.items() if abs(v) < float("inf")}
 
 
-def _experiment(client: Any, tracking_uri: str) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
+def _experiment(client: Any, tracking_uri: str, name: str) -> str:
+    found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
     scheme, _, database = tracking_uri.partition(":///")
     # Files lie beside a local store, as those of runs do; MLflow's own default is the folder that
     # the verb was called in.
     beside = str(Path(database).resolve().parent / "mlartifacts") if scheme == "sqlite" else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=beside))
+    return str(client.create_experiment(name, artifact_location=beside))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,21 @@ def close_parent(plan: Plan, run_id: str, status: str) -> None:
 
 
 def log_results(
-    plan: Plan, folder: Path, metrics: Mapping[str, float], files: Sequence[Path]
+    plan: Plan,
+    folder: Path,
+    metrics: Mapping[str, float],
+    files: Sequence[Path],
+    variant: str | None = None,
 ) -> None:
-    """Numbers and files of the study on its parent run."""
+    """Numbers and files of the study on its parent run, those of a variant in its own folder.
+
+    What the run says already is not said again: a study that is called again adds no points. Nor is
+    what is unbounded.
+    """
     client, run_id = client_of(plan), (folder / REMEMBERED).read_text()
+    known = client.get_run(run_id).data.metrics
     for name, value in metrics.items():
-        client.log_metric(run_id, name, value)
+        if known.get(name) != value and math.isfinite(value):
+            client.log_metric(run_id, name, value)
     for path in files:
-        client.log_artifact(run_id, str(path))
+        client.log_artifact(run_id, str(path), variant)

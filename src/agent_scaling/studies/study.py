@@ -19,7 +19,6 @@ from agent_scaling.cli import PROGRAM, call_verb, typed_words
 from agent_scaling.errors import InputError
 from agent_scaling.files import write_file
 from agent_scaling.say import say
-from agent_scaling.scaling.fit import FILE as FIT
 from agent_scaling.studies.cells import is_at, milestones
 from agent_scaling.studies.experiments import hydra
 from agent_scaling.studies.parent import REMEMBERED, log_results
@@ -35,6 +34,8 @@ MEASURED = {
 }
 """Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""
 CELLS = "cells.csv"
+LOGGED = (".csv", ".html", ".json", ".png")
+"""Endings of a fit's files that the study's own MLflow run holds, too."""
 FEWEST = 3
 """Budgets, and sizes, that a fit needs."""
 
@@ -43,8 +44,8 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
     """Make a study from one config; called again, it goes on where it was.
 
     ``output`` then holds ``grid`` and ``forecast`` (plans with their runs), ``fit`` (what was
-    measured, laws and figures; a folder per variant) and ``check`` (the forecast beside what was
-    measured).
+    measured, laws, figures and report; a folder per variant) and ``check`` (the forecast beside
+    what was measured, which the report then holds, too).
 
     Args:
         output: Folder.
@@ -65,9 +66,9 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
     sweep(plan=str(folder / "grid"))
     cells = measured_cells(made, folder / "grid")
     ahead = budget or 10 * float(cells["flops"].max())
-    fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, ahead, folder))]
-    files = [p for f in fits for p in (f / CELLS, f / FIT, *sorted(f.glob("*.png")))]
-    log_results(made, folder / "grid", {}, files)
+    # With a forecast, the fit is logged once that has been checked.
+    settings = {"forecast": [ahead], "log": budget is None}
+    fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
         show_variants(cells)
     if budget is not None:
@@ -75,7 +76,7 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
             raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
         best = {name: grid[name] for name in ("name", "train", "convention", "seeds", "launcher")}
         best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
-        check(made, best, folder)
+        check(made, cells, best, folder)
 
 
 def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
@@ -96,26 +97,39 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
     return cells.astype(dict.fromkeys(MEASURED, float)) if rows else cells  # none is not a number
 
 
-def fit_once(made: Plan, cells: pd.DataFrame, tag: str, ahead: float, folder: Path) -> Path | None:
-    """The fit of the runs tagged ``tag``; ``None``: too few cells. A fit that is there stays."""
+def fit_once(
+    made: Plan, cells: pd.DataFrame, tag: str, folder: Path, settings: Mapping[str, Any]
+) -> Path | None:
+    """The fit of the runs tagged ``tag``, also on the study's own MLflow run.
+
+    ``None``: too few cells. A fit that is there stays, but for one without ``measured`` where
+    ``settings`` now have it.
+    """
     own = cells[cells["study"] == tag]
-    where = folder / "fit" / str(own["variant"].iloc[0])
+    variant = str(own["variant"].iloc[0])
+    where = folder / "fit" / variant
+    done = where / (".checked" if "measured" in settings else ".done")  # figures follow fit.json
+    if done.exists():
+        return where
     write_file(where / CELLS, own.to_csv(index=False))
     if own["flops"].nunique() < FEWEST or own["params"].nunique() < FEWEST:
         say(f"no fit of {tag}: it needs {FEWEST} budgets and {FEWEST} sizes")
         return None
-    done = where / ".done"  # figures come after fit.json
-    if not done.exists():
-        words = typed_words()
-        made_by = None if words is None else shlex.join([PROGRAM, *words])
-        # From these files, not by the tag: a study made again has the tag of the one before.
-        settings: dict[str, Any] = {
-            "path": str(where / CELLS),
-            "tracking_uri": made.store.tracking_uri,
-        }
-        settings |= {"forecast": [ahead], "made_by": made_by, "output": str(where)}
-        call("fit", ["source=csv"], settings)
-        done.touch()
+    words = typed_words()
+    made_by = None if words is None else shlex.join([PROGRAM, *words])
+    # From these files, not by the tag: a study made again has the tag of the one before.
+    own_settings = {
+        "path": str(where / CELLS),
+        "tracking_uri": made.store.tracking_uri,
+        "named.study": tag,
+        "named.experiment": made.store.experiment_name,
+        "made_by": made_by,
+        "output": str(where),
+    }
+    call("fit", ["source=csv"], {**own_settings, **settings})
+    files = sorted(path for path in where.iterdir() if path.suffix in LOGGED)
+    log_results(made, folder / "grid", {}, files, variant or None)
+    done.touch()
     return where
 
 
@@ -152,14 +166,19 @@ def show_variants(cells: pd.DataFrame) -> None:
     Console().print(table)
 
 
-def check(made: Plan, best: Mapping[str, Any], folder: Path) -> None:
-    """Train what the fit forecast, and print and keep the forecast beside what was measured."""
+def check(made: Plan, cells: pd.DataFrame, best: Mapping[str, Any], folder: Path) -> None:
+    """Train what the fit of ``cells`` forecast; print, keep and draw it beside what was measured.
+
+    The fit is made again, with that comparison: its laws are the same.
+    """
     planned = plan(**best, output=str(folder / "forecast"))
     sweep(plan=str(folder / "forecast"))
-    cells = measured_cells(planned, folder / "forecast")
-    found = {"loss": cells["eval_loss"].mean(), "return": cells["return_mean"].mean()}
+    trained = measured_cells(planned, folder / "forecast")
+    found = {"loss": trained["eval_loss"].mean(), "return": trained["return_mean"].mean()}
     row = dict(planned.forecast)
     known = {name: float(v) for name, v in found.items() if v > 0 and name in row}
+    again = {"forecast": [best["budget"]], "measured": known, "log": True}
+    fit_once(made, cells, made.name, folder, again)
     settings: dict[str, Any] = {"fit": best["fit"], "budget": best["budget"]}
     settings |= {f"measured.{name}": value for name, value in known.items()}
     row = call("forecast", [], settings | {"output": str(folder / "check")})
