@@ -11,14 +11,24 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import call
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 from rich.console import Console
 
-from agent_scaling.completion import COMPLETION, SHELLS, asked_for_script, complete_verb
+from agent_scaling.choices import check_choices
+from agent_scaling.completion import (
+    COMPLETION,
+    SHELLS,
+    asked_for_script,
+    complete_verb,
+    only_choices,
+)
 from agent_scaling.errors import InputError
+from agent_scaling.help import NAMED, help_text
 from agent_scaling.overrides import UNTAKEN, explain
 from agent_scaling.search_path import register
 
@@ -44,9 +54,6 @@ MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
 
 PROGRAM = "agent-scaling"
 
-NAMED = "named"
-"""Where a verb's config keeps the values of keys that are groups in other verbs."""
-
 USAGE = """usage: agent-scaling <verb> [key=value ...]
 
 {verbs}
@@ -66,30 +73,6 @@ def usage() -> str:
     """The text that ``agent-scaling`` prints alone or with ``--help``."""
     width = max(map(len, VERBS))
     return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
-
-
-def help_text(verb: str) -> str:
-    """A verb's examples, its keys with their comments, and the options of its groups."""
-    conf = resources.files("conf")
-    text = conf.joinpath(f"{verb}.yaml").read_text()
-    cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
-    _, _, body = text.partition("\n\n")
-    keys = [
-        line
-        for line in body.partition("\nexamples:")[0].splitlines()
-        if not line.startswith(("_target_", "_convert_", "_recursive_"))
-    ]
-    groups = []
-    for entry in cfg["defaults"]:
-        for group, chosen in entry.items() if isinstance(entry, dict) else ():
-            files = sorted(f.name for f in conf.joinpath(group).iterdir())
-            names = [name.removesuffix(".yaml") for name in files if name.endswith(".yaml")]
-            groups.append(f"{group}={chosen or 'null'}  of: {', '.join(names)}")
-    parts = [cfg["examples"], "Keys (key=value) and their defaults; ??? must be given:\n", *keys]
-    if groups:
-        parts += ["\nGroups (group=option), each a folder of configs:\n", *groups]
-    whole = f"agent-scaling {verb} [overrides] --cfg job"
-    return "\n".join([*parts, f"\nThe whole config, resolved: {whole}\n"])
 
 
 def as_named(verb: str, override: str) -> str:
@@ -161,19 +144,28 @@ def main() -> None:
         if (verb := complete_verb([*VERBS, COMPLETION])) is None:
             return
         sys.argv.insert(1, verb)
+        only_choices()
     verb = sys.argv.pop(1)
     if verb not in VERBS:
         fail(f"unknown verb {verb!r}; known: {', '.join(VERBS)}")
-    if {"-h", "--help"} & set(sys.argv):
-        sys.stdout.write(help_text(verb))
-        return
-    sys.argv[1:] = [as_named(verb, word) for word in sys.argv[1:]]
+    asks = bool({"-h", "--help"} & set(sys.argv))
+    words = [word for word in sys.argv[1:] if word not in ("-h", "--help")]
+    sys.argv[1:] = [as_named(verb, word) for word in words]
 
     composed = False
 
     def task(cfg: DictConfig) -> Any:
         nonlocal composed
         composed = True
+        choices = HydraConfig.get().runtime.choices
+        loader = GlobalHydra.instance().config_loader()
+        if asks:
+            sys.stdout.write(help_text(verb, cfg, choices, loader))
+            return None
+        try:
+            check_choices(choices, loader)
+        except InputError as error:
+            fail(str(error))
         if sys.argv[1:2] != [verb]:
             sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
         if verb == "train":  # an output that is named after the time must be theirs, too

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra.core.object_type import ObjectType
+from hydra.plugins.completion_plugin import CompletionPlugin
+from hydra.types import RunMode
+
+from agent_scaling.choices import configs_of, is_part, names_of
+from agent_scaling.help import NAMED, OWN
 
 SHELLS = {
     "bash": "",
@@ -52,3 +60,37 @@ def complete_verb(words: Iterable[str]) -> str | None:
         return None
     os.environ["COMP_LINE"] = " ".join([program, *typed])
     return verb if verb in known else None
+
+
+def only_choices() -> None:
+    """Have Hydra's plugins offer what a verb lets one choose, in this process: by themselves they
+    offer every folder of configs to every verb."""
+    whole = CompletionPlugin._query
+
+    def query(self: CompletionPlugin, config_name: str | None, line: str) -> list[str]:
+        found = whole(self, config_name, line)
+        return sorted(offered(str(config_name), found, line.split(" ")[-1], self.config_loader))
+
+    CompletionPlugin._query = query  # type: ignore[method-assign]
+
+
+def offered(verb: str, found: Iterable[str], word: str, loader: Any) -> Iterator[str]:
+    """What of Hydra's completions of ``word`` can be typed for a verb.
+
+    Args:
+        verb: The verb.
+        found: Hydra's completions.
+        word: What is typed of the word that is completed.
+        loader: Hydra's loader of configs.
+    """
+    cfg = loader.load_configuration(config_name=verb, overrides=[], run_mode=RunMode.RUN)
+    groups = names_of(verb, cfg.hydra.runtime.choices, loader)
+    yield from (f"{key}=" for key in cfg.get(NAMED, {}) if f"{key}=".startswith(word))
+    for text in found:
+        name, _, option = text.lstrip("+~").partition("=")
+        name = name.rstrip("/.")
+        is_group = bool(loader.get_group_options(name, ObjectType.CONFIG))
+        configs = configs_of(name, loader) if option and is_group else {}
+        is_choice = name in groups and not (option in configs and is_part(option, configs[option]))
+        if name not in (NAMED, *OWN) and (is_choice or not is_group):
+            yield text
