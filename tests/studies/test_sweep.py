@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 from mlflow import MlflowClient
 
 from agent_scaling.studies.cells import Progress, executable, held, last_line, milestones, progress
