@@ -18,6 +18,7 @@ from lightning import Callback, LightningModule, Trainer
 from mlflow import MlflowClient
 
 from agent_scaling.checkpoint import read_checkpoint
+from agent_scaling.files import PARTIAL
 from tests.runs import child
 
 STEPS = 100
@@ -106,7 +107,11 @@ def test_killed_at_five_random_moments_and_resumed(
         process = child(tiny_shards, output, *settings, f"data.workers={count}", killer)
         process.join(600)
         assert process.exitcode == -signal.SIGKILL
+    folder = output / "checkpoints"
+    for name in ("last.ckpt", "previous.ckpt"):  # what a kill in the middle of a save leaves
+        (folder / f".{name}.node-7{PARTIAL}").write_bytes(b"part")
     last = run_to_end(tiny_shards, output, *settings, f"data.workers={workers}")
+    assert not list(folder.glob(".*"))
     assert last["frames"] == STEPS * 4 * 16
     for part in COMPARED:
         assert_same(last[part], undisturbed[part], part)

@@ -18,6 +18,7 @@ import agent_scaling
 from agent_scaling.checkpoint import read_checkpoint
 from agent_scaling.cli import call_verb
 from agent_scaling.errors import InputError
+from agent_scaling.resume import find_resume
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.policies import cut, random_batch
@@ -211,6 +212,22 @@ def test_torn_last_checkpoint_falls_back_and_says_so(
     train(tiny_shards, output, "trainer.max_steps=12", "flops_budget=1e18", every, "ckpt_path=last")
     assert "previous.ckpt" in capsys.readouterr().out
     assert read_checkpoint(last)["global_step"] == 12
+
+
+def test_a_flipped_bit_falls_back_and_says_so(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (output / "checkpoints" / "last.ckpt").read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 1
+    (tmp_path / "last.ckpt").write_bytes(damaged)
+    (tmp_path / "previous.ckpt").write_bytes(whole)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)  # torch would take it
+    asked = composed("train", [*overrides(tmp_path, tmp_path / "run"), "ckpt_path=last"])
+    assert find_resume(asked, tmp_path) == tmp_path / "previous.ckpt"
+    assert "last.ckpt is missing, torn or damaged: going on from" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"last\.ckpt: .*damaged: Bad CRC-32"):
+        read_checkpoint(tmp_path / "last.ckpt")
 
 
 EVIL = {"_target_": "os.system", "command": "true"}

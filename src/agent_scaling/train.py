@@ -22,23 +22,17 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
-from agent_scaling.checkpoint import (
-    check_weights,
-    error_line,
-    policy_weights,
-    read_checkpoint,
-    resume_path,
-    write_checkpoint,
-)
+from agent_scaling.checkpoint import error_line, write_checkpoint
 from agent_scaling.config import flatten
 from agent_scaling.errors import InputError
 from agent_scaling.files import write_file
 from agent_scaling.heap import keep_memory
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
+from agent_scaling.resume import BEGINNING, OneStart, check_fits, find_resume
 from agent_scaling.run_card import NOTE, data_inputs, description, run_name, run_tags
 from agent_scaling.say import is_first, say
-from agent_scaling.schedules import Schedule, change
+from agent_scaling.schedules import Schedule
 from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end
 from agent_scaling.tracking import (
@@ -78,21 +72,20 @@ def train(**config: Any) -> None:
         torch.set_num_threads(cfg.threads)
     output = Path(cfg.output).resolve()
     with locked(output):
-        folder = output / "checkpoints"
-        resume = find_resume(cfg, folder)
+        resume = find_resume(cfg, output / "checkpoints")
         lightning.seed_everything(cfg.seed, workers=True, verbose=False)
         module, data = build(cfg)
         # Even to open it, a new store must have one process alone.
         logger = reach_logger(cfg, output, module, data) if is_first() else None
+        start = check_fits(module, resume) if resume else BEGINNING
+        callbacks = [instantiate(c) for c in cfg.callbacks.values() if c]
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
-            callbacks=[instantiate(c) for c in cfg.callbacks.values() if c],
+            callbacks=[OneStart(start, output), *callbacks],
             logger=logger or False,
             plugins=[AtomicCheckpointIO()],
         )
-        if resume:
-            check_fits(module, resume)
         warn_of_milestones(module, cfg.milestones)
         if is_first():
             write_file(output / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -208,43 +201,6 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     return logger
 
 
-def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
-    """What ``ckpt_path`` means: null for a new run, ``last``, or a file.
-
-    Raises:
-        InputError: A new run is asked for where one already is, or the file cannot be read.
-    """
-    if cfg.ckpt_path is None:
-        if any(folder.glob("*.ckpt")):
-            raise InputError(
-                f"{folder.parent} holds a run: continue it with ckpt_path=last, "
-                "or give another output="
-            )
-        return None
-    if cfg.ckpt_path != "last":
-        read_checkpoint(cfg.ckpt_path)
-        return Path(cfg.ckpt_path)
-    found = resume_path(folder)
-    if found is None:
-        say(f"no checkpoint in {folder} yet: starting from the beginning")
-    elif found.name != "last.ckpt":
-        say(f"last.ckpt cannot be read: going on from {found}")
-    return found
-
-
-def check_fits(module: Any, path: Path) -> None:
-    """Say what another schedule does to the run; raise :class:`InputError` where the checkpoint's
-    policy has other shapes, or its optimiser other groups."""
-    saved = read_checkpoint(path)
-    check_weights(module.policy, policy_weights(saved), path)
-    module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
-    if "schedule" in saved:
-        before, frames = Schedule(**saved["schedule"]), saved["frames"]
-        spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
-        if line := change(before, module.schedule, frames, spent):
-            say(line)
-
-
 def warn_of_milestones(module: Any, milestones: Sequence[float]) -> None:
     """Milestones below a decaying schedule's end are of a rate that has not decayed."""
     schedule: Schedule = module.schedule
@@ -267,9 +223,17 @@ def locked(output: Path) -> Iterator[None]:
         raise InputError(f"{output}: cannot be written ({error.strerror}); set output=") from error
     try:
         if is_first():
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(lock, output)
         yield
-    except BlockingIOError:
-        raise InputError(f"{output}: another run is writing there; set output=") from None
     finally:
         os.close(lock)
+
+
+def take(lock: int, output: Path) -> None:
+    """Lock a file; raises :class:`InputError` where a run has, or the file system has no locks."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{output}: another run is writing there; set output=") from None
+    except OSError as error:
+        raise InputError(f"{output}: cannot be locked ({error.strerror}); set output=") from None

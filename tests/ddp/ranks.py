@@ -10,13 +10,14 @@ from contextlib import redirect_stdout
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from agent_scaling.errors import InputError
 from tests.runs import train
 from tests.servers import free_port
 
 
 def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:
-    """One rank of a run; as a process of its own. What it says is in ``rank-<number>.txt`` beside
-    the output."""
+    """One rank of a run; as a process of its own. What it says, and what is wrong with its input,
+    is in ``rank-<number>.txt`` beside the output."""
     os.environ |= {
         "RANK": str(number),
         "LOCAL_RANK": str(number),
@@ -33,13 +34,22 @@ def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: 
     rank_zero_only.rank = number
     said = output.parent / f"rank-{number}.txt"
     with said.open("w") as file, redirect_stdout(file):
-        train(shards, output, *more)
+        try:
+            train(shards, output, *more)
+        except InputError as error:
+            print(error)
+            raise
 
 
 def start(
-    count: int, shards: Path, output: Path, *more: str, trainer: str = "ddp"
+    count: int,
+    shards: Path,
+    output: Path | Sequence[Path],
+    *more: str,
+    trainer: str = "ddp",
 ) -> list[BaseProcess]:
-    """Start the ranks of a run; ``more`` are overrides."""
+    """Start the ranks of a run; ``output`` is the run's, or each rank's; ``more`` are overrides."""
+    outputs = [output] * count if isinstance(output, Path) else output
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.runs", "agent_scaling.train", "data_modules.shards", "callbacks.rollouts", "mlflow"]
@@ -47,8 +57,8 @@ def start(
     port = free_port()
     settings = (f"trainer={trainer}", "trainer.accelerator=cpu", f"trainer.devices={count}", *more)
     processes = [
-        context.Process(target=rank, args=(number, count, port, shards, output, *settings))
-        for number in range(count)
+        context.Process(target=rank, args=(number, count, port, shards, own, *settings))
+        for number, own in enumerate(outputs)
     ]
     for process in processes:
         process.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from itertools import islice
@@ -117,6 +118,22 @@ def test_one_rank_then_two(
     ranks = start(2, tiny_shards, tmp_path / "run", *settings, f"ckpt_path={checkpoint}")
     assert finish(ranks) == [0, 0]
     assert_same_run(tmp_path / "run", one)
+
+
+def test_ranks_that_would_not_go_on_from_one_checkpoint_are_refused(
+    tiny_shards: Path, two: Path, settings: list[str], half_way: float, tmp_path: Path
+) -> None:
+    """Each has a folder of its own machine, and rank 1's last save did not come."""
+    outputs = [tmp_path / str(rank) / "run" for rank in range(2)]
+    for output, name in zip(outputs, ("last.ckpt", milestone_name(half_way)), strict=True):
+        (output / "checkpoints").mkdir(parents=True)
+        shutil.copy(two / "checkpoints" / name, output / "checkpoints" / "last.ckpt")
+    longer = f"trainer.max_steps={2 * STEPS}"
+    ranks = start(2, tiny_shards, outputs, *settings, longer, "ckpt_path=last")
+    assert finish(ranks) == [1, 1]
+    for rank, output in enumerate(outputs):
+        said = (output.parent / f"rank-{rank}.txt").read_text()
+        assert "(rank 1 at frame 256; rank 0 at frame 512): output= must be a folder" in said
 
 
 def test_a_sharded_policy_takes_the_same_steps_and_is_saved_whole(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,21 @@ def test_a_second_run_is_refused_while_the_first_is_there(
     assert [path.name for path in output.iterdir()] == [".lock"]
     with locked(output):  # a run that has ended holds nothing
         pass
+
+
+def test_a_file_system_without_locks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    line = r"run: cannot be locked \(No locks available\)"
+    with pytest.raises(InputError, match=line), locked(tmp_path / "run"):
+        pass
+
+
+def test_what_is_busy_in_a_run_is_not_taken_for_another_run(tmp_path: Path) -> None:
+    at_the_limit = BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+    with pytest.raises(BlockingIOError), locked(tmp_path / "run"):
+        raise at_the_limit  # as fork() does when there are too many processes
