@@ -124,6 +124,8 @@ class ShardsDataModule(lightning.LightningDataModule):
     def description(self) -> str:
         """For the terminal."""
         held_out = f"{self.val_games} games held out"
+        if self.val_reader.layout.labelled:
+            held_out += ", whose keys are a model's labels too: data.val_shards= takes true ones"
         return f"{self.train_games} games, {self.train_frames:,} frames; {held_out}"
 
     @property
