@@ -151,7 +151,7 @@ def test_batches_of_labelled_games_have_probabilities(labelled: Path, tiny_shard
     assert held_out.probability_TB is None  # the players' own keys
 
 
-def test_labels_in_the_place_of_held_out_keys_are_told_of(labelled: Path, tiny_shards: Path) -> None:
+def test_held_out_keys_that_are_labels_are_told_of(labelled: Path, tiny_shards: Path) -> None:
     told = "keys are a model's labels"
     assert told in ShardsDataModule(str(labelled), lanes=2, val_lanes=2).description
     own = ShardsDataModule(str(labelled), lanes=2, val_lanes=2, val_shards=str(tiny_shards))
