@@ -10,6 +10,9 @@ from hydra.core.object_type import ObjectType
 
 from agent_scaling.errors import InputError
 
+NAMED = "named"
+"""Where a verb's config keeps the values of keys that are groups in other verbs."""
+
 
 @dataclass(frozen=True)
 class Group:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 from rich.console import Console
 
-from agent_scaling.choices import check_choices
+from agent_scaling.choices import NAMED, check_choices
 from agent_scaling.completion import (
     COMPLETION,
     SHELLS,
@@ -28,7 +28,7 @@ from agent_scaling.completion import (
     only_choices,
 )
 from agent_scaling.errors import InputError
-from agent_scaling.help import NAMED, help_text
+from agent_scaling.help import help_text
 from agent_scaling.overrides import UNTAKEN, explain
 from agent_scaling.search_path import register
 

@@ -11,8 +11,8 @@ from hydra.core.object_type import ObjectType
 from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import RunMode
 
-from agent_scaling.choices import configs_of, is_part, names_of
-from agent_scaling.help import NAMED, OWN
+from agent_scaling.choices import NAMED, configs_of, is_part, names_of
+from agent_scaling.help import OWN
 
 SHELLS = {
     "bash": "",

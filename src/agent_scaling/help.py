@@ -11,10 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from agent_scaling.choices import Group, groups_of
-
-NAMED = "named"
-"""Where a verb's config keeps the values of keys that are groups in other verbs."""
+from agent_scaling.choices import NAMED, Group, groups_of
 
 OWN = ("defaults", "examples", "hydra", "_target_", "_convert_", "_recursive_")
 """Keys that nobody sets on the command line."""
@@ -76,7 +73,7 @@ def blocks(text: str) -> dict[str, list[str]]:
     for block in re.split(r"^(?=\w+:)", text, flags=re.M)[1:]:
         key, lines = block.partition(":")[0], block.rstrip().splitlines()
         if key == NAMED:
-            found |= blocks(textwrap.dedent("\n".join(lines[1:])))
+            found |= blocks("\n".join(x[2:].replace(" #", "   #", 1) for x in lines[1:]))
         elif key not in OWN:
             found[key] = lines
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from importlib import resources
@@ -13,8 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from agent_scaling.choices import NAMED
+
 UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
 """What composing a config raises."""
+
+NO_GROUP = re.compile(r"^Could not override '(.+?)'\.", re.MULTILINE)
+"""What Hydra says of a group that the config, as it is composed, does not choose from."""
 
 ALIKE, LESS, MOST = 0.75, 0.1, 3
 """A suggested name is so alike, of 1, and at most so much less than the best; and how many are."""
@@ -34,6 +40,8 @@ def explain(error: Exception, verb: str) -> str:
     for cause in (error, error.__cause__):
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
             return f"{no_such_key(cause)} (agent-scaling {verb} --help)"
+    if found := NO_GROUP.search(str(error)):
+        return f"{found[1]}: {verb} has no such choice (agent-scaling {verb} --help)"
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line) or type(error).__name__
 
@@ -42,7 +50,8 @@ def no_such_key(error: Any) -> str:
     """``data.lane: no such key; did you mean data.lanes?``, from OmegaConf's error."""
     key, node = str(error.full_key), error.parent_node
     known = [*groups(resources.files("conf")), *keys(node._get_root() if node else None)]
-    return f"{key}: no such key{meant(key, known)}"
+    typed = [name.removeprefix(f"{NAMED}.") for name in known]
+    return f"{key}: no such key{meant(key, typed)}"
 
 
 def meant(name: str, known: Iterable[str]) -> str:

@@ -185,7 +185,7 @@ def test_a_law_gives_the_next_run(tiny_shards: Path, tmp_path: Path) -> None:
     table = tmp_path / "runs.csv"
     table.write_text("\n".join(rows))
     fitted = {"path": str(table), "figures": False, "bootstraps": 0}
-    call("fit", ["source=csv"], fitted | {"output": str(tmp_path / "fit")})
+    call("fit", [], fitted | {"output": str(tmp_path / "fit")})
     made = plan(
         name="known",
         train=train_settings(tiny_shards, tmp_path),

@@ -126,7 +126,7 @@ def fit_once(
         "made_by": made_by,
         "output": str(where),
     }
-    call("fit", ["source=csv"], {**own_settings, **settings})
+    call("fit", [], {**own_settings, **settings})
     files = sorted(path for path in where.iterdir() if path.suffix in LOGGED)
     log_results(made, folder / "grid", {}, files, variant or None)
     done.touch()
