@@ -28,6 +28,7 @@ class Outbox:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._again_at = 0.0
+        self._late = path.exists()
 
     @property
     def due(self) -> bool:
@@ -37,6 +38,7 @@ class Outbox:
     def postpone(self) -> bool:
         """Note that the store has failed; whether that is news."""
         first, self._again_at = self._again_at == 0.0, time.monotonic() + RETRY_SECONDS
+        self._late = True
         return first
 
     def waiting(self) -> Iterator[Entry]:
@@ -62,8 +64,8 @@ class Outbox:
             ) from error
 
     def clear(self) -> bool:
-        """All was sent; whether anything had waited."""
-        waited = self.path.exists()
+        """All was sent; whether anything had waited longer than it took to send it."""
+        late, self._late = self._late, False
         self.path.unlink(missing_ok=True)
         self._again_at = 0.0
-        return waited
+        return late

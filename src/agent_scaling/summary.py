@@ -109,9 +109,10 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     say(f"checkpoint {checkpoint}")
     if replays := sorted((output / "replays").glob("*/best.html"), key=mtime):
         say(f"replay     {replays[-1]}")
-    page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
     say(f"metrics    mlflow ui --backend-store-uri {logger.tracking_uri}")
-    say(f"           then open http://127.0.0.1:5000/{page}")
+    if logger.experiment_id:  # unless the store has been away all the time
+        page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
+        say(f"           then open http://127.0.0.1:5000/{page}")
     module: Any = trainer.lightning_module
     if module.policy.causal:
         say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")

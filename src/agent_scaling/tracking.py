@@ -4,53 +4,32 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import tenacity
+import mlflow
 from lightning import Trainer
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, Metric
 from mlflow.exceptions import MlflowException
 
 from agent_scaling.checkpoint import error_line
 from agent_scaling.errors import InputError
 from agent_scaling.flops import Convention
-from agent_scaling.models import hand_in
 from agent_scaling.outbox import Entry, Outbox
 from agent_scaling.say import say
+from agent_scaling.tracked_run import STORE_ERRORS, TrackedRun, begin_entry, is_away, now
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
-PARAMS_PER_CALL = 100
-PARAM_LENGTH = 6000
 RUN_ID_FILE = "mlflow_run_id"
 """In a run's output folder: the id of its MLflow run."""
 OUTBOX_FILE = "mlflow_waiting.jsonl"
 """Beside it: what the store has not taken yet."""
-KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
-"""Tag of an experiment."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """Unless the user sets them: MLflow's own would hold training up for minutes."""
-
-
-RACED = ("unique", "duplicate", "already exists")
-"""What stores say that have a row already: sqlite and PostgreSQL, MySQL, MLflow itself."""
-
-
-def lost_race(error: BaseException) -> bool:
-    """Whether another process has added the same row in between."""
-    return isinstance(error, MlflowException) and any(word in str(error).lower() for word in RACED)
-
-
-RACING = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(lost_race), stop=tenacity.stop_after_attempt(5), reraise=True
-)
-"""MLflow looks for an experiment, its tags and a data set, and adds them then: of runs that begin
-at the same moment one does, and the others find them the next time."""
 
 
 class Counted(Protocol):
@@ -81,21 +60,62 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     A call to a sqlite store takes about 40 ms however few the points: buffered, training does not
     wait for it. What the store does not take, because its server is down or its disk full, waits
-    in ``outbox`` and is sent when it answers again, or when the run is taken up.
+    in ``outbox`` and is sent when it answers again, or when the run is taken up; the run itself is
+    begun then, if the store has been away from the start.
 
     Args:
-        outbox: A file for it, or None: the store's errors are raised.
-        kwargs: MLFlowLogger's.
+        experiment_name: The experiment.
+        tracking_uri: The store.
+        artifact_location: Of an experiment that is new.
+        run_name: Of a run that is begun.
+        run_id: A run to go on with, see :meth:`take_up`.
+        outbox: A file for what waits, or None: the store's errors are raised.
+        remember: A file for the id of a run that is begun.
     """
 
-    def __init__(self, *, outbox: Path | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        experiment_name: str,
+        tracking_uri: str,
+        artifact_location: str | None = None,
+        run_name: str | None = None,
+        run_id: str | None = None,
+        outbox: Path | None = None,
+        remember: Path | None = None,
+    ) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
-        super().__init__(**kwargs)
-        self.tracking_uri: str | None = kwargs.get("tracking_uri")
+        super().__init__(experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id)
+        mlflow.set_tracking_uri(tracking_uri)
+        self.tracking_uri, self.run_name = tracking_uri, run_name
+        where = (experiment_name, artifact_location, run_id, remember)
+        self._run = TrackedRun(self.experiment, *where)
         self._outbox = None if outbox is None else Outbox(outbox)
         self._points: list[Metric] = []
         self._logged_at: dict[str, int] = {}
+
+    @property
+    def experiment(self) -> MlflowClient:
+        """MLflow's client. Lightning's begins a run here, and asks for it as ``fit`` begins, when
+        the store may be away."""
+        return self._mlflow_client
+
+    @property
+    def run_id(self) -> str | None:
+        """None until the store has begun the run."""
+        return self._run.id
+
+    @property
+    def experiment_id(self) -> str | None:
+        """None until the store has told."""
+        return self._run.experiment_id
+
+    @property
+    def begun(self) -> bool:
+        """Whether an earlier process has begun this run, in the store or in the outbox."""
+        waiting = self._outbox.waiting() if self._outbox else ()
+        return self.run_id is not None or any("begin" in entry for entry in waiting)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -104,9 +124,9 @@ class BufferedMLFlowLogger(MLFlowLogger):
         MLflow's charts pair a metric with another on the x-axis point by point: a second value of
         ``flops`` at a step would shift all that follow.
         """
-        now, at = int(time.time() * 1000), step or 0
+        time, at = now(), step or 0
         new = {name: value for name, value in metrics.items() if self._logged_at.get(name, -1) < at}
-        self._points += [Metric(name, float(value), now, at) for name, value in new.items()]
+        self._points += [Metric(name, float(value), time, at) for name, value in new.items()]
         self._logged_at |= dict.fromkeys(new, at)
         if len(self._points) >= POINTS_PER_CALL:
             self.flush()
@@ -121,24 +141,28 @@ class BufferedMLFlowLogger(MLFlowLogger):
             del self._points[: len(head)]
 
     @rank_zero_only
-    def log_facts(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        """Parameters and tags, flattened values as strings; too long values are cut.
+    def begin(
+        self,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, Any] | None = None,
+        inputs: Sequence[DatasetInput] = (),
+    ) -> None:
+        """Begin a run, or note that it has begun where the store is away.
 
-        The experiment is told to open at its runs: MLflow takes one for a chat's otherwise.
+        Args:
+            params: Flattened values; too long ones are cut.
+            tags: As well.
+            inputs: The data that the run learns from.
+
+        Raises:
+            MlflowException, SQLAlchemyError: The store will not take it at another time, either.
         """
-        RACING(lambda: self.experiment)
-        RACING(self.experiment.set_experiment_tag, self.experiment_id, *KIND_OF_EXPERIMENT)
-        pairs = [Param(k, str(v)[:PARAM_LENGTH]) for k, v in params.items()]
-        for begin in range(0, len(pairs), PARAMS_PER_CALL):
-            chunk = pairs[begin : begin + PARAMS_PER_CALL]
-            self.experiment.log_batch(self.run_id, params=chunk)
-        self.experiment.log_batch(self.run_id, tags=[RunTag(k, str(v)) for k, v in tags.items()])
-
-    @rank_zero_only
-    def log_inputs(self, datasets: Sequence[DatasetInput]) -> None:
-        """The data that the run learns from."""
-        if datasets:
-            RACING(self.experiment.log_inputs, self.run_id, list(datasets))
+        entry = begin_entry(self.run_name, params or {}, tags or {}, inputs)
+        if self._outbox is None:
+            self._run.send(entry)
+            return
+        self._outbox.keep(entry)  # until all of it is sent: a kill leaves no run without parameters
+        self._reach(self._send_waiting)
 
     @rank_zero_only
     def log_file(self, path: Path, folder: str | None = None) -> None:
@@ -159,68 +183,71 @@ class BufferedMLFlowLogger(MLFlowLogger):
     def take_up(self) -> None:
         """Go on with a run that was cut off: steps that it had logged are not logged again.
 
+        Where the store is away, it is asked later which those are; what waits is known now.
+
         Raises:
-            MlflowException: The store does not answer.
+            MlflowException, SQLAlchemyError: The store is there, but does not know the run.
         """
-        client: Any = self.experiment
-        self._send_waiting()
-        for name in client.get_run(self.run_id).data.metrics:
-            history = client.get_metric_history(self.run_id, name)
-            self._logged_at[name] = max(point.step for point in history)
+        for entry in self._outbox.waiting() if self._outbox else ():
+            self._logged_at |= {name: step for name, _, _, step in entry.get("points", ())}
+        self._reach(self._run.find)
+        if self._outbox is None or self._outbox.due:
+            self._reach(self._send_waiting)
+        self._logged_at |= {
+            k: max(v, self._logged_at.get(k, v)) for k, v in self._run.last_steps.items()
+        }
         self.set_status("RUNNING")
 
     @rank_zero_only
     def set_status(self, status: str) -> None:
         """``RUNNING``, or ``KILLED`` when preempted."""
-        self._deliver({"status": status})
+        self._deliver({"status": status, "at": now()})
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Flush, then close the run as ``status`` says."""
-        if not self._initialized:
-            return
         self.flush()
-        self._deliver({"status": "FINISHED" if status == "success" else "FAILED"}, last=True)
+        ended = "FINISHED" if status == "success" else "FAILED"
+        self._deliver({"status": ended, "at": now()}, last=True)
 
     def _deliver(self, entry: Entry, last: bool = False) -> None:
         """Send an entry after those that wait, or keep it; ``last``: ask the store in any case."""
         if self._outbox is None:
-            self._send(entry)
+            self._run.send(entry)
             return
         if last or self._outbox.due:
             try:
                 self._send_waiting()
-                self._send(entry)
+                self._run.send(entry)
                 return
-            except (MlflowException, OSError) as error:
-                if self._outbox.postpone():
-                    say(
-                        f"MLflow does not take what is logged ({error_line(error)}): it is kept "
-                        f"in {self._outbox.path}, and sent when it does or with ckpt_path=last"
-                    )
+            except STORE_ERRORS as error:
+                self._postpone(self._outbox, error)
         self._outbox.keep(entry)
+
+    def _reach(self, ask: Callable[[], None]) -> None:
+        """Ask the store as the run begins; raises what will not be better at another time."""
+        try:
+            ask()
+        except STORE_ERRORS as error:
+            if self._outbox is None or not is_away(error):
+                raise
+            self._postpone(self._outbox, error)
+
+    def _postpone(self, outbox: Outbox, error: Exception) -> None:
+        if outbox.postpone():
+            say(
+                f"MLflow does not take what is logged ({error_line(error)}): it is kept "
+                f"in {outbox.path}, and sent when it does or with ckpt_path=last"
+            )
 
     def _send_waiting(self) -> None:
         """Send what waits; twice does no harm: the store keeps equal points once."""
         if self._outbox is None:
             return
         for entry in self._outbox.waiting():
-            self._send(entry)
+            self._run.send(entry)
         if self._outbox.clear():
             say("MLflow has taken what had waited")
-
-    def _send(self, entry: Entry) -> None:
-        client: Any = self.experiment
-        if "points" in entry:
-            client.log_batch(self.run_id, metrics=[Metric(*point) for point in entry["points"]])
-        elif "file" in entry:
-            client.log_artifact(self.run_id, entry["file"], entry["folder"])
-        elif "model" in entry:
-            hand_in(client, str(self.run_id), entry)
-        elif entry["status"] in ("FINISHED", "FAILED"):
-            client.set_terminated(self.run_id, entry["status"])
-        else:
-            client.update_run(self.run_id, status=entry["status"])
 
 
 class StoredRun:

@@ -19,7 +19,6 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.checkpoint import error_line, write_checkpoint
@@ -35,11 +34,8 @@ from agent_scaling.say import is_first, say
 from agent_scaling.schedules import Schedule
 from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end
-from agent_scaling.tracking import (
-    OUTBOX_FILE,
-    RUN_ID_FILE,
-    BufferedMLFlowLogger,
-)
+from agent_scaling.tracked_run import STORE_ERRORS
+from agent_scaling.tracking import OUTBOX_FILE, RUN_ID_FILE, BufferedMLFlowLogger
 
 PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
 
@@ -163,10 +159,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
-    """As :func:`make_logger`; raises :class:`InputError` where MLflow does not answer."""
+    """As :func:`make_logger`; raises :class:`InputError` where MLflow will not take the run at
+    another time, either."""
     try:
         return make_logger(cfg, output, module, data)
-    except MlflowException as error:
+    except STORE_ERRORS as error:
         raise InputError(
             f"logger.tracking_uri={cfg.logger.tracking_uri}: MLflow cannot begin or find the run "
             f"({error_line(error)}); start its server, or give another store"
@@ -176,15 +173,15 @@ def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffe
 def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
     """The logger, on the MLflow run that this output folder began, if it did."""
     remembered = output / RUN_ID_FILE
-    run_id = remembered.read_text().strip() if remembered.exists() else None
     about = (module.policy, cfg.flops_budget, cfg.seed)
     logger: BufferedMLFlowLogger = instantiate(
         cfg.logger,
-        run_id=run_id,
+        run_id=remembered.read_text().strip() if remembered.exists() else None,
         run_name=cfg.logger.run_name or run_name(cfg.tags.study, *about),
         outbox=output / OUTBOX_FILE,
+        remember=remembered,
     )
-    if run_id:
+    if logger.begun:
         logger.take_up()
         return logger
     facts = flatten(plain(cfg))
@@ -193,11 +190,10 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     facts |= {f"data.{name}": value for name, value in data.facts.items()}
     tags = flatten(plain(cfg.tags))  # first on the run's page, and they win
     note = description(module, data, cfg.flops_budget, output)
-    logger.log_facts(facts, {**tags, **run_tags(*about), NOTE: note, **tags})
+    tags = {**tags, **run_tags(*about), NOTE: note, **tags}
     keys = ("data.shards", "data.demonstrations.shards")
     shards = next(filter(None, (OmegaConf.select(cfg, key) for key in keys)), None)
-    logger.log_inputs(data_inputs(shards, data.facts))
-    write_file(remembered, str(logger.run_id))
+    logger.begin(facts, tags, data_inputs(shards, data.facts))
     return logger
 
 
