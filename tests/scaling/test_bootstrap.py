@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from agent_scaling.scaling import batched, laws, profiles
-from agent_scaling.scaling.bootstrap import as_grid, bootstrap_intervals, resample
+from agent_scaling.scaling.bootstrap import (
+    as_grid,
+    bootstrap_intervals,
+    bootstrap_parametric,
+    flags,
+    resample,
+    summarise,
+)
 from tests.scaling.synthetic import known_law
 
 
@@ -61,3 +68,33 @@ def test_intervals_repeat_with_the_seed_and_hold_the_estimate():
     for name, column in (("N_opt", "params"), ("D_opt", "samples"), ("optimum", "value")):
         low, high = first["parabola"]["loss"][name]["interval"]
         assert low < np.polyfit(np.log(usable["flops"]), np.log(usable[column]), 1)[0] < high
+
+
+@pytest.mark.parametrize("sizes", [3, 4])
+def test_few_sizes_have_no_interval(sizes):
+    """With three, each resample that can be fitted is the original: its interval had no width."""
+    runs = known_law(noise=0.02, seed=2, budgets=10, sizes=sizes)
+    found = bootstrap_intervals(runs, 40)
+    found["parametric"] = bootstrap_parametric(runs, 40)
+    assert found["parametric"]["E"]["interval"] is None
+    assert found["parabola"]["loss"]["N_opt"]["interval"] is None
+    why = f"{sizes} sizes to draw from, 5 are needed"
+    assert flags(found) == [f"no bootstrap interval: any: {why}"]
+
+
+def test_what_mostly_failed_or_never_moved_has_no_interval():
+    drawn = np.random.default_rng(0).standard_normal(100)
+    estimates = {
+        "form/moves": drawn,
+        "form/fails": np.where(np.arange(100) < 51, np.nan, drawn),
+        "form/stays": 2.5 + 1e-12 * drawn,
+        "form/never": np.full(100, np.nan),
+    }
+    found = summarise(estimates, 5)
+    low, high = found["form"]["moves"]["interval"]
+    assert low < found["form"]["moves"]["median"] < high
+    assert flags(found) == [
+        "no bootstrap interval: form fails: 49 of 100 resamples could be fitted",
+        "no bootstrap interval: form stays: all resamples gave one value",
+        "no bootstrap interval: form never: 0 of 100 resamples could be fitted",
+    ]

@@ -11,6 +11,8 @@ import pytest
 
 from agent_scaling.errors import InputError
 from agent_scaling.scaling.fit import fit
+from agent_scaling.scaling.fitted import fit_laws
+from agent_scaling.scaling.forecast import forecast
 from tests.scaling.synthetic import known_law
 
 
@@ -142,3 +144,31 @@ def test_the_table_needs_no_index(tmp_path):
     shuffled = run(tmp_path, path, bootstraps=0, figures=False)
     plain = run(tmp_path, write(tmp_path), bootstraps=0, figures=False)
     assert shuffled["forecast"] == plain["forecast"]
+
+
+def test_bests_of_one_size_say_nothing_of_an_exponent(tmp_path):
+    """By construction N ∝ C^0 and D ∝ C^1, without any spread: no interval, and a flag."""
+    rows = [
+        {"flops": c, "params": n, "samples": c / 6 / n, "loss": (1 + 0.1 * abs(i - 1)) * loss}
+        for c, loss in ((1e14, 1.5), (2e14, 1.3), (5e14, 1.2), (1e15, 1.0))
+        for i, n in enumerate((1e3, 3e3, 1e4))
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "runs.csv", index=False)
+    path = str(tmp_path / "runs.csv")
+    fitted = run(tmp_path, path, forecast=[1e16], bootstraps=20)
+    law = fitted["best_of_grid"]["loss"]
+    assert law["N_opt"]["exponent"] is law["D_opt"]["exponent"] is None
+    assert law["N_opt"]["interval"] is law["D_opt"]["interval"] is None
+    assert law["N_opt"]["reason"] == "every best is of 3,000 parameters"
+    assert law["optimum"]["interval"] is not None
+    assert fitted["forecast"][0]["params_interval"] == [0.0, None]
+    kinds = [flag.partition(": ")[0] for flag in fitted["flags"]]
+    assert kinds.count("one size") == 2  # with and without edges
+    assert "no bootstrap interval" in kinds
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "none <small>one size</small>" in page
+    assert "<b>no exponent</b>" in page
+    row = forecast(fit=str(tmp_path / "out"), budget=1e16)
+    assert row["params_interval"] == [0.0, np.inf]
+    frame = fit_laws(path).exponents.set_index("quantity")
+    assert frame.loc[["N_opt", "D_opt"], "low"].isna().all()

@@ -14,6 +14,9 @@ from agent_scaling.scaling.runs import Runs
 FEWEST = 3
 """Budgets that a power law needs for an interval."""
 
+ROUNDING = 1e-9
+"""Differences of logarithms that are none: an interval made of them would be one of rounding."""
+
 
 def laws_of(runs: Runs) -> dict[str, Any]:
     """All laws of ``runs`` but the forecast.
@@ -34,6 +37,7 @@ def laws_of(runs: Runs) -> dict[str, Any]:
         curved = of_parabolas(cells, target)
         flags += profiles.flags(best, target) + profiles.flags(curved["points"], target)
         fitted["best_of_grid"][target] = _best(best)
+        flags += _one_size(fitted["best_of_grid"][target], target)
         fitted["parabola"][target] = curved
     if "loss" in targets and len(budgets) > FEWEST:
         best = profiles.best_of_grid(cells, "loss")
@@ -55,6 +59,8 @@ def exponent(
     With the standard errors ``sd`` of log y and its ``shifts`` (:func:`minima.shifts`) the interval
     is the wider of those for points of equal variances and of variances in the proportions of
     ``sd``, both scaled by the residuals; what shifts all points together is added in quadrature.
+    Points on one line, to rounding, have no residuals to make an interval of: it is ``None``, with
+    a ``reason``.
     """
     known = (x > 0) & (y > 0)
     if known.sum() < FEWEST:
@@ -68,7 +74,7 @@ def exponent(
         own = sd[known].to_numpy(float)
         half = _half(curve, centred, residuals, leverage, own, np.stack(list(shifts[known])))
         low, high = curve.theta[1] - half, curve.theta[1] + half
-    return {
+    found = {
         "exponent": curve.theta[1],
         "interval": (low, high),
         "log_coefficient": curve.theta[0],
@@ -78,6 +84,9 @@ def exponent(
         "leverage": leverage,
         "without_lowest": _dropping(at, value),
     }
+    if np.ptp(residuals) <= ROUNDING:
+        found |= {"interval": None, "reason": "the points lie on one line"}
+    return found
 
 
 def _half(
@@ -103,9 +112,13 @@ def _dropping(x: np.ndarray, y: np.ndarray) -> list[float]:
 
 
 def exponents(points: pd.DataFrame) -> dict[str, Any]:
-    """Exponents of parameters, frames and value at the optima of a table of budgets."""
+    """Exponents of parameters, frames and value at the optima of a table of budgets.
+
+    Where all optima are of one size those of parameters and frames would be 0 and 1 whatever the
+    truth: they are ``None``, as their intervals, with a ``reason``.
+    """
     names = {"N_opt": "params", "D_opt": "samples", "optimum": "value"}
-    return {
+    found = {
         name: exponent(
             points["flops"],
             points[column],
@@ -114,11 +127,33 @@ def exponents(points: pd.DataFrame) -> dict[str, Any]:
         )
         for name, column in names.items()
     }
+    if one_size(points["params"]):
+        reason = f"every best is of {points['params'].iloc[0]:,.0f} parameters"
+        for name in ("N_opt", "D_opt"):
+            if law := found[name]:
+                law |= {"exponent": None, "interval": None, "reason": reason}
+    return found
+
+
+def one_size(params: pd.Series) -> bool:
+    """Whether optima are all of one size, to rounding."""
+    logs = np.log(params.to_numpy(float))
+    return len(logs) > 0 and bool(np.ptp(logs) <= ROUNDING)
 
 
 def _best(best: pd.DataFrame) -> dict[str, Any]:
     inner = best[~best["edge"]]
     return exponents(best) | {"without_edges": exponents(inner), "points": best}
+
+
+def _one_size(law: dict[str, Any], target: str) -> list[str]:
+    """A line for each part whose sizes say nothing of an exponent."""
+    parts = {"best of grid": law, "best of grid without edges": law["without_edges"]}
+    return [
+        f"one size: {name}, {target}: {part['N_opt']['reason']}; N_opt and D_opt say nothing"
+        for name, part in parts.items()
+        if part["N_opt"] and part["N_opt"]["exponent"] is None
+    ]
 
 
 def of_parabolas(cells: pd.DataFrame, target: str) -> dict[str, Any]:

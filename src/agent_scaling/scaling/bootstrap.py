@@ -6,6 +6,7 @@ together: sizes are drawn, not points.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +21,18 @@ from agent_scaling.scaling.runs import Runs
 CHUNK = 500
 """Resamples held in memory at once."""
 
-
 PARAMETRIC = 200
 """Most resamples that the law of two variables is fitted to in a fit."""
+
+SIZES = 5
+"""Sizes below which there is no interval: what needs three sizes sees one table of 3 (the original,
+as if nothing varied) and five of 4; from 5 on there are sixteen and more."""
+
+SHARE = 0.5
+"""Of the resamples; where fewer could be fitted, percentiles are of the lucky ones."""
+
+ROUNDING = 1e-9
+"""Ends that differ by less, relatively, are one value: nothing that was drawn moved it."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +90,9 @@ def _spread(rows: pd.DataFrame, column: str, sizes: np.ndarray, budgets: np.ndar
 def bootstrap_intervals(runs: Runs, count: int, seed: int = 0) -> dict[str, Any]:
     """Percentile intervals of the default fits over ``count`` resamples, in ``fit.json``'s shape.
 
-    Each entry: interval (nominal :data:`minima.LEVEL`), median, resamples (those in which the
-    fit was possible).
+    As :func:`summarise`.
     """
-    return summarise(bootstrap(runs, count, seed))
+    return summarise(bootstrap(runs, count, seed), runs.rows["params"].nunique())
 
 
 def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -101,21 +110,24 @@ def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
 def bootstrap_parametric(runs: Runs, count: int, seed: int = 0) -> dict[str, Any] | None:
     """Percentile intervals of the law of two variables over ``count`` resamples.
 
-    Each starts from the law of all runs. ``None`` where that cannot be fitted.
+    Each starts from the law of all runs; as :func:`summarise`. ``None`` where that law cannot be
+    fitted.
     """
-    if not parametric.enough(parametric.near_optimum(runs.cells)):
+    near = parametric.near_optimum(runs.cells)
+    if not parametric.enough(near):
         return None
-    whole, grid = parametric.fit_parametric(runs.cells), as_grid(runs)
-    loss_BSK, _ = resample(grid, count, np.random.default_rng(seed))
-    rows: list[dict[str, float]] = []
-    for loss_SK in loss_BSK:
-        cells = _as_cells(grid, loss_SK)
-        if parametric.enough(parametric.near_optimum(cells)):
-            rows.append(parametric.fit_parametric(cells, start=whole).coefficients())
-    if not rows:
-        return None
-    names = ("E", "alpha", "beta", "N_opt", "D_opt")
-    return summarise({name: np.array([row[name] for row in rows]) for name in names})
+    sizes, names = near["params"].nunique(), ("E", "alpha", "beta", "N_opt", "D_opt")
+    estimates = {name: np.full(count, np.nan) for name in names}
+    if sizes >= SIZES:
+        whole, grid = parametric.fit_parametric(runs.cells), as_grid(runs)
+        loss_BSK, _ = resample(grid, count, np.random.default_rng(seed))
+        for number, loss_SK in enumerate(loss_BSK):
+            cells = _as_cells(grid, loss_SK)
+            if parametric.enough(parametric.near_optimum(cells)):
+                found = parametric.fit_parametric(cells, start=whole).coefficients()
+                for name in names:
+                    estimates[name][number] = found[name]
+    return summarise(estimates, sizes)
 
 
 def _as_cells(grid: Grid, loss_SK: np.ndarray) -> pd.DataFrame:
@@ -125,8 +137,12 @@ def _as_cells(grid: Grid, loss_SK: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({name: np.exp(values) for name, values in logs.items()})
 
 
-def summarise(estimates: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Nested dictionaries of intervals, from names with slashes."""
+def summarise(estimates: dict[str, np.ndarray], sizes: int) -> dict[str, Any]:
+    """Nested dictionaries from names with slashes, of estimates from resamples of ``sizes`` sizes.
+
+    Each entry: interval (nominal :data:`minima.LEVEL`; ``None`` with the ``reason`` where there is
+    none), median, resamples (those in which the fit was possible).
+    """
     nested: dict[str, Any] = {"resamples": len(next(iter(estimates.values())))}
     tails = 50 * (1 - LEVEL), 50.0, 50 * (1 + LEVEL)
     for name, values in estimates.items():
@@ -137,7 +153,39 @@ def summarise(estimates: dict[str, np.ndarray]) -> dict[str, Any]:
         finite = values[np.isfinite(values)]
         low, middle, high = np.percentile(finite, tails) if len(finite) else (np.nan,) * 3
         place[last] = {"interval": [low, high], "median": middle, "resamples": len(finite)}
+        if reason := _no_interval(low, high, len(finite), len(values), sizes):
+            place[last] |= {"interval": None, "reason": reason}
     return nested
+
+
+def _no_interval(low: float, high: float, fitted: int, drawn: int, sizes: int) -> str | None:
+    """Why percentiles of the estimates would be no interval, if they would be none."""
+    if sizes < SIZES:
+        return f"{sizes} sizes to draw from, {SIZES} are needed"
+    if fitted < SHARE * drawn:
+        return f"{fitted} of {drawn} resamples could be fitted"
+    if high - low <= ROUNDING * max(abs(low), abs(high)):
+        return "all resamples gave one value"
+    return None
+
+
+def flags(found: dict[str, Any]) -> list[str]:
+    """A line for each reason why quantities of ``fit.json``'s ``bootstrap`` have no interval."""
+    leaves, by_reason = list(_leaves(found)), dict[str, list[str]]()
+    for name, entry in leaves:
+        if "reason" in entry:
+            by_reason.setdefault(entry["reason"], []).append(name)
+    return [
+        f"no bootstrap interval: {'any' if len(names) == len(leaves) else ', '.join(names)}: {why}"
+        for why, names in by_reason.items()
+    ]
+
+
+def _leaves(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, part in found.items():
+        if isinstance(part, dict):
+            within = f"{path} {name}".strip()
+            yield from [(within, part)] if "interval" in part else _leaves(part, within)
 
 
 def resample(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -13,14 +15,9 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import (
-    EngFormatter,
-    FuncFormatter,
-    LogLocator,
-    NullFormatter,
-    StrMethodFormatter,
-)
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
+from agent_scaling.scaling import marks
 from agent_scaling.scaling.runs import Runs
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -29,31 +26,28 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 SIZE = (6.0, 4.2)
 """Inches; 600 pixels wide at 100 dpi."""
 
-FEW = 200
-"""Axes that span less have marks at 1, 2 and 5 of each decade; others at decades."""
+WIDTH = 105
+"""Letters of a line below a figure."""
 
-LABELS = {
-    "loss": "loss (nats per action)",
-    "return": "return",
-    "params": "parameters",
-    "frames": "frames",
-    "flops": "FLOPs",
-}
+MANY = 8
+"""Entries of a legend from which it has two columns."""
 
 
 def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
     """Draw what was fitted into ``folder``; returns the PNG files (each has an SVG beside it)."""
+    cells = runs.cells
     panels: dict[str, Callable[[Axes], None]] = {}
     for target, law in fitted["best_of_grid"].items():
-        panels[f"profiles_{target}"] = _profiles(runs.cells, fitted, target)
-        panels[f"optimum_{target}"] = _optimum(law["points"], fitted, target)
+        panels[f"profiles_{target}"] = partial(_profiles, cells, fitted, target)
+        panels[f"optimum_{target}"] = partial(_optimum, cells, fitted, target)
         for column, quantity in (("params", "N_opt"), ("samples", "D_opt")):
             if law[quantity]:  # None where the table has no samples
-                panels[f"{column}_{target}"] = _allocation(fitted, target, column, quantity)
+                panel = partial(_allocation, fitted, target, column, quantity)
+                panels[f"{column}_{target}"] = panel
     if fitted.get("return_against_frames"):
-        panels["return_against_frames"] = _against_frames(runs.cells, fitted)
+        panels["return_against_frames"] = partial(_against_frames, cells, fitted)
     if fitted.get("return_from_loss"):
-        panels["return_from_loss"] = _return_from_loss(runs.cells, fitted)
+        panels["return_from_loss"] = partial(_return_from_loss, cells, fitted)
     return [_save(panel, folder / name) for name, panel in panels.items()]
 
 
@@ -68,166 +62,150 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
     return path.with_suffix(".png")
 
 
-def _label(axes: Axes, x: str, y: str, title: str) -> None:
-    axes.set(xscale="log", yscale="log", xlabel=LABELS[x], ylabel=LABELS[y])
+def _finish(axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str] = ()) -> None:
+    """Scales, labels and ticks of the axes ``names``, a legend, and ``notes`` below."""
+    x, y = names
+    axes.set(xscale="log", yscale="log", xlabel=marks.LABELS[x], ylabel=marks.LABELS[y])
     axes.set_title(title, loc="left", fontsize=10)
-    for name, axis, (low, high) in (
-        (x, axes.xaxis, axes.get_xlim()),
-        (y, axes.yaxis, axes.get_ylim()),
-    ):
-        few = name in ("loss", "return") or high / low < FEW
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,)))
-        if name in ("loss", "return"):
-            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        elif name == "flops":
-            axis.set_major_formatter(
-                FuncFormatter(lambda flops, _: f"{flops:.0e}".replace("e+", "e"))
-            )
-        else:
-            axis.set_major_formatter(EngFormatter(sep=""))
+    for name, axis, ends in ((x, axes.xaxis, axes.get_xlim()), (y, axes.yaxis, axes.get_ylim())):
+        inside = [at for at in marks.tick_values(*ends) if ends[0] <= at <= ends[1]]
+        axis.set_major_locator(FixedLocator(inside))
+        axis.set_major_formatter(FuncFormatter(lambda at, _, n=name: marks.tick_text(n, at)))
         axis.set_minor_formatter(NullFormatter())
+    lines = [line for note in notes for line in wrap(note, WIDTH)]
+    if lines:
+        below: dict[str, Any] = {
+            "xy": (0, 0),
+            "xycoords": "figure fraction",
+            "fontsize": 7,
+            "color": "0.35",
+        }
+        text = axes.annotate("\n".join(lines), xytext=(4, 3), textcoords="offset points", **below)
+        text.set_in_layout(False)
+        axes.set_xlabel(marks.LABELS[x] + "\n" * len(lines))  # room for them
+    if count := len(axes.get_legend_handles_labels()[1]):
+        axes.legend(fontsize=7, ncols=2 if count > MANY else 1)
 
 
-def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> Callable[[Axes], None]:
-    def panel(axes: Axes) -> None:
-        known = cells[cells[target] > 0]
-        budgets = np.sort(known["flops"].unique())
-        colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(budgets)))
-        for budget, colour in zip(budgets, colours, strict=True):
-            cell = known[known["flops"] == budget]
-            axes.plot(
-                cell["params"],
-                cell[target],
-                ".-",
-                color=colour,
-                lw=0.8,
-                label=f"{budget:.2g}".replace("e+", "e"),
-            )
-            if (cell["runs"] > 1).any():
-                axes.vlines(cell["params"], *ends(cell, target), color=colour, lw=0.8)
-        for points, marker, name in (
-            (fitted["best_of_grid"][target]["points"], "o", "best of grid"),
-            (fitted["parabola"][target]["points"], "x", "parabola"),
-        ):
-            shown = points if "flag" not in points else points[points["flag"] == ""]
-            look = {"facecolors": "none"} if marker == "o" else {}
-            style: dict[str, Any] = {"marker": marker, "s": 45, "zorder": 3, "label": name} | look
-            axes.scatter(shown["params"], shown["value"], color=ORANGE, **style)
-        _label(axes, "params", target, f"isoFLOP profiles of {target}, by FLOPs")
-        axes.legend(fontsize=6, ncols=2)
-
-    return panel
+def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: Any) -> np.ndarray:
+    """Bars from ``column``_low to ``column``_high, where known; returns these ends, (2, n)."""
+    ends = marks.ends(table, column)
+    low = np.fmax(ends[0], 1e-3 * table[column].to_numpy(float))  # a log axis has no 0
+    axes.vlines(table[x], low, ends[1], color=colour, lw=0.9, alpha=0.8)
+    return ends
 
 
-def _optimum(points: pd.DataFrame, fitted: dict[str, Any], target: str) -> Callable[[Axes], None]:
-    def panel(axes: Axes) -> None:
-        axes.plot(points["flops"], points["value"], "o", color=BLUE, label="best of grid")
-        rows = [row for row in fitted["forecast"] if target in row]
-        last = max([points["flops"].max(), *(row["flops"] for row in rows)])
-        x = np.geomspace(points["flops"].min(), last, 200)
-        law = fitted["best_of_grid"][target]["optimum"]
-        line = np.exp(law["log_coefficient"]) * x ** law["exponent"]
-        axes.plot(x, line, color=GREEN, lw=1, ls="--", label=f"power law, C^{law['exponent']:.3f}")
-        if floor := fitted["saturating"].get(target):
-            curve, label = saturating(floor, x)
-            axes.plot(x, curve, color=BLUE, lw=1, label=label)
-        for i, row in enumerate(rows):
-            low, high = row[f"{target}_interval"]
-            name = f"forecast ({fitted['chosen'][target]})" if i == 0 else None
-            span = [[row[target] - low], [high - row[target]]]
-            axes.errorbar(row["flops"], row[target], span, fmt="D", color=ORANGE, ms=4, label=name)
-        _label(axes, "flops", target, f"best {target} of each budget")
-        axes.legend(fontsize=7)
+def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Axes) -> None:
+    known = cells[cells[target] > 0]
+    budgets = np.sort(known["flops"].unique())
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(budgets)))
+    aside = marks.aside(known["params"], len(budgets))
+    for budget, shift, colour in zip(budgets, aside, colours, strict=True):
+        cell, name = known[known["flops"] == budget], f"{marks.budget(budget)} FLOPs"
+        cell = cell.assign(at=cell["params"] * shift)
+        axes.plot(cell["at"], cell[target], ".-", color=colour, lw=0.8, label=name)
+        _bars(axes, cell, "at", target, colour)
+    best = fitted["best_of_grid"][target]["points"]
+    ring: dict[str, Any] = {"facecolors": "none", "s": 45, "zorder": 3}
+    at = best["params"] * aside
+    axes.scatter(at, best["value"], color=ORANGE, label="best of grid", **ring)
+    bounded, unbounded = marks.minima(fitted["parabola"][target]["points"], "params")
+    if len(bounded):
+        at, low, high = (bounded[f"params{end}"] for end in ("", "_low", "_high"))
+        style: dict[str, Any] = {"fmt": "x", "ms": 6, "lw": 0.9, "zorder": 3, "color": ORANGE}
+        span = [at - low, high - at]
+        axes.errorbar(at, bounded["value"], xerr=span, label="minimum, 90 %", **style)
+    axes.set_xlim(*marks.limits(known["params"]))
+    axes.set_ylim(*marks.limits(known[target], marks.ends(known, target)))
+    notes = (marks.bars(known, target), marks.left_out(unbounded))
+    _finish(axes, ("params", target), f"isoFLOP profiles of {target}", notes)
 
-    return panel
 
-
-def saturating(law: dict[str, Any], x: np.ndarray) -> tuple[np.ndarray, str]:
-    """Values at budgets ``x`` and the label of a law of ``fit.json``'s ``saturating``."""
-    decay = np.exp(law["log_a"] - law["gamma"] * np.log(x))
-    if "R_max" not in law:
-        return law["L_inf"] + decay, f"{law['L_inf']:.3g} + a C^−{law['gamma']:.3f}"
-    bound = law["R_max"]
-    label = f"bounded by {bound:.4g}" if bound else "bounded, no bound found"
-    return 1 / (decay + (1 / bound if bound else 0.0)), label
+def _optimum(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Axes) -> None:
+    law = fitted["best_of_grid"][target]
+    points = marks.at_best(law["points"], cells, target)
+    axes.plot(points["flops"], points["value"], "o", color=BLUE, label="best of grid")
+    shown, ends = [*points["value"]], [*_bars(axes, points, "flops", "value", BLUE).ravel()]
+    rows = [row for row in fitted["forecast"] if target in row]
+    last = max([points["flops"].max(), *(row["flops"] for row in rows)])
+    x = np.geomspace(points["flops"].min(), last, 200)
+    for curve, name, dash in marks.curves(fitted, target, x):
+        axes.plot(x, curve, color=GREEN if dash == "--" else BLUE, lw=1, ls=dash, label=name)
+    for i, row in enumerate(rows):
+        low, high = row[f"{target}_interval"]
+        label = f"forecast ({fitted['chosen'][target]}), 90 %" if i == 0 else None
+        span = [[row[target] - low], [high - row[target]]]
+        axes.errorbar(row["flops"], row[target], span, fmt="D", color=ORANGE, ms=4, label=label)
+        shown += [row[target], low, high]
+        if found := marks.measured(row, target):
+            axes.plot(row["flops"], found[0], "k*", ms=10, zorder=4, label=found[1])
+            shown.append(found[0])
+    axes.set_ylim(*marks.limits(shown, ends))
+    _finish(axes, ("flops", target), f"best {target} of each budget", [marks.bars(cells, target)])
 
 
 def _allocation(
-    fitted: dict[str, Any], target: str, column: str, quantity: str
-) -> Callable[[Axes], None]:
+    fitted: dict[str, Any], target: str, column: str, quantity: str, axes: Axes
+) -> None:
+    best, curved = fitted["best_of_grid"][target], fitted["parabola"][target]
+    picked = best["points"][best["points"][column] > 0]
+    bounded, unbounded = marks.minima(curved["points"], column)
+    bare = {"ls": "none", "mfc": "none"}
+    looks: tuple[tuple[pd.DataFrame, str, str, dict[str, Any]], ...] = (
+        (picked, "best of grid, no interval", BLUE, {"marker": "o", "ls": "none"}),
+        (bounded, "minimum, 90 %", ORANGE, {"marker": "s", "ls": "none", "ms": 5}),
+        (unbounded, "minimum, interval unbounded", ORANGE, {"marker": "s", "ms": 5} | bare),
+    )
+    for points, name, colour, style in looks:
+        if len(points):
+            axes.plot(points["flops"], points[column], color=colour, label=name, **style)
+    lines = _bars(axes, bounded, "flops", column, ORANGE).ravel()
+    for law, colour in ((best, BLUE), (curved, ORANGE)):
+        if (fit := law[quantity]) and fit["exponent"] is not None:
+            x = law["points"]["flops"].to_numpy(float)
+            y = np.exp(fit["log_coefficient"]) * x ** fit["exponent"]
+            axes.plot(x, y, color=colour, lw=1, label=marks.power("C", fit))
+            lines = np.append(lines, y)
+    shown = pd.concat([part[column] for part in (picked, bounded, unbounded)])
+    axes.set_ylim(*marks.limits(shown, lines))
     name = "params" if column == "params" else "frames"
-
-    def panel(axes: Axes) -> None:
-        looks = {"best_of_grid": ("o", BLUE), "parabola": ("x", ORANGE)}
-        shown: list[float] = []
-        for form, (marker, colour) in looks.items():
-            law = fitted[form][target]
-            points = law["points"][law["points"][column] > 0]
-            if "flag" in points:
-                points = points[points["flag"] != "edge"]
-            axes.plot(points["flops"], points[column], marker, color=colour)
-            shown += list(points[column])
-            if f"{column}_low" in points:
-                ends = points[[f"{column}_low", f"{column}_high"]].to_numpy(float).T
-                axes.vlines(points["flops"], *ends, color=colour, lw=0.8)
-            if law[quantity]:
-                fit, (low, high) = law[quantity], law[quantity]["interval"]
-                label = f"{form}: C^{fit['exponent']:.3f} [{low:.3f}, {high:.3f}]"
-                x = points["flops"].to_numpy(float)
-                y = np.exp(fit["log_coefficient"]) * x ** fit["exponent"]
-                axes.plot(x, y, color=colour, lw=1, label=label)
-        _label(axes, "flops", name, f"{LABELS[name]} at the best {target}")
-        axes.set_ylim(0.6 * np.nanmin(shown), 1.7 * np.nanmax(shown))  # whatever the intervals
-        if axes.get_legend_handles_labels()[1]:
-            axes.legend(fontsize=7)
-
-    return panel
+    notes = [(best[quantity] or {}).get("reason", "")]
+    _finish(axes, ("flops", name), f"{marks.LABELS[name]} at the best {target}", notes)
 
 
-def ends(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the cells' intervals over runs, within what a log axis can show."""
-    value = cells[target].to_numpy(float)
-    low, high = (cells[f"{target}_{end}"].to_numpy(float) for end in ("low", "high"))
-    return np.fmax(low, value / 3), np.fmin(high, value * 3)
-
-
-def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> Callable[[Axes], None]:
+def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> None:
     law = fitted["return_against_frames"]
-
-    def panel(axes: Axes) -> None:
-        known = cells[(cells["return"] > 0) & (cells["samples"] > 0)]
-        sizes = np.sort(known["params"].unique())
-        colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(sizes)))
-        for size, colour in zip(sizes, colours, strict=True):
-            own = known[known["params"] == size].sort_values("samples")
-            name = f"{EngFormatter(sep='')(size)} parameters"
-            axes.plot(own["samples"], own["return"], ".-", color=colour, lw=0.8, label=name)
-            axes.vlines(own["samples"], *ends(own, "return"), color=colour, lw=0.8)
-        if best := law["best"]:
-            x = best["points"]["frames"].to_numpy(float)
-            y = np.exp(best["log_coefficient"]) * x ** best["exponent"]
-            label = f"best of all: D^{best['exponent']:.3f}"
-            axes.plot(x, y, color=ORANGE, lw=1, ls="--", label=label)
-        _label(axes, "frames", "return", "return against frames played")
-        axes.legend(fontsize=7)
-
-    return panel
+    known = cells[(cells["return"] > 0) & (cells["samples"] > 0)]
+    sizes = np.sort(known["params"].unique())
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(sizes)))
+    for size, colour in zip(sizes, colours, strict=True):
+        own = known[known["params"] == size].sort_values("samples")
+        name = f"{marks.tick_text('params', size)} parameters"
+        axes.plot(own["samples"], own["return"], ".-", color=colour, lw=0.8, label=name)
+        _bars(axes, own, "samples", "return", colour)
+    if best := law["best"]:
+        x = best["points"]["frames"].to_numpy(float)
+        y = np.exp(best["log_coefficient"]) * x ** best["exponent"]
+        label = f"best of all: {marks.power('D', best)}"
+        axes.plot(x, y, color=ORANGE, lw=1, ls="--", label=label)
+    axes.set_xscale("log")
+    axes.set_ylim(*marks.limits(known["return"], marks.ends(known, "return")))
+    notes = [marks.bars(known, "return")]
+    _finish(axes, ("frames", "return"), "return against frames played", notes)
 
 
-def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any]) -> Callable[[Axes], None]:
-    def panel(axes: Axes) -> None:
-        both = cells[(cells["loss"] > 0) & (cells["return"] > 0)]
-        size = np.log10(both["params"].to_numpy(float))
-        dots = axes.scatter(both["loss"], both["return"], c=size, s=10, cmap="viridis")
-        plt.colorbar(dots, ax=axes, label="log10 parameters")
-        law = fitted["return_from_loss"]
-        best = fitted["best_of_grid"]["loss"]["points"]
-        x = np.geomspace(best["loss"].min(), best["loss"].max(), 50)
-        label = f"loss optima of the highest budgets: L^{law['exponent']:.2f}"
-        axes.plot(
-            x, np.exp(law["log_coefficient"]) * x ** law["exponent"], color=ORANGE, label=label
-        )
-        _label(axes, "loss", "return", "return against loss")
-        axes.legend(fontsize=7)
-
-    return panel
+def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> None:
+    both = cells[(cells["loss"] > 0) & (cells["return"] > 0)]
+    _bars(axes, both, "loss", "return", "0.75")
+    axes.hlines(both["return"], *marks.ends(both, "loss"), color="0.75", lw=0.9)
+    size = np.log10(both["params"].to_numpy(float))
+    dots = axes.scatter(both["loss"], both["return"], c=size, s=12, cmap="viridis", zorder=3)
+    plt.colorbar(dots, ax=axes, label="log₁₀ parameters")
+    law, best = fitted["return_from_loss"], fitted["best_of_grid"]["loss"]["points"]
+    x = np.geomspace(best["loss"].min(), best["loss"].max(), 50)
+    y = np.exp(law["log_coefficient"]) * x ** law["exponent"]
+    label = f"loss optima of the highest budgets: {marks.power('L', law)}"
+    axes.plot(x, y, color=ORANGE, label=label)
+    axes.set_xlim(*marks.limits(both["loss"], marks.ends(both, "loss")))
+    axes.set_ylim(*marks.limits(both["return"], marks.ends(both, "return")))
+    _finish(axes, ("loss", "return"), "return against loss", [marks.bars(both, "return")])

@@ -130,6 +130,7 @@ def analyse(
         fitted["bootstrap"] = bootstrap.bootstrap_intervals(runs, bootstraps, seed)
         few = min(bootstraps, bootstrap.PARAMETRIC)  # each takes as long as hundreds of the others
         fitted["bootstrap"]["parametric"] = bootstrap.bootstrap_parametric(runs, few, seed)
+        fitted["flags"] += bootstrap.flags(fitted["bootstrap"])
     fitted["flags"] = [*runs.flags, *fitted["flags"]]
     return fitted
 

@@ -32,12 +32,14 @@ class Laws:
         """Power laws of C: a row per form, target (loss, return) and quantity.
 
         ``N_opt`` parameters, ``D_opt`` frames and ``optimum`` the value at the best size of each
-        budget; ``exponent`` and the ends ``low`` and ``high`` of its 90 % interval.
+        budget; ``exponent`` and the ends ``low`` and ``high`` of its 90 % interval, NaN where there
+        is none.
         """
+        unknown = np.nan, np.nan
         rows = [
             {
                 "form": form, "target": target, "quantity": name, "exponent": law[name]["exponent"],
-                "low": law[name]["interval"][0], "high": law[name]["interval"][1],
+                **dict(zip(("low", "high"), law[name]["interval"] or unknown, strict=True)),
             }
             for form in ("best_of_grid", "parabola")
             for target, law in self.fitted[form].items()

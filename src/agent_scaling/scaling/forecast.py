@@ -83,10 +83,15 @@ def _load(fit: str) -> dict[str, Any]:
 def _predict(fitted: dict[str, Any], budget: float) -> dict[str, Any]:
     for row in fitted["forecast"]:
         if math.isclose(row["flops"], budget, rel_tol=1e-9):
-            return dict(row)
+            return {name: _unbounded(value) for name, value in row.items()}
     runs = read(budgets=fitted["budgets"], **fitted["origin"])
     chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=fitted.get("expert_return"))
     return dict(chosen["forecast"][0])
+
+
+def _unbounded(value: Any) -> Any:
+    """An interval without an upper end as numbers: JSON has no infinity."""
+    return [value[0], math.inf] if isinstance(value, list) and value[1] is None else value
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling import laws, returns, select
+from agent_scaling.scaling.analysis import one_size
 from agent_scaling.scaling.forms import LOSS_AVERAGED, LOSS_FORMS
 from agent_scaling.scaling.profiles import best_of_grid, parabolas
 from agent_scaling.scaling.runs import Runs
@@ -97,11 +98,15 @@ def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
 
 
 def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, target: str) -> None:
-    """Optimal parameters and frames: power laws through the parabolas' minima, where enough."""
+    """Optimal parameters and frames: power laws through the parabolas' minima, where enough.
+
+    Optima of one size alone say nothing of how sizes grow: their intervals are unbounded.
+    """
     points = parabolas(cells, target)
     points = points[~points["flag"].isin(["edge", "concave"])]
     if len(points) < FEWEST:
         points = best_of_grid(cells, target)
+    one = one_size(points["params"])
     for name, column in (("params", "params"), ("frames", "samples")):
         known = points[points[column] > 0]
         if len(known) < 3:
@@ -111,6 +116,6 @@ def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, t
         )
         error = curve.standard_error(x)
         for row, mean, sd in zip(rows, curve(x), error, strict=True):
-            half = laws.half_width(float(sd), curve.spare)
+            half = np.inf if one else laws.half_width(float(sd), curve.spare)
             row[name] = float(np.exp(mean))
             row[f"{name}_interval"] = [float(np.exp(mean - half)), float(np.exp(mean + half))]

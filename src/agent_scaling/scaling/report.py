@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from agent_scaling.files import write_file
+from agent_scaling.scaling import marks
 from agent_scaling.scaling.interactive import figures
 from agent_scaling.scaling.logged import run_name
+from agent_scaling.scaling.minima import NORMAL
 from agent_scaling.scaling.profiles import best_rows
 from agent_scaling.scaling.replays import Replay
 from agent_scaling.scaling.runs import Runs
@@ -26,6 +29,8 @@ FILE = "report.html"
 DASH = "–"
 ROUNDING = 1e-12
 """What is closer to zero is zero, but for the errors of sums."""
+
+SIGNS = np.array([-1.0, 1.0])
 
 
 def write_report(
@@ -44,9 +49,9 @@ def write_report(
     Raises:
         InputError: The folder cannot be written.
     """
-    drawn = figures(runs, fitted)
+    drawn, parabolas = figures(runs, fitted), fitted["parabola"]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "span": span}
+    environment.filters |= {"number": number, "span": span, "flops": marks.budget}
     text = resources.files("agent_scaling.scaling").joinpath(FILE).read_text(encoding="utf-8")
     page = environment.from_string(text).render(
         title=run_name(fitted["origin"]),
@@ -58,6 +63,8 @@ def write_report(
         replays=replays,
         settings=settings,
         flags=by_kind(fitted["flags"]),
+        bars={target: marks.bars(runs.cells, target) for target in fitted["best_of_grid"]},
+        unbounded={t: len(marks.minima(p["points"], "params")[1]) for t, p in parabolas.items()},
         command=command(fitted),
         folder=str(folder),
         version=version("agent-scaling"),
@@ -87,15 +94,18 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def span(interval: Any, digits: int = 3) -> str:
-    """Low to high; what is unbounded as ∞."""
-    if interval is None:
+    """Low to high; what is unbounded as ∞; nothing where an end is not known at all."""
+    if interval is None or any(v != v for v in interval if v is not None):
         return ""
     ends = ("∞" if v is None or abs(v) == float("inf") else number(v, digits) for v in interval)
     return " to ".join(ends)
 
 
 def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """A line per run: its size, status, budgets, and what it had reached at the last."""
+    """A line per run: its size, status, budgets, and what it had reached at the last.
+
+    Intervals are by its own standard errors, as those of a cell of one run (:mod:`runs`).
+    """
     found = []
     for run, group in rows.groupby("run", sort=False):
         last = group.iloc[int(group["flops"].to_numpy().argmax())]
@@ -108,7 +118,11 @@ def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 "budgets": group["flops"].nunique(),
                 "flops": last["flops"],
                 "loss": last["loss"],
+                "loss_interval": tuple(
+                    last["loss"] * np.exp(NORMAL * last["loss_se"] / last["loss"] * SIGNS)
+                ),
                 "return": last["return"],
+                "return_interval": tuple(last["return"] + NORMAL * last["return_se"] * SIGNS),
             }
         )
     return sorted(found, key=lambda line: (line["params"], line["run"]))
@@ -121,6 +135,7 @@ def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
     marked = cells[names].reset_index(drop=True)
     for target, rows in best.items():
         marked[f"best_{target}"] = marked.index.isin(rows)
+        marked[f"{target}_interval"] = list(zip(*marks.ends(cells, target), strict=True))
     lines: list[Any] = marked.to_dict("records")
     return lines
 

@@ -41,7 +41,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         state = "converged" if law["converged"] else "NOT converged"
         console.print(
             f"parametric: E {law['E']:.4g}, alpha {law['alpha']:.3g}, beta {law['beta']:.3g} -> "
-            f"N_opt {law['N_opt']:.3g}; {state}, {len(law['minima'])} minima found"
+            f"N_opt {law['N_opt']:.3g}{_resampled(fitted)}; optimiser {state}, "
+            f"{len(law['minima'])} minima found"
         )
     if law := fitted.get("return_from_loss"):
         console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
@@ -62,6 +63,19 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         console.print(f"logged to {logged}")
 
 
+def _resampled(fitted: dict[str, Any]) -> str:
+    """The bootstrap's interval of the parametric law's N_opt, or why there is none."""
+    found = (fitted.get("bootstrap") or {}).get("parametric")
+    if not found:
+        return ""
+    entry = found["N_opt"]
+    return (
+        f" {_span(entry['interval'])}"
+        if entry["interval"]
+        else f", no interval ({entry['reason']})"
+    )
+
+
 def _span(interval: Sequence[float | None] | None) -> str:
     if interval is None or None in interval:
         return "[unbounded]"
@@ -76,13 +90,20 @@ def _exponents(fitted: dict[str, Any]) -> Table:
         for target, law in fitted[form].items():
             inner = ("without_edges", "significant", "symmetric")
             for label, part in ((form, law), *((f"  {i}", law[i]) for i in inner if i in law)):
-                cells = [part[n] for n in ("N_opt", "D_opt", "optimum")]
                 table.add_row(
-                    label,
-                    target,
-                    *(f"{c['exponent']:.4f} {_span(c['interval'])}" if c else "-" for c in cells),
+                    label, target, *(_law(part[n]) for n in ("N_opt", "D_opt", "optimum"))
                 )
     return table
+
+
+def _law(law: dict[str, Any] | None) -> str:
+    if law is None:
+        return "-"
+    if law["exponent"] is None:
+        return "none: one size"
+    if law["interval"] is None:
+        return f"{law['exponent']:.4f} [none: {law['reason']}]"
+    return f"{law['exponent']:.4f} {_span(law['interval'])}"
 
 
 def _optima(fitted: dict[str, Any]) -> Table:

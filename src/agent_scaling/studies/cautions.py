@@ -59,7 +59,8 @@ def law_of(fitted: Mapping[str, Any]) -> Callable[[float], float] | None:
         for form in ("parabola", "best_of_grid")
     ]
     for law in laws:
-        if found := law.get("N_opt"):
+        found = law.get("N_opt")
+        if found and found["exponent"] is not None:  # None: of one size, which says nothing
             intercept, slope = found["log_coefficient"], found["exponent"]
             return lambda budget: math.exp(intercept + slope * math.log(budget))
     return None
