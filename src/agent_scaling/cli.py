@@ -29,7 +29,7 @@ from agent_scaling.completion import (
 )
 from agent_scaling.errors import InputError
 from agent_scaling.help import help_text
-from agent_scaling.overrides import UNTAKEN, explain
+from agent_scaling.overrides import UNTAKEN, chain_of, explain, unmade
 from agent_scaling.search_path import register
 
 VERBS = {
@@ -91,19 +91,24 @@ def call_verb(cfg: DictConfig) -> Any:
         cfg.pop("examples", None)
         cfg.update(cfg.pop(NAMED, {}))
     # It imports pydantic, for which completion need not wait.
-    from agent_scaling.config import check_values, missing_keys
+    from agent_scaling.config import check_keys, check_values, missing_keys
 
+    check_keys(cfg)
     check_values(cfg)
     try:
         return call(cfg)
     except (InstantiationException, *MISSING) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, (InputError, *MISSING)):
-            cause = cause.__cause__  # Hydra wraps what a target raises
-        if isinstance(cause, MISSING):
-            keys = ", ".join(missing_keys(cfg))
-            raise InputError(f"{keys}: must be given, as key=value") from error
-        raise cause or error from error
+        # Hydra wraps what a target raises.
+        causes = list(chain_of(error))
+        if said := next((c for c in causes if isinstance(c, (InputError, *MISSING))), None):
+            if isinstance(said, InputError):
+                raise said from error
+            raise InputError(
+                f"{', '.join(missing_keys(cfg))}: must be given, as key=value"
+            ) from error
+        if line := unmade(causes):
+            raise InputError(line) from error
+        raise causes[-1] from error
 
 
 def run(cfg: DictConfig) -> Any:

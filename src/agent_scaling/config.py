@@ -8,40 +8,58 @@ from inspect import Parameter, isclass, signature
 from typing import Any
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import SchemaError
 
 from agent_scaling.errors import InputError
+from agent_scaling.overrides import meant
 
 OURS = ("agent_scaling.", "callbacks.", "data_modules.")
-PLAIN = str | int | float | bool | None
-"""Values that are checked; lists and nested configs are looked into by those who take them."""
+HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+"""Keys that Hydra itself takes of a node."""
 LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Compare the plain values of each node that has a ``_target_`` with its annotations.
+    """Compare the values of each node that has a ``_target_`` with its annotations.
 
-    Nodes whose target is not of this project, and interpolations and missing values, are left to
-    those who read them.
+    Nodes whose target is not of this project, and what cannot be resolved or is missing, are left
+    to those who read them.
 
     Raises:
         InputError: A value is of another type, or none of those that there are.
     """
     for path, node in targets(cfg):
-        hints = hints_of(node["_target_"])
-        for key, hint in hints.items():
+        for key, hint in hints_of(node["_target_"]).items():
             try:
                 value = node.get(key)
-            except InterpolationResolutionError:
+                if isinstance(value, Container):
+                    value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            except (InterpolationResolutionError, MissingMandatoryValue):
                 continue
-            if key in node and isinstance(value, PLAIN):
+            made = isinstance(value, dict) and (hint is DictConfig or "_target_" in value)
+            if key in node and not made:
                 check_value(f"{path}{key}", value, hint)
 
 
-def check_value(key: str, value: PLAIN, hint: Any) -> None:
+def check_keys(cfg: DictConfig) -> None:
+    """Compare the keys of each node that has a ``_target_`` with the arguments that it takes.
+
+    Raises:
+        InputError: One that it does not take.
+    """
+    for path, node in targets(cfg):
+        taken = signature(get_object(node["_target_"])).parameters
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
+            continue
+        for key in map(str, node):
+            if key not in (*taken, *HYDRAS):
+                raise InputError(f"{path}{key}: no such key{meant(key, taken)}")
+
+
+def check_value(key: str, value: Any, hint: Any) -> None:
     """Raise :class:`InputError` unless ``value`` is what the annotation ``hint`` asks for."""
     try:
         adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)

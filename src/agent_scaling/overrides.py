@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
@@ -21,6 +26,8 @@ UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
 
 NO_GROUP = re.compile(r"^Could not override '(.+?)'\.", re.MULTILINE)
 """What Hydra says of a group that the config, as it is composed, does not choose from."""
+
+FULL_KEY = re.compile(r"^full_key: (.+)$", re.MULTILINE)
 
 ALIKE, LESS, MOST = 0.75, 0.1, 3
 """A suggested name is so alike, of 1, and at most so much less than the best; and how many are."""
@@ -44,6 +51,29 @@ def explain(error: Exception, verb: str) -> str:
         return f"{found[1]}: {verb} has no such choice (agent-scaling {verb} --help)"
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line) or type(error).__name__
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def unmade(causes: Sequence[BaseException]) -> str | None:
+    """One line on the part that cannot be made of its config, if it is one.
+
+    Args:
+        causes: Of the error that Hydra raises for a verb's own target, itself included.
+    """
+    parts = [cause for cause in causes[1:] if isinstance(cause, InstantiationException)]
+    if not parts or isinstance(causes[-1], AssertionError):
+        return None
+    if causes[-1] in parts:  # Hydra's own line
+        return " ".join(str(causes[-1]).split())
+    key = FULL_KEY.search(str(parts[0]))
+    return f"{key[1] if key else 'config'}: {' '.join(str(causes[-1]).split())}"
 
 
 def no_such_key(error: Any) -> str:
