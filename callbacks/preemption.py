@@ -1,7 +1,8 @@
-"""Preemption: SIGTERM ends the run at the next step, with a checkpoint."""
+"""Preemption: SIGTERM or Ctrl-C ends the run at the next step, with a checkpoint."""
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -9,26 +10,36 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from agent_scaling.say import is_first
+
+SAVING = b"\nCtrl-C: the run stops once this step is done and saved; again: at once\n"
+
 
 class Preemption(Callback):
-    """On SIGTERM: finish the step, save on all ranks, stop; ``preempted`` tells the caller.
+    """On SIGTERM or Ctrl-C: finish the step, save on all ranks, stop; ``stopped_by`` tells the
+    caller. A second Ctrl-C does not wait.
 
     A signal that reaches one rank only would leave the others waiting for it, so ranks agree at
     the end of each step (Lightning's own handler talks to the other ranks when the signal comes,
     wherever they are, and hangs: Lightning-AI/pytorch-lightning#20806).
 
-    Comes first: it takes the signal before others begin what may last, and
+    Comes first: it takes the signals before others begin what may last, and
     :class:`~callbacks.checkpoints.Checkpoints` saves at the end of the step that it stops at.
     """
 
     def __init__(self) -> None:
-        self.preempted = False
-        self._asked = self._stepped = False
-        self._before: Any = None
+        self.stopped_by: signal.Signals | None = None
+        self._asked: set[int] = set()
+        self._stepped = False
+        self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM from Lightning, whose handler would end the run at once, with status 0."""
-        self._before = signal.signal(signal.SIGTERM, self._ask)
+        """Take SIGTERM from Lightning, whose handler would end the run at once, with status 0, and
+        SIGINT from Python, unless who started the run has it ignored."""
+        numbers = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            numbers.append(signal.SIGINT)
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -43,16 +54,25 @@ class Preemption(Callback):
         module: Any = pl_module
         if not module.step_frames:
             return  # gradients accumulate
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
-            self.preempted = trainer.should_stop = True
+        decide = trainer.strategy.reduce_boolean_decision
+        if decide(bool(self._asked), all=False):
+            trainer.should_stop = True
+            # A scheduler that has asked puts back what ends with the status of SIGTERM.
+            preempted = decide(signal.SIGTERM in self._asked, all=False)
+            self.stopped_by = signal.SIGTERM if preempted else signal.SIGINT
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give SIGTERM back."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-            self._before = None
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
 
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        again = number in self._asked or not self._stepped  # or nothing to lose
+        if number == signal.SIGINT and again:
+            raise KeyboardInterrupt
         if not self._stepped:
-            raise SIGTERMException  # nothing to lose
-        self._asked = True
+            raise SIGTERMException
+        if number == signal.SIGINT and is_first():
+            os.write(2, SAVING)  # the signal may have come in the middle of a print
+        self._asked.add(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.files import write_file
 from agent_scaling.heap import keep_memory
 from agent_scaling.optim import OptimizerFactory
+from agent_scaling.orphans import die_with_parent
 from agent_scaling.policy import Policy
 from agent_scaling.resume import BEGINNING, OneStart, check_fits, find_resume
 from agent_scaling.run_card import NOTE, data_inputs, description, run_name, run_tags
@@ -37,7 +39,8 @@ from agent_scaling.summary import print_end
 from agent_scaling.tracked_run import STORE_ERRORS
 from agent_scaling.tracking import OUTBOX_FILE, RUN_ID_FILE, BufferedMLFlowLogger
 
-PREEMPTED = 143  # 128 + SIGTERM: what schedulers take for "run me again"
+SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+"""What ends a run between two steps, and what its user calls it."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -55,7 +58,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def train(**config: Any) -> None:
-    """Train what the config describes into ``output``; exit with 143 when preempted.
+    """Train what the config describes into ``output``.
+
+    It exits with 143 after SIGTERM, which schedulers take for "run me again", with 130 after
+    Ctrl-C.
 
     Raises:
         InputError: The output folder holds a run that was not asked to go on, is in use or not
@@ -85,40 +91,56 @@ def train(**config: Any) -> None:
         warn_of_milestones(module, cfg.milestones)
         if is_first():
             write_file(output / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        if fit(trainer, module, data, resume):
+        if is_launched(trainer):
+            die_with_parent(signal.SIGKILL)  # the exchange that waits for it may wait for long
+        if number := fit(trainer, module, data, resume):
             if logger is not None:
                 logger.set_status("KILLED")
-            say(f"stopped by SIGTERM; to go on: ckpt_path=last output={output}")
-            sys.exit(status_of_stop(trainer))
+            say(f"stopped by {SIGNALS[number]}; to go on: ckpt_path=last output={output}")
+            sys.exit(status_of_stop(trainer, number))
         if logger is not None:
             print_end(trainer, output, logger)
 
 
 def fit(
     trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None
-) -> bool:
-    """Train; whether a SIGTERM ended it."""
+) -> signal.Signals | None:
+    """Train; the signal that ended it, if one did."""
     try:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except SIGTERMException:  # before the first step, Lightning's own handler is in force
-        return True
-    return preempted(trainer)
+        return signal.SIGTERM
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way to end it, at once
+            return signal.SIGINT
+        raise
+    return stopped_by(trainer)
+
+
+def stopped_by(trainer: Trainer) -> signal.Signals | None:
+    """The signal for which a callback stopped the run; None: it was done, or is under way."""
+    found = (getattr(callback, "stopped_by", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return next(filter(None, found), None)
 
 
 def preempted(trainer: Trainer) -> bool:
     """Whether a callback stopped the run for a signal, not because it was done."""
-    return any(getattr(callback, "preempted", False) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return stopped_by(trainer) is not None
 
 
-def status_of_stop(trainer: Trainer) -> int:
+def status_of_stop(trainer: Trainer, number: signal.Signals) -> int:
     """The exit status of a run that was stopped, once its first rank has written everything:
     launchers kill the other ranks as soon as one has ended with a status."""
-    if preempted(trainer):
+    if not trainer.interrupted:  # all ranks have come here
         trainer.strategy.barrier()
-    environment = getattr(trainer.strategy, "cluster_environment", None)
     # Lightning's launcher is rank 0 itself, and would kill itself too.
-    launched_here = isinstance(environment, LightningEnvironment) and not is_first()
-    return 0 if launched_here else PREEMPTED
+    return 0 if is_launched(trainer) else 128 + number
+
+
+def is_launched(trainer: Trainer) -> bool:
+    """Whether this is a rank that Lightning's launcher, the machine's first rank, has started."""
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return isinstance(environment, LightningEnvironment) and environment.local_rank() > 0
 
 
 def quiet() -> None:

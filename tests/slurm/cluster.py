@@ -15,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from agent_scaling.studies.cells import die_with_parent, executable
+from agent_scaling.orphans import die_with_parent
+from agent_scaling.studies.cells import executable
 from tests.servers import free_port
 
 DAEMONS = ("munged", "slurmctld", "slurmd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import math
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent_scaling.errors import InputError
+from agent_scaling.orphans import die_with_parent
 from agent_scaling.studies.record import Run
 
 State = Literal["finished", "running", "failed", "stopped", "to do"]
@@ -28,8 +28,6 @@ POLL = 0.5
 """Seconds between two looks at a process and at :data:`STOP`."""
 ERROR = re.compile(r"error:|[\w.]*(Error|Exception|Killed)\b[:(]")
 ERROR_LENGTH = 300
-PR_SET_PDEATHSIG = 1
-PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 @dataclass(frozen=True)
@@ -187,9 +185,3 @@ def be_a_child() -> None:
     SLURM tells all processes of a submitit job that it will end."""
     die_with_parent()
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-
-
-def die_with_parent() -> None:
-    """This process gets SIGTERM when its parent is killed (Linux)."""
-    if PRCTL is not None:
-        PRCTL(PR_SET_PDEATHSIG, signal.SIGTERM)
