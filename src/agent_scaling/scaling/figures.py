@@ -26,11 +26,8 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 SIZE = (6.0, 4.2)
 """Inches; 600 pixels wide at 100 dpi."""
 
-WIDTH = 105
+WIDTH = 115
 """Letters of a line below a figure."""
-
-MANY = 8
-"""Entries of a legend from which it has two columns."""
 
 
 def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
@@ -62,8 +59,10 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
     return path.with_suffix(".png")
 
 
-def _finish(axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str] = ()) -> None:
-    """Scales, labels and ticks of the axes ``names``, a legend, and ``notes`` below."""
+def _finish(
+    axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str] = (), beside: bool = False
+) -> None:
+    """Scales, labels and ticks of the axes ``names``, ``notes`` below, and a legend."""
     x, y = names
     axes.set(xscale="log", yscale="log", xlabel=marks.LABELS[x], ylabel=marks.LABELS[y])
     axes.set_title(title, loc="left", fontsize=10)
@@ -83,8 +82,9 @@ def _finish(axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str]
         text = axes.annotate("\n".join(lines), xytext=(4, 3), textcoords="offset points", **below)
         text.set_in_layout(False)
         axes.set_xlabel(marks.LABELS[x] + "\n" * len(lines))  # room for them
-    if count := len(axes.get_legend_handles_labels()[1]):
-        axes.legend(fontsize=7, ncols=2 if count > MANY else 1)
+    if axes.get_legend_handles_labels()[1]:
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if beside else {}
+        axes.legend(fontsize=7, **place)
 
 
 def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: Any) -> np.ndarray:
@@ -118,7 +118,7 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Ax
     axes.set_xlim(*marks.limits(known["params"]))
     axes.set_ylim(*marks.limits(known[target], marks.ends(known, target)))
     notes = (marks.bars(known, target), marks.left_out(unbounded))
-    _finish(axes, ("params", target), f"isoFLOP profiles of {target}", notes)
+    _finish(axes, ("params", target), f"isoFLOP profiles of {target}", notes, beside=True)
 
 
 def _optimum(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Axes) -> None:
@@ -180,7 +180,7 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> 
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(sizes)))
     for size, colour in zip(sizes, colours, strict=True):
         own = known[known["params"] == size].sort_values("samples")
-        name = f"{marks.tick_text('params', size)} parameters"
+        name = f"{size:,.0f} parameters"
         axes.plot(own["samples"], own["return"], ".-", color=colour, lw=0.8, label=name)
         _bars(axes, own, "samples", "return", colour)
     if best := law["best"]:
@@ -191,7 +191,7 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> 
     axes.set_xscale("log")
     axes.set_ylim(*marks.limits(known["return"], marks.ends(known, "return")))
     notes = [marks.bars(known, "return")]
-    _finish(axes, ("frames", "return"), "return against frames played", notes)
+    _finish(axes, ("frames", "return"), "return against frames played", notes, beside=True)
 
 
 def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> None:

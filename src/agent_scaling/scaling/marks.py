@@ -14,7 +14,7 @@ from agent_scaling.scaling.minima import LEVEL
 FEW = 200.0
 """Log axes that span less have marks at 1, 2 and 5 of each decade; others at decades."""
 
-NARROW = 4.0
+NARROW = 6.0
 """Those that span less have marks at round numbers."""
 
 BEYOND = 2.0
