@@ -1,6 +1,6 @@
-"""The screenshots of docs/mlflow.md: MLflow's own pages on a store that holds a study.
+"""The pictures of MLflow in docs/: its own pages on the store that ``make demo`` leaves.
 
-    python docs/scripts/mlflow_pages.py sqlite:///mlflow.db docs/screenshots --study demo
+    python docs/scripts/mlflow_pages.py sqlite:///mlflow.db docs --study demo-study
 
 Needs Chromium on the PATH.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -18,14 +19,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from mlflow import MlflowClient
+from mlflow.entities import FileInfo, Run
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-DESKTOP, PHONE = (1440, 810), (390, 844)
+DESKTOP, TALL, PHONE = (1440, 810), (1440, 1090), (390, 844)
+MODE = "workflowType=machine_learning"
+AXIS = {"xAxisKey": "metric", "selectedXAxisMetricKey": "log10_flops", "lineSmoothness": 0}
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE = 120_000  # milliseconds
 SETTLE = 4.0  # seconds that charts take to draw
@@ -41,74 +44,115 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--study", required=True)
     given = parser.parse_args()
-    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / "screenshots").mkdir(parents=True, exist_ok=True)
     client = MlflowClient(given.store)
     experiments = [found.experiment_id for found in client.search_experiments()]
     query = f"tags.study = '{given.study}'"
     runs = client.search_runs(experiments, query, order_by=["metrics.num_params"])
     children = [run for run in runs if "kind" not in run.data.tags]
+    (fit,) = [run for run in runs if run.data.tags.get("kind") == "fit"]
     with served(given.store) as url, sync_playwright() as playwright:
         program = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
-        site = f"{url}/#/experiments/{children[0].info.experiment_id}"
-        for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
-            page = browser.new_page(viewport={"width": size[0], "height": size[1]})
-            page.set_default_timeout(PATIENCE)
-            remember(page, children[0])
-            (on_desktop if name == "desktop" else on_phone)(page, url, site, children, given)
+        site = f"{url}/#/experiments/{fit.info.experiment_id}"
+        page = opened(browser, DESKTOP, children)
+        of_all(page, url, site, children, given)
+        of_one(page, site, children[0], given.output / "screenshots")
+        frames = max(int(Path(item.path).name) for item in replays_of(client, children[-1]))
+        of_replay(page, site, children[-1], f"replays/{frames}/best.html", given.output)
+        of_report(page, site, fit, given.output)
+        of_curves(opened(browser, TALL, children), site, children[-1], given.output)
+        page = opened(browser, PHONE, children)
+        page.goto(f"{site}/runs/{children[0].info.run_id}?{MODE}")
+        page.get_by_text("About this run").wait_for()
+        page.get_by_role("button", name="Toggle sidebar").click()
+        shoot(page, given.output / "screenshots" / "run-phone.png")
         browser.close()
 
 
-def on_desktop(page: Page, url: str, site: str, runs: list[Any], given: Any) -> None:
-    """The list of runs, their charts, two compared, one's machine and its model."""
-    largest, smallest = runs[-1], runs[0]
-    mode = "workflowType=machine_learning"
-    page.goto(f"{site}/runs?{mode}")
-    page.get_by_text(smallest.info.run_name).first.wait_for()
-    shoot(page, given.output / "runs.png")
+def replays_of(client: MlflowClient, run: Run) -> list[FileInfo]:
+    """The folders of a run's replays, named after the frames trained."""
+    return list(client.list_artifacts(run.info.run_id, "replays"))
+
+
+def of_all(page: Page, url: str, site: str, runs: list[Run], given: argparse.Namespace) -> None:
+    """The list of runs, their charts, and two compared."""
+    largest, smallest, folder = runs[-1], runs[0], given.output / "screenshots"
+    page.goto(f"{site}/runs?{MODE}")
+    page.get_by_text(str(smallest.info.run_name)).first.wait_for()
+    shoot(page, folder / "runs.png")
     query = quote(f"tags.study = '{given.study}' and metrics.num_params > 0")
-    page.goto(f"{site}/runs?{mode}&compareRunsMode=CHART&searchFilter={query}")
+    order = "orderByKey=" + quote("metrics.`num_params`") + "&orderByAsc=true"
+    page.goto(f"{site}/runs?{MODE}&compareRunsMode=CHART&{order}&searchFilter={query}")
     page.get_by_placeholder("Search metric charts").fill("val/(nats|top1)$")
-    shoot(page, given.output / "charts.png")
+    shoot(page, folder / "charts.png")
     ids = json.dumps([smallest.info.run_id, largest.info.run_id])
     experiments = json.dumps([smallest.info.experiment_id])
-    page.goto(f"{url}/#/compare-runs?runs={ids}&experiments={experiments}&{mode}")
+    page.goto(f"{url}/#/compare-runs?runs={ids}&experiments={experiments}&{MODE}")
     page.get_by_text("Show diff only").first.click()
     page.get_by_text("Run details").evaluate("found => found.scrollIntoView()")
-    shoot(page, given.output / "compare.png")
-    page.goto(f"{site}/runs/{smallest.info.run_id}/system-metrics?{mode}")
+    shoot(page, folder / "compare.png")
+
+
+def of_one(page: Page, site: str, run: Run, folder: Path) -> None:
+    """A run's machine and its model."""
+    page.goto(f"{site}/runs/{run.info.run_id}/system-metrics?{MODE}")
     page.get_by_text("cpu_utilization").first.wait_for()
-    shoot(page, given.output / "system.png")
-    (model,) = smallest.outputs.model_outputs
-    page.goto(f"{site}/models/{model.model_id}?{mode}")
+    shoot(page, folder / "system.png")
+    (model,) = run.outputs.model_outputs
+    page.goto(f"{site}/models/{model.model_id}?{MODE}")
     page.get_by_text("About this logged model").wait_for()
-    shoot(page, given.output / "model.png")
+    shoot(page, folder / "model.png")
 
 
-def on_phone(page: Page, url: str, site: str, runs: list[Any], given: Any) -> None:
-    """A run's page."""
-    page.goto(f"{site}/runs/{runs[0].info.run_id}?workflowType=machine_learning")
-    page.get_by_text("About this run").wait_for()
-    page.get_by_role("button", name="Toggle sidebar").click()
-    shoot(page, given.output / "run-phone.png")
+def of_curves(page: Page, site: str, run: Run, folder: Path) -> None:
+    """A run's losses and accuracies over FLOPs."""
+    page.goto(f"{site}/runs/{run.info.run_id}/model-metrics?{MODE}")
+    page.get_by_placeholder("Search metric charts").fill("(train|val)/(nats|top1)$")
+    shoot(page, folder / "mlflow.png")
 
 
-def remember(page: Page, run: Any) -> None:
-    """The list's columns, the study unfolded, charts over FLOPs, the assistant closed: as the
-    browser of somebody who has clicked so keeps them."""
-    experiment, parent = run.info.experiment_id, run.data.tags["mlflow.parentRunId"]
-    key = f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment}"]-ReactComponentState'
+def of_replay(page: Page, site: str, run: Run, replay: str, folder: Path) -> None:
+    """A replay in the middle of its episode."""
+    page.goto(f"{site}/runs/{run.info.run_id}/artifacts/{replay}?{MODE}")
+    shown = page.frame_locator("iframe")
+    shown.locator("#screen").get_by_text("Dlvl:1").wait_for()
+    shown.locator("input[type=range]").evaluate(
+        "found => { found.value = found.max / 2; found.dispatchEvent(new Event('input')) }"
+    )
+    shoot(page, folder / "replay-mlflow.png")
+
+
+def of_report(page: Page, site: str, fit: Run, folder: Path) -> None:
+    """A study's report, at its forecast and what was measured."""
+    page.goto(f"{site}/runs/{fit.info.run_id}/artifacts/report.html?{MODE}")
+    found = page.frame_locator("iframe").locator("#forecast")
+    found.wait_for()
+    found.evaluate("found => found.scrollIntoView()")
+    shoot(page, folder / "report-mlflow.png")
+
+
+def opened(browser: Browser, size: tuple[int, int], runs: list[Run]) -> Page:
+    """A page with the list's columns, the study unfolded, charts over FLOPs, the assistant closed:
+    as the browser of somebody who has clicked so keeps them."""
+    experiment, parent = runs[0].info.experiment_id, runs[0].data.tags["mlflow.parentRunId"]
     kept = {f"mlflow.assistant.{name}_v1": value for name, value in ASSISTANT.items()}
-    axis = {"xAxisKey": "metric", "selectedXAxisMetricKey": "log10_flops", "lineSmoothness": 0}
     seen = {"selectedColumns": COLUMNS, "runsExpanded": {parent: True}}
-    kept[key] = json.dumps(seen | {"globalLineChartConfig": axis})
+    scope = f'MLflowLocalStorage-1.1-ExperimentPage-["{experiment}"]'
+    kept[f"{scope}-ReactComponentState"] = json.dumps(seen | {"globalLineChartConfig": AXIS})
+    scope = f"MLflowLocalStorage-1.1-RunPage-{runs[-1].info.run_id}-model"
+    kept[f"{scope}-chartUIState"] = json.dumps({"globalLineChartConfig": AXIS})
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.set_default_timeout(PATIENCE)
     page.add_init_script(
         f"for (const [k, v] of Object.entries({json.dumps(kept)})) localStorage.setItem(k, v)"
     )
+    return page
 
 
 def shoot(page: Page, path: Path) -> None:
     """A screenshot of what is in sight, in 64 colours."""
+    page.mouse.move(0, 0)  # off the charts, which show their tools beneath it
     time.sleep(SETTLE)
     page.screenshot(path=path)
     with Image.open(path) as image:
@@ -124,7 +168,8 @@ def served(store: str) -> Iterator[str]:
         port = free.getsockname()[1]
     program, url = Path(sys.executable).with_name("mlflow"), f"http://127.0.0.1:{port}"
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen([program, "server", *options, "--backend-store-uri", store])
+    lean = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen([program, "server", *options, "--backend-store-uri", store], env=lean)
     try:
         while server.poll() is None and not answers(url):
             time.sleep(0.5)
