@@ -27,7 +27,8 @@ def main() -> None:
         program = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM)
         for name, (width, height) in SIZES.items():
-            page = browser.new_page(viewport={"width": width, "height": height})
+            finger = name == "report-phone"
+            page = browser.new_page(viewport={"width": width, "height": height}, has_touch=finger)
             page.goto(given.report.resolve().as_uri())
             page.locator(".plot .main-svg").first.wait_for(timeout=60_000)
             shoot(page, given.output / f"{name}.png")

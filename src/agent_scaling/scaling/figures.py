@@ -206,6 +206,7 @@ def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -
     y = np.exp(law["log_coefficient"]) * x ** law["exponent"]
     label = f"loss optima of the highest budgets: {marks.power('L', law)}"
     axes.plot(x, y, color=ORANGE, label=label)
+    notes = [f"{t}, {text}" for t in ("loss", "return") if (text := marks.bars(both, t))]
     axes.set_xlim(*marks.limits(both["loss"], marks.ends(both, "loss")))
     axes.set_ylim(*marks.limits(both["return"], marks.ends(both, "return")))
-    _finish(axes, ("loss", "return"), "return against loss", [marks.bars(both, "return")])
+    _finish(axes, ("loss", "return"), "return against loss", notes)
