@@ -17,6 +17,7 @@ from agent_scaling.errors import InputError
 from agent_scaling.overrides import meant
 
 OURS = ("agent_scaling.", "callbacks.", "data_modules.")
+REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 """Keys that Hydra itself takes of a node."""
 LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
@@ -32,7 +33,7 @@ def check_values(cfg: DictConfig) -> None:
         InputError: A value is of another type, or none of those that there are.
     """
     for path, node in targets(cfg):
-        for key, hint in hints_of(node["_target_"]).items():
+        for key, hint in hints_of(get_object(node["_target_"])).items():
             try:
                 value = node.get(key)
                 if isinstance(value, Container):
@@ -51,10 +52,9 @@ def check_keys(cfg: DictConfig) -> None:
         InputError: One that it does not take.
     """
     for path, node in targets(cfg):
-        taken = signature(get_object(node["_target_"])).parameters
-        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.values()):
-            continue
-        for key in map(str, node):
+        found = get_object(node["_target_"])
+        taken = [*signature(found).parameters, *hints_of(found)]
+        for key in map(str, () if takes_any(found) else node):
             if key not in (*taken, *HYDRAS):
                 raise InputError(f"{path}{key}: no such key{meant(key, taken)}")
 
@@ -100,19 +100,29 @@ def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
     return found
 
 
-def hints_of(target: str) -> dict[str, Any]:
-    """Parameter → annotation of what a ``_target_`` names; nothing where one of them cannot be
-    resolved at run time, because it is imported for type checkers alone."""
-    found = get_object(target)
-    names = signature(found).parameters.values()
+def hints_of(found: Any) -> dict[str, Any]:
+    """Parameter → annotation of a class or function, the keys of a ``**config: Unpack[Keys]``
+    among them; nothing where one cannot be resolved at run time, because it is imported for type
+    checkers alone."""
     try:
         hints = typing.get_type_hints(found.__init__ if isclass(found) else found)
     except NameError:
         return {}
-    named = [
-        p.name for p in names if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-    ]
-    return {name: hints[name] for name in named if name in hints}
+    hinted: dict[str, Any] = {}
+    for parameter in signature(found).parameters.values():
+        hint = hints.get(parameter.name)
+        if typing.get_origin(hint) is typing.Unpack:
+            hinted |= typing.get_type_hints(typing.get_args(hint)[0], include_extras=True)
+        elif parameter.name in hints and parameter.kind not in REST:
+            hinted[parameter.name] = hint
+    return hinted
+
+
+def takes_any(found: Any) -> bool:
+    """Whether a class or function takes keys that it does not name."""
+    kinds = {parameter.kind: parameter for parameter in signature(found).parameters.values()}
+    rest = kinds.get(Parameter.VAR_KEYWORD)
+    return rest is not None and "Unpack" not in str(rest.annotation)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

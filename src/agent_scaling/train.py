@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import lightning
 import torch
@@ -38,6 +38,7 @@ from agent_scaling.sizes import take_actions
 from agent_scaling.summary import print_end
 from agent_scaling.tracked_run import STORE_ERRORS
 from agent_scaling.tracking import OUTBOX_FILE, RUN_ID_FILE, BufferedMLFlowLogger
+from agent_scaling.train_keys import TrainKeys, check_callbacks
 
 SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 """What ends a run between two steps, and what its user calls it."""
@@ -57,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         write_checkpoint(checkpoint, path)
 
 
-def train(**config: Any) -> None:
+def train(**config: Unpack[TrainKeys]) -> None:
     """Train what the config describes into ``output``.
 
     It exits with 143 after SIGTERM, which schedulers take for "run me again", with 130 after
@@ -67,7 +68,8 @@ def train(**config: Any) -> None:
         InputError: The output folder holds a run that was not asked to go on, is in use or not
             writable, or the checkpoint does not fit the config.
     """
-    cfg = OmegaConf.create(config)
+    cfg = OmegaConf.create(dict(config))
+    check_callbacks(cfg)
     quiet()
     keep_memory()
     if cfg.threads is not None:
@@ -77,17 +79,17 @@ def train(**config: Any) -> None:
         resume = find_resume(cfg, output / "checkpoints")
         lightning.seed_everything(cfg.seed, workers=True, verbose=False)
         module, data = build(cfg)
-        # Even to open it, a new store must have one process alone.
-        logger = reach_logger(cfg, output, module, data) if is_first() else None
         start = check_fits(module, resume) if resume else BEGINNING
         callbacks = [instantiate(c) for c in cfg.callbacks.values() if c]
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
             callbacks=[OneStart(start, output), *callbacks],
-            logger=logger or False,
             plugins=[AtomicCheckpointIO()],
         )
+        # When all parts are made. Even to open it, a new store must have one process alone.
+        logger = reach_logger(cfg, output, module, data) if is_first() else None
+        trainer.loggers = [logger] if logger is not None else []
         warn_of_milestones(module, cfg.milestones)
         if is_first():
             write_file(output / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
