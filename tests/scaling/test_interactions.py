@@ -38,8 +38,8 @@ def test_a_study_without_a_loss_is_fitted_and_says_so(tmp_path, capsys):
     assert "missing metric: no loss anywhere" in fitted["flags"]
     assert not [flag for flag in fitted["flags"] if flag.startswith(("duplicate", "missing seed"))]
     law = fitted["best_of_grid"]["return"]
-    assert law["N_opt"]["exponent"] > 0
-    assert law["D_opt"]["exponent"] > 0
+    assert law["optimum"]["exponent"] > 0
+    assert law["N_opt"]["reason"] == "every best is of 300,000 parameters"
     best = pd.DataFrame(law["points"])
     cells = pd.DataFrame(fitted["cells"]).merge(best[["flops", "params"]])
     assert list(cells["return"]) == pytest.approx(list(best["value"]))
