@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,6 +182,26 @@ def atari_shards(atari_games: Path, once: Once) -> Path:
             val_fraction=0.3,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def site(once: Once) -> Path:
+    """The documentation as ``make docs`` builds it. Links are checked meanwhile: to pages, to their
+    headings, to the project's files."""
+
+    def build(folder: Path) -> None:
+        done = subprocess.run(
+            [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--site-dir", folder],
+            cwd=ROOT,
+            env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return once("site", build)
 
 
 @pytest.fixture(scope="session")

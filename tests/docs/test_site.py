@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.conftest import ROOT
@@ -18,23 +14,6 @@ LOADED = re.compile(r"""<(?:script|img|iframe|source)[^>]*\ssrc="?(https?:[^"\s>
 STYLES = re.compile(
     r"""<link[^>]*\srel="?(?:stylesheet|preload|icon)[^>]*href="?(https?:[^"\s>]+)"""
 )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Links are checked while it is built: to pages, to their headings, to the project's files."""
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("mkdocs"), "build", "--strict", "--site-dir", folder],
-        cwd=ROOT,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_every_page_is_in_reach(site: Path) -> None:
