@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from agent_scaling.cli import VERBS
 from tests.runs import overrides
 
@@ -41,13 +39,22 @@ def test_alone_it_explains_itself() -> None:
         assert f"\n  {verb} " in done.stdout
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_shows_examples_and_defaults(verb: str) -> None:
-    done = agent_scaling(verb, "--help")
+def test_help_takes_choices() -> None:
+    done = agent_scaling("train", "data=actors", "--help")
     assert done.returncode == 0
-    assert f"agent-scaling {verb} " in done.stdout
-    shown = {"flops": "frames: ", "watch": "delay: ", "sweep": "plan: "}.get(verb, "output: ")
-    assert shown in done.stdout
+    assert done.stdout.startswith("agent-scaling train experiment=")
+    assert "\ndata. game=??? " in done.stdout
+
+
+def test_a_part_for_the_whole_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    done = agent_scaling("train", "callbacks=ema", f"output={tmp_path}/run", "flops_budget=1e9")
+    assert "callbacks=ema: is one part" in one_line(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_that_the_verb_has_not_is_one_line() -> None:
+    done = agent_scaling("rollout", "ckpt=random", "+temprature=2")
+    assert "temprature: no such key; did you mean temperature?" in one_line(done)
 
 
 def test_unknown_verb_is_one_line() -> None:

@@ -29,6 +29,8 @@ echo "${COMPREPLY[@]}"
         ("agent-scaling rollout max_ep", {"max_episode_steps="}),
         ("agent-scaling train policy/core=l", {"policy/core=lstm"}),
         ("agent-scaling train experiment=demo trainer=d", {"trainer=ddp", "trainer=default"}),
+        ("agent-scaling train callbacks=", {"callbacks=default"}),
+        ("agent-scaling fit so", {"source="}),
         ("agent-scaling trian x", set()),
     ],
 )

@@ -8,9 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from agent_scaling.cli import VERBS, call_verb
-from agent_scaling.config import check_value, check_values, missing_keys
+from agent_scaling.config import check_keys, check_value, check_values, missing_keys
 from agent_scaling.envs.game import Game
 from agent_scaling.errors import InputError
+from agent_scaling.train_keys import check_callbacks
 from tests.runs import composed
 from tests.test_configs import options
 
@@ -28,6 +29,10 @@ def test_the_defaults_of_every_verb_pass(verb: str) -> None:
     [
         ("rollout", "episodes=many", "episodes=many: input should be a valid integer"),
         ("rollout", "episodes=1.5", "episodes=1.5: input should be a valid integer"),
+        ("train", "data.lanes=[1,2]", "data.lanes=[1, 2]: input should be a valid integer"),
+        ("train", "milestones=[x]", "milestones=['x']: input should be a valid number"),
+        ("train", "seed=abc", "seed=abc: input should be a valid integer"),
+        ("train", "flops_budget=-1", "flops_budget=-1: input should be greater than 0"),
         ("train", "policy.encoder.width=wide", "policy.encoder.width=wide: input should be"),
         ("train", "callbacks.held_out.every_frames=x", "callbacks.held_out.every_frames=x: "),
         (
@@ -64,7 +69,39 @@ def test_what_a_command_line_makes_of_a_value_passes(value: Any, hint: Any) -> N
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_experiment_passes(name: str) -> None:
     more = ["policy.path=x"] if name.endswith("kickstart") else []
-    check_values(composed("train", ["flops_budget=1e9", *STORE, f"experiment={name}", *more]))
+    cfg = composed("train", ["flops_budget=1e9", *STORE, f"experiment={name}", *more])
+    check_values(cfg)
+    OmegaConf.set_struct(cfg, False)
+    del cfg.examples
+    check_keys(cfg)
+
+
+@pytest.mark.parametrize(
+    ("verb", "key"), [("train", "new"), ("train", "data.lanez"), ("shard", "inputs")]
+)
+def test_a_key_that_nothing_takes_is_named(verb: str, key: str) -> None:
+    cfg = composed(verb, [f"+{key}={{a: 1}}"])
+    OmegaConf.set_struct(cfg, False)
+    del cfg.examples
+    with pytest.raises(InputError, match=f"^{key}: no such key"):
+        check_keys(cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["callbacks=[flops,tracking]"], "callbacks.rollouts={.*}: is no callback"),
+        (["callbacks.held_out=3"], "callbacks.held_out=3: is no callback"),
+        (["~callbacks.flops"], "callbacks.flops: without it nothing ends the run"),
+    ],
+)
+def test_callbacks_that_make_no_run(words: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        check_callbacks(composed("train", [*FILLED, *words]))
+
+
+def test_steps_may_end_a_run() -> None:
+    check_callbacks(composed("train", [*FILLED, "callbacks.flops=null", "trainer.max_steps=3"]))
 
 
 def test_the_choices_are_in_the_line() -> None:

@@ -11,14 +11,17 @@ import yaml
 HEAD = """# Configuration
 
 Every key of every verb and group, from the files in `conf/`. `agent-scaling <verb> --help` shows a
-verb's, and `agent-scaling <verb> … --cfg job` the whole config that a command makes. `???` must be
-given; `null` is nothing.
+verb's, with those of the options that are chosen (`agent-scaling train data=mixed --help`), and
+`agent-scaling <verb> … --cfg job` the whole config that a command makes. `???` must be given;
+`null` is nothing.
 
 - `key=value` sets a key, with dots for keys within (`data.lanes=64`); `+key=value` adds one that is
   not listed, where the part behind it takes more arguments than its file names.
 - `group=option` chooses a file: `policy/core=mamba`; `callbacks.rollouts=null` takes a part out.
 - Values are Hydra's: quote what the shell would read, `'sizes={policy.encoder.width:[1,3]}'`.
 """
+NAMED = "named."
+"""Before the keys of a verb that are groups in other verbs; nobody types it."""
 WHOLE = ("experiment", "study")
 """Groups of settings of other groups' keys: shown as they are."""
 
@@ -86,6 +89,8 @@ def chosen_groups(path: Path) -> Iterator[tuple[str, str]]:
     for entry in yaml.safe_load(path.read_text()).get("defaults", []):
         if isinstance(entry, dict):
             for group, option in entry.items():
+                if group.startswith("override "):  # of Hydra's own
+                    continue
                 yield group.removeprefix("optional "), "null" if option is None else option
 
 
@@ -143,12 +148,17 @@ def walk(node: yaml.MappingNode, prefix: str, text: str, lines: list[str]) -> It
         if own or (not prefix and name.value == "hydra"):
             continue
         if isinstance(value, yaml.MappingNode) and not value.flow_style:
-            if said := comment(lines, name.start_mark.line):
+            said = comment(lines, name.start_mark.line)
+            if said and f"{dotted}." != NAMED:
                 yield Key(dotted, "", said)
             yield from walk(value, f"{dotted}.", text, lines)
         else:
             written = text[value.start_mark.index : value.end_mark.index].strip()
-            yield Key(dotted, " ".join(written.split()), comment(lines, value.end_mark.line))
+            yield Key(
+                dotted.removeprefix(NAMED),
+                " ".join(written.split()),
+                comment(lines, value.end_mark.line),
+            )
 
 
 def comment(lines: list[str], number: int) -> str:

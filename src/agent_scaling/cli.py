@@ -28,7 +28,7 @@ from agent_scaling.completion import (
     only_choices,
 )
 from agent_scaling.errors import InputError
-from agent_scaling.help import help_text
+from agent_scaling.help import check_top_keys, help_text
 from agent_scaling.overrides import UNTAKEN, chain_of, explain, unmade
 from agent_scaling.search_path import register
 
@@ -169,6 +169,7 @@ def main() -> None:
             return None
         try:
             check_choices(choices, loader)
+            check_top_keys(verb, cfg, choices)
         except InputError as error:
             fail(str(error))
         if sys.argv[1:2] != [verb]:

@@ -12,6 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.choices import NAMED, Group, groups_of
+from agent_scaling.errors import InputError
+from agent_scaling.overrides import meant
 
 OWN = ("defaults", "examples", "hydra", "_target_", "_convert_", "_recursive_")
 """Keys that nobody sets on the command line."""
@@ -40,6 +42,14 @@ def help_text(verb: str, cfg: DictConfig, choices: Mapping[str, str | None], loa
         text += ["\nKeys of what is chosen; give other choices before --help to see theirs:\n"]
         text += [filled(f"{name} ", words) for name, words in parts]
     return "\n".join([*text, f"\nThe whole config, resolved: agent-scaling {verb} … --cfg job\n"])
+
+
+def check_top_keys(verb: str, cfg: DictConfig, groups: Iterable[str]) -> None:
+    """Raise :class:`InputError` for a key that was added where a verb has none to add."""
+    known = {*own_keys(verb), *(group.partition("/")[0] for group in groups)}
+    for key in map(str, cfg):
+        if key not in (*known, *OWN, NAMED):
+            raise InputError(f"{key}: no such key{meant(key, known)} (agent-scaling {verb} --help)")
 
 
 def head(verb: str) -> list[str]:
