@@ -12,7 +12,7 @@ from agent_scaling.shards.lanes import PADDING, EvalLanes, TrainLanes, rank_lane
 from agent_scaling.shards.loader import WindowLoader
 from agent_scaling.shards.overlap import Overlapping
 from agent_scaling.shards.reader import OnCorrupt, ShardReader
-from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, open_storage
+from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, PATIENCE_MINUTES, open_storage
 
 
 class ShardsDataModule(lightning.LightningDataModule):
@@ -37,6 +37,7 @@ class ShardsDataModule(lightning.LightningDataModule):
         on_corrupt: OnCorrupt = "stop",
         cache_dir: str = CACHE_DIR,
         cache_gb: float = CACHE_GB,
+        patience_minutes: float = PATIENCE_MINUTES,
         beyond: float = 0.0,
         lookahead: int = 0,
         val_shards: str | None = None,
@@ -59,6 +60,7 @@ class ShardsDataModule(lightning.LightningDataModule):
                 frames, which become padding. A damaged held-out chunk always stops.
             cache_dir: Folder for what is read from a URL, see ``shards.storage.open_storage``.
             cache_gb: Bound of its size, 10^9 bytes.
+            patience_minutes: How long a URL that does not answer is asked again.
             beyond: Leave out the training games that ``fraction=beyond`` uses.
             lookahead: Frames of the next window behind each; see ``Batch.ahead``.
             val_shards: Validate on the held-out games of these shards instead.
@@ -74,10 +76,11 @@ class ShardsDataModule(lightning.LightningDataModule):
             "pin_memory": pin_memory,
         }
         self.start_step = 0
-        storage = open_storage(shards, cache_dir, cache_gb)
+        remote = (cache_dir, cache_gb, patience_minutes)
+        storage = open_storage(shards, *remote)
         self.train_reader = ShardReader(storage, "train", fraction, on_corrupt, beyond)
         if val_shards is not None:
-            storage = open_storage(val_shards, cache_dir, cache_gb)
+            storage = open_storage(val_shards, *remote)
         # Losses are compared over the same held-out frames: fewer would be another measure.
         self.val_reader = ShardReader(storage, "val")
         _check_games(self.train_reader, self.val_reader, shards, val_shards)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
+import tenacity
 
 from agent_scaling.batch import Batch
 from agent_scaling.errors import InputError
@@ -17,40 +20,41 @@ from agent_scaling.shards.cache import Cache
 from agent_scaling.shards.reader import ShardReader
 from agent_scaling.shards.remote import Remote, piece_of
 from agent_scaling.shards.storage import absolute, open_storage
+from agent_scaling.shards.threads import ReadingThreads
 from data_modules.shards import ShardsDataModule
 from tests.remote_shards import WINDOWS, agree, remote, windows
+from tests.s3_server import S3Server, none, s3_server
 from tests.shard_server import ShardServer, every_fifth
 
 
 @pytest.fixture(scope="module")
-def bucket(short_shards: Path) -> Iterator[str]:
-    """The shards in an S3 bucket of a server on loopback."""
-    from moto.server import ThreadedMotoServer
+def bucket(short_shards: Path) -> Iterator[S3Server]:
+    """The shards in an S3 bucket."""
+    yield from s3_server(short_shards)
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3 = fsspec.filesystem("s3", skip_instance_cache=True)
-        s3.mkdir("games")
-        s3.put(str(short_shards), "games/shards", recursive=True)
-        yield "s3://games/shards"
-    server.stop()
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, short_shards: Path) -> Iterator[ShardServer | S3Server]:
+    """``http`` or ``s3``, as the test's parameter says, without faults before and after it."""
+    if request.param == "http":
+        with ShardServer(short_shards) as server:
+            yield server
+        return
+    bucket: S3Server = request.getfixturevalue("bucket")
+    yield bucket
+    bucket.fault = none
 
 
 def test_an_object_store_gives_the_same_batches(
-    bucket: str, tmp_path: Path, short_shards: Path, expected: list[Batch]
+    bucket: S3Server, tmp_path: Path, short_shards: Path, expected: list[Batch]
 ) -> None:
-    assert agree(windows(remote(bucket, tmp_path)), expected)
-    assert agree(windows(remote(bucket, tmp_path), workers=0, start=57), expected[57:])
-    tar = "s3://games/shards/train-00001.tar"
+    assert agree(windows(remote(bucket.url, tmp_path)), expected)
+    assert agree(windows(remote(bucket.url, tmp_path), workers=0, start=57), expected[57:])
+    tar = f"{bucket.url}/train-00001.tar"
     fsspec.filesystem("s3").rm(tar)
     with pytest.raises(InputError, match=f"{tar} is missing: upload") as error:
-        ShardReader(remote(bucket, tmp_path), "train")
+        ShardReader(remote(bucket.url, tmp_path), "train")
+    fsspec.filesystem("s3").put(str(short_shards / "train-00001.tar"), tar)
     assert "\n" not in str(error.value)
     with pytest.raises(InputError, match=r"s3://none/x/manifest\.json is missing"):
         ShardReader(remote("s3://none/x", tmp_path), "train")
@@ -70,36 +74,79 @@ def test_a_data_module_goes_on_from_a_url_where_it_stood_in_a_folder(
     assert there.facts == local.facts
 
 
+@pytest.mark.parametrize("server", ["http", "s3"], indirect=True)
 @pytest.mark.parametrize("fault", ["503", "stall", "short", "cut"])
 def test_a_bad_network_changes_no_batch(
-    short_shards: Path, tmp_path: Path, expected: list[Batch], fault: str
+    server: ShardServer | S3Server, tmp_path: Path, expected: list[Batch], fault: str
 ) -> None:
-    with ShardServer(short_shards, every_fifth(fault)) as server:
-        found = windows(remote(server.url, tmp_path, timeout=3))
-        assert agree(found, expected)
-        assert server.requests > 10
+    begin = server.requests
+    server.fault = every_fifth(fault)
+    assert agree(windows(remote(server.url, tmp_path, timeout=3)), expected)
+    assert server.requests - begin > 10
+
+
+GIVEN_UP = r"/train-00000\.tar cannot be read in \d+ attempts and \d+ s "
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("server", "fault", "message"),
     [
-        ("503", r"/train-00000\.tar cannot be read in 3 attempts \(.*503"),
-        ("stall", r"/train-00000\.tar cannot be read in 3 attempts \(FSTimeoutError"),
-        ("short", r"/train-00000\.tar cannot be read in 3 attempts \(ClientPayloadError"),
-        ("cut", r"/train-00000\.tar cannot be read in 3 attempts \(OSError: .* bytes came for"),
-        ("whole", r"/train-00000\.tar cannot be read in 3 attempts \(OSError: .* range requests"),
+        ("http", "503", r"\(.*503"),
+        ("http", "stall", r"\(FSTimeoutError"),
+        ("http", "short", r"\(ClientPayloadError"),
+        ("http", "cut", r"\(Cut: .* bytes came for"),
+        ("http", "whole", r"\(Cut: .* range requests"),
+        ("s3", "503", r"\(OSError: .*reduce your request rate"),
+        ("s3", "stall", r"\(FSTimeoutError"),
+        ("s3", "short", r"\(ClientPayloadError"),
+        ("s3", "cut", r"\(Cut: .* bytes came for"),
     ],
+    indirect=["server"],
 )
 def test_what_does_not_pass_is_one_line(
-    short_shards: Path, tmp_path: Path, fault: str, message: str
+    server: ShardServer | S3Server, tmp_path: Path, fault: str, message: str
 ) -> None:
-    server = ShardServer(short_shards)
-    with server:
-        found = windows(remote(server.url, tmp_path, timeout=1, attempts=3), workers=1)
-        server.fault = lambda number, name: fault if name == "train-00000.tar" else ""
-        with pytest.raises(InputError, match=message) as error:
-            list(itertools.islice(found, WINDOWS))
-        assert "\n" not in str(error.value)
+    slow = fault != "stall"  # the others must not run into the limit
+    storage = remote(server.url, tmp_path, patience=1, attempts=3, timeout=30 if slow else 1)
+    if isinstance(server, S3Server):  # botocore's own pauses would take half a minute
+        options = {"config_kwargs": {"retries": {"max_attempts": 0}}}
+        storage.fs = fsspec.filesystem("s3", skip_instance_cache=True, **options)
+    found = windows(storage, workers=1)
+    server.fault = lambda number, name: fault if name == "train-00000.tar" else ""
+    with pytest.raises(InputError, match=GIVEN_UP + message) as error:
+        list(itertools.islice(found, WINDOWS))
+    assert "\n" not in str(error.value)
+
+
+def test_a_store_that_is_away_is_waited_for_and_said_once(
+    short_shards: Path,
+    tmp_path: Path,
+    expected: list[Batch],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With more attempts than damaged bytes would get."""
+    monkeypatch.setattr("agent_scaling.shards.patience.SAID_AFTER", 0.0)
+    away = itertools.count()
+    with ShardServer(short_shards) as server:
+        server.fault = lambda number, name: "503" if "0.tar" in name and next(away) < 6 else ""
+        assert agree(windows(remote(server.url, tmp_path, attempts=2)), expected)
+        said = [record.getMessage() for record in caplog.records]
+        assert len(said) == 2
+        assert "no answer for" in said[0]
+        assert "asked for 25 minutes in all (data.patience_minutes)" in said[0]
+        assert "answers again" in said[1]
+
+
+def test_a_run_that_ends_waits_for_no_store(short_shards: Path, tmp_path: Path) -> None:
+    with ShardServer(short_shards, lambda number, name: "503") as server:
+        storage = remote(server.url, tmp_path)
+        storage.patience._wait = tenacity.wait_fixed(200)
+        with ReadingThreads(1) as threads:
+            asked = threads.submit(storage.size, "manifest.json")
+            while not server.requests:
+                time.sleep(0.01)
+        assert re.search(r"in [12] attempts and \d\d? s ", str(asked.exception()))
 
 
 def test_a_shard_that_is_lost(short_shards: Path, tmp_path: Path) -> None:
@@ -158,9 +205,11 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             open_storage(url, tmp_path)
     with pytest.raises(InputError, match=r"data\.cache_gb=0: must be positive"):
         open_storage("memory://x", tmp_path, 0)
+    with pytest.raises(InputError, match=r"data\.patience_minutes=-1: must be at least 0"):
+        open_storage("memory://x", tmp_path, patience_minutes=-1)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"data.cache_dir=.*file: "):
         open_storage("memory://x", tmp_path / "file")
-    url = Remote("http://me:secret@127.0.0.1:9/x", Cache(tmp_path / "c", 1), attempts=1)
+    url = Remote("http://me:secret@127.0.0.1:9/x", Cache(tmp_path / "c", 1), patience=0)
     with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x/manifest\.json cannot be read"):
         ShardReader(url, "train")

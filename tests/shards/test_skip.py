@@ -155,8 +155,8 @@ def test_a_url_gives_the_same_batches(
         found = windows(remote(server.url, tmp_path, attempts=2), workers=2)
         assert all(same(a, b) for a, b in zip(found, skipped, strict=True))
         server.fault = lambda number, name: "503" if name.endswith(".tar") else ""
-        with pytest.raises(InputError, match="cannot be read in 2 attempts"):
-            windows(remote(server.url, tmp_path / "empty", attempts=2))
+        with pytest.raises(InputError, match="cannot be read in 1 attempts"):
+            windows(remote(server.url, tmp_path / "empty", patience=0))
     said = [record for record in caplog.records if record.name == "agent_scaling.shards.reader"]
     assert len(said) == len(LOST)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 
 from agent_scaling.batch import Batch
 from agent_scaling.shards.reader import ShardReader
+from agent_scaling.shards.threads import ReadingThreads
 from agent_scaling.shards.windows import BufferPool, Order, WindowStream
 
 
@@ -92,7 +93,7 @@ class WindowLoader:
         with ExitStack() as stack:
             # One executor per thread, so that a lane stays with its thread, its windows in order.
             executors = [
-                stack.enter_context(ThreadPoolExecutor(1, f"windows-{worker}"))
+                stack.enter_context(ReadingThreads(1, f"windows-{worker}"))
                 for worker in range(self.workers)
             ]
             stack.callback(lambda: [future.cancel() for futures in ahead for future in futures])

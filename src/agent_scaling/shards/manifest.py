@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -16,6 +15,7 @@ from agent_scaling.files import content_hash
 from agent_scaling.shards.codec import MAX_CHUNK_FRAMES
 from agent_scaling.shards.layout import Layout
 from agent_scaling.shards.storage import Damaged, Storage
+from agent_scaling.shards.threads import ReadingThreads
 
 T = TypeVar("T")
 
@@ -201,7 +201,7 @@ def load_split(storage: Storage, split: str) -> tuple[Manifest, list[tuple[Shard
     """
     manifest = load_manifest(storage)
     entries = manifest.splits.get(split, ())
-    with ThreadPoolExecutor(storage.readers) as pool:
+    with ReadingThreads(storage.readers) as pool:
         shards = pool.map(lambda entry: _load_shard(storage, manifest, entry), entries)
         games = [
             (entry, game) for entry, found in zip(entries, shards, strict=True) for game in found

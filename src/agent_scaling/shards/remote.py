@@ -7,19 +7,23 @@ each, and be dropped from a smaller cache before another game of theirs came.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import aiohttp
 import fsspec
-import tenacity
 
 from agent_scaling.errors import InputError
 from agent_scaling.files import content_hash
 from agent_scaling.shards.cache import Cache
-from agent_scaling.shards.storage import MAX_FILE_BYTES, ChunkAt, Damaged, check_chunk
+from agent_scaling.shards.patience import Cut, Patience, one_line
+from agent_scaling.shards.storage import (
+    MAX_FILE_BYTES,
+    PATIENCE_MINUTES,
+    ChunkAt,
+    Damaged,
+    check_chunk,
+)
 
 T = TypeVar("T")
 
@@ -29,20 +33,12 @@ PIECE_BYTES = 2 << 20
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
 """URL scheme → extra of this package that reads it."""
 
-PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
-NOBODY = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
-"""What botocore and google-auth raise where nobody has said who asks."""
-
-TOO_BUSY = (408, 425, 429)
-"""HTTP statuses below 500 that may be another the next time."""
-
-logger = logging.getLogger(__name__)
-
 
 class Remote:
     """Shards behind a URL, for :class:`agent_scaling.shards.storage.Storage`.
 
-    What fails for a reason that may pass is tried again, with exponentially growing random pauses.
+    What fails for a reason that may pass is asked for again
+    (:class:`agent_scaling.shards.patience.Patience`).
     """
 
     readers = 16
@@ -52,6 +48,7 @@ class Remote:
         url: str,
         cache: Cache,
         *,
+        patience: float = 60 * PATIENCE_MINUTES,
         timeout: float = 60.0,
         attempts: int = 10,
         pause: float = 0.5,
@@ -61,9 +58,10 @@ class Remote:
         Args:
             url: Folder of the shards.
             cache: Keeps what was read.
+            patience: Seconds for which a store that does not answer is asked again.
             timeout: Seconds for one request, where the file system lets us limit it (HTTP, S3, GCS,
                 Azure; Hugging Face's has its own limits).
-            attempts: How often a request is made before it is given up.
+            attempts: How often a request is made that is answered with damaged bytes.
             pause: Seconds that the first pause lasts at most; doubles up to 30.
 
         Raises:
@@ -78,16 +76,10 @@ class Remote:
         except ValueError as error:
             raise InputError(f"data.shards={shown(url)}: {one_line(error)}") from None
         self.url, self.path, self.cache = url.rstrip("/"), path.rstrip("/"), cache
-        self.attempts = attempts
+        self.patience = Patience(patience, attempts, pause)
         self._torn: set[tuple[str, ChunkAt]] = set()
         """Pieces that hold a damaged chunk, by the first one: they are read chunk by chunk."""
         self.options: dict[str, Any] = {"timeout": timeout} if self.fs.async_impl else {}
-        self.retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
-            wait=tenacity.wait_random_exponential(multiplier=pause, max=30),
-            stop=tenacity.stop_after_attempt(attempts),
-            reraise=True,
-        )
 
     def where(self, name: str) -> str:
         """See ``Storage``."""
@@ -115,7 +107,9 @@ class Remote:
     def size(self, name: str) -> int | None:
         """See ``Storage``."""
         path = f"{self.path}/{name}"
-        about: dict[str, Any] = self._tried(name, lambda: self.fs.info(path, **self.options))
+        about: dict[str, Any] = self.patience.ask(
+            self.where(name), lambda: self.fs.info(path, **self.options)
+        )
         return about.get("size")
 
     def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
@@ -163,7 +157,7 @@ class Remote:
         data = self._bytes(name, begin, end)
         if len(data) != end - begin:  # not the shard's fault: its size was right when it was opened
             sent = f"{len(data)} bytes came for a range of {end - begin}"
-            raise OSError(f"{sent}: the server must know range requests")
+            raise Cut(f"{sent}: the server must know range requests")
         for offset, size, crc in chunks:
             check_chunk(memoryview(data)[offset - begin : offset - begin + size], size, crc)
         return data
@@ -174,33 +168,7 @@ class Remote:
         return data
 
     def _tried(self, name: str, request: Callable[[], T]) -> T:
-        """What a request gives, sooner or later.
-
-        Raises:
-            Damaged: The last answer was.
-            InputError: It was given up.
-        """
-        where = self.where(name)
-
-        def say(state: tenacity.RetryCallState) -> None:
-            assert state.outcome is not None
-            assert state.next_action is not None
-            why, pause = state.outcome.exception(), state.next_action.sleep
-            logger.warning("%s: %s; again in %.1f s", where, why and one_line(why), pause)
-
-        try:
-            return self.retrying.copy(before_sleep=say)(request)
-        except Damaged:
-            raise
-        except Exception as error:  # each file system has errors of its own
-            why = one_line(error)
-            if isinstance(error, FileNotFoundError) and not may_pass(error):
-                raise InputError(f"{where} is missing: upload the whole folder of shards") from None
-            times = f" in {self.attempts} attempts" if may_pass(error) else ""
-            raise InputError(
-                f"{where} cannot be read{times} ({why}): check network and credentials; "
-                "the same command with ckpt_path=last goes on"
-            ) from None
+        return self.patience.ask(self.where(name), request)
 
 
 def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
@@ -212,25 +180,6 @@ def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
                 return first, index
             first = index
     return first, len(chunks)
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether the same request may be answered the next time."""
-    cause = error.__cause__
-    if isinstance(error, FileNotFoundError) and isinstance(cause, aiohttp.ClientError):
-        return may_pass(cause)  # fsspec calls a file missing if a HEAD fails for any reason
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return status >= 500 or status in TOO_BUSY
-    if type(error).__name__ in NOBODY:
-        return False
-    return isinstance(error, Exception) and not isinstance(error, PERMANENT)
-
-
-def one_line(error: BaseException) -> str:
-    """An error's kind and the first line of what it says."""
-    said = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def shown(url: str) -> str:

@@ -20,6 +20,9 @@ ChunkAt = tuple[int, int, int]
 CACHE_DIR, CACHE_GB = "~/.cache/agent-scaling", 20.0
 """What is kept of remote shards, and where, unless the user says otherwise."""
 
+PATIENCE_MINUTES = 25.0
+"""For a store that is away: below the 30 after which ranks give each other up."""
+
 MAX_FILE_BYTES = 1 << 28
 """Of a manifest or an index: 256 MiB, ten million lines of skipped files."""
 
@@ -150,7 +153,10 @@ def absolute(location: str | Path) -> str:
 
 
 def open_storage(
-    location: str | Path, cache_dir: str | Path = CACHE_DIR, cache_gb: float = CACHE_GB
+    location: str | Path,
+    cache_dir: str | Path = CACHE_DIR,
+    cache_gb: float = CACHE_GB,
+    patience_minutes: float = PATIENCE_MINUTES,
 ) -> Storage:
     """The shards at a path or URL; raises :class:`InputError` for a URL that nothing can read.
 
@@ -158,6 +164,7 @@ def open_storage(
         location: A folder, or a URL of any kind that fsspec has a file system for.
         cache_dir: Folder for what was read from URLs; processes and sets of shards can share it.
         cache_gb: Bound of its size, 10^9 bytes.
+        patience_minutes: How long a URL that does not answer is asked again.
     """
     if not is_url(location):
         return Folder(local_path(location))
@@ -165,4 +172,5 @@ def open_storage(
     from agent_scaling.shards.cache import Cache
     from agent_scaling.shards.remote import Remote
 
-    return Remote(str(location), Cache(Path(cache_dir).expanduser(), int(cache_gb * 1e9)))
+    cache = Cache(Path(cache_dir).expanduser(), int(cache_gb * 1e9))
+    return Remote(str(location), cache, patience=60 * patience_minutes)
