@@ -16,6 +16,7 @@ from agent_scaling.cores.bidirectional_lstm import BidirectionalLSTMCore
 from agent_scaling.encoders.nethack import NetHackEncoder
 from agent_scaling.errors import InputError
 from agent_scaling.hardware import without_memory
+from agent_scaling.margins import interval
 from agent_scaling.modules.inverse import InverseDynamics
 from agent_scaling.optim import OptimizerFactory
 from agent_scaling.policy import Policy
@@ -35,6 +36,20 @@ def test_accuracy_is_reported_beside_the_baselines_with_intervals(inverse_run: P
         read_checkpoint(inverse_run / "checkpoints" / "last.ckpt")["held_out"]["top1"]
         == last["val/top1"]
     )
+
+
+def test_it_beats_answers_that_do_not_look(reference_shards: Path, tmp_path: Path) -> None:
+    """Three thousand frames of AutoAscend's games are enough for intervals, over eight held-out
+    games, above 0."""
+    few = ["data.fraction=0.3", "data.lanes=2", "data.val_lanes=16", "data.val_frames=2000"]
+    train(
+        reference_shards, tmp_path / "run", *INVERSE, *few, "optimizer.lr=3e-3", "flops_budget=3e10"
+    )
+    last = json.loads((tmp_path / "run" / "milestones.json").read_text())[-1]
+    assert last["val/margin_games"] == 8
+    for name in ("majority", "unigram"):
+        over = (last[f"val/over_{name}"], last[f"val/over_{name}_se"])
+        assert interval(*over, last["val/margin_games"])[0] > 0
 
 
 def test_a_resumed_run_ends_with_the_same_weights(
