@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from itertools import pairwise
@@ -24,6 +23,7 @@ from agent_scaling.shards.reader import ShardReader
 from agent_scaling.sources.altorg import AltorgSource
 from data_modules.shards import ShardsDataModule
 from tests.runs import train
+from tests.ttyrecs import people_games
 
 WINDOW = 50
 
@@ -211,18 +211,8 @@ def test_games_without_actions_teach_nothing(silent: Path, tmp_path: Path) -> No
 
 
 def test_recordings_of_people_are_labelled(ckpt: str, reference: Path, tmp_path: Path) -> None:
-    """NLD-NAO's layout, with real recordings in the place of two empty ones."""
-    theirs, root = reference / "reference" / "nle", tmp_path / "nao"
-    shutil.copytree(theirs / "altorg", root)
-    games = [game for game in AltorgSource().discover(root).games if len(game.parts) == 1][:2]
-    names = ("2019-11-18.08_52_15", "2012-02-16.21_09_51")
-    for game, name in zip(games, names, strict=True):
-        part = root / game.parts[0]
-        times = (part.stat().st_atime, part.stat().st_mtime)  # nle goes by them
-        part.parent.chmod(0o755)
-        part.unlink()
-        shutil.copyfile(theirs / f"{name}.ttyrec.bz2", part)
-        os.utime(part, times)
+    root = tmp_path / "nao"
+    games = people_games(reference, root)
     shards, output = tmp_path / "shards", tmp_path / "labelled"
     shard(input=str(root), output=str(shards), source=AltorgSource(), val_fraction=0)
     label(ckpt=ckpt, input=str(shards), output=str(output), device="cpu")

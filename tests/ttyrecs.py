@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import bz2
+import os
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from nle import dataset as nld
+
+from agent_scaling.sources.altorg import AltorgSource
+from agent_scaling.sources.base import Game
 
 HEADER = struct.Struct("<iiiB")  # seconds, microseconds, length, channel
 KEY = 1
@@ -25,6 +30,23 @@ def link_games(folders: list[Path], root: Path) -> Path:
     for folder in folders:
         (root / "nle_data" / folder.name).symlink_to(folder)
     return root
+
+
+def people_games(reference: Path, root: Path) -> list[Game]:
+    """NLD-NAO's layout under ``root``, with two real recordings, of 217 and 407 frames, in the
+    place of empty ones; those two games."""
+    theirs = reference / "reference" / "nle"
+    shutil.copytree(theirs / "altorg", root)
+    games = [game for game in AltorgSource().discover(root).games if len(game.parts) == 1][:2]
+    names = ("2019-11-18.08_52_15", "2012-02-16.21_09_51")
+    for game, name in zip(games, names, strict=True):
+        part = root / game.parts[0]
+        times = (part.stat().st_atime, part.stat().st_mtime)  # nle goes by them
+        part.parent.chmod(0o755)
+        part.unlink()
+        shutil.copyfile(theirs / f"{name}.ttyrec.bz2", part)
+        os.utime(part, times)
+    return games
 
 
 def copy_game(folder: Path, root: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
