@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from agent_scaling.config import check_value, hints_of
 from agent_scaling.envs.nethack import character_options
 from agent_scaling.errors import InputError
 from agent_scaling.sampling import Sampling
@@ -17,7 +18,7 @@ class PlayOptions:
     """What an episode is a function of, beside the policy and the game.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: A value is of another type, or out of its range.
     """
 
     seed: int = 0
@@ -42,6 +43,8 @@ class PlayOptions:
     """Lanes per call of the policy; None: 16 on a CPU, 128 on a GPU."""
 
     def __post_init__(self) -> None:
+        for name, hint in hints_of(PlayOptions).items():
+            check_value(name, getattr(self, name), hint)
         self.drawing  # noqa: B018  # it checks itself
         if self.character is not None:
             character_options(self.character)

@@ -47,7 +47,10 @@ def values_of(given: Any, key: str) -> list[float]:
         series = np.geomspace(given["lowest"], given["highest"], int(given["count"]))
         values = [float(f"{value:.1e}") for value in series]
     elif isinstance(given, Sequence) and not isinstance(given, str) and given:
-        values = [float(value) for value in given]
+        try:
+            values = [float(value) for value in given]
+        except (TypeError, ValueError):
+            raise InputError(f"{key}={given}: must be numbers") from None
     else:
         raise InputError(f"{key}={given}: give [a,b,…] or {{lowest:a,highest:b,count:n}}")
     if min(values) <= 0 or len(set(values)) < len(values):
