@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
@@ -55,11 +57,16 @@ def train(shards: Path, output: Path, *more: str) -> None:
 
 
 def child(shards: Path, output: Path, *more: str) -> BaseProcess:
-    """Start training in a process of its own, forked from one that has imported everything."""
+    """Start training in a process of its own."""
+    return forked(train, shards, output, *more)
+
+
+def forked(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a process, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["tests.runs", "agent_scaling.train", "data_modules.shards", "callbacks.rollouts", "mlflow"]
     )
-    process = context.Process(target=train, args=(shards, output, *more))
+    process = context.Process(target=target, args=arguments)
     process.start()
     return process

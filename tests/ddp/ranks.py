@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from agent_scaling.errors import InputError
-from tests.runs import train
+from tests.runs import forked, train
 from tests.servers import free_port
 
 
@@ -50,19 +49,12 @@ def start(
 ) -> list[BaseProcess]:
     """Start the ranks of a run; ``output`` is the run's, or each rank's; ``more`` are overrides."""
     outputs = [output] * count if isinstance(output, Path) else output
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.runs", "agent_scaling.train", "data_modules.shards", "callbacks.rollouts", "mlflow"]
-    )
     port = free_port()
     settings = (f"trainer={trainer}", "trainer.accelerator=cpu", f"trainer.devices={count}", *more)
-    processes = [
-        context.Process(target=rank, args=(number, count, port, shards, own, *settings))
+    return [
+        forked(rank, number, count, port, shards, own, *settings)
         for number, own in enumerate(outputs)
     ]
-    for process in processes:
-        process.start()
-    return processes
 
 
 def finish(processes: Sequence[BaseProcess], seconds: float = 600) -> list[int | None]:
