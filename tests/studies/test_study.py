@@ -102,7 +102,7 @@ def _found_under_its_name(client: MlflowClient, parent: str, checked: dict[str, 
     for run_id in (parent, fitted.info.run_id):
         report = Path(client.download_artifacts(run_id, "report.html")).read_text("utf-8")
         assert "<h1>fit demo-study</h1>" in report
-        assert '"name":"measured"' in report
+        assert '"name":"measured (check): ' in report
         kept = json.loads(Path(client.download_artifacts(run_id, "fit.json")).read_text())
         assert kept["forecast"][0]["comparison"] == checked["comparison"]
     of_fits = documented("Fits and studies", computed="scaling/logged.py")
