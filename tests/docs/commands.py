@@ -20,9 +20,11 @@ from agent_scaling.studies.experiments import compose_train
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+NEWCOMERS = ("quickstart.md", "own_data.md", "human_data.md", "studies.md", "rollouts.md")
+"""Pages whose commands are run, in this order: tests/docs/test_newcomer.py."""
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^>]*) -->\n)?```sh\n(?P<body>.*?)^```$", re.M | re.S)
-REASONS = ("needs the network", "needs a cluster", "starts a server")
-"""Why a block may hold programs that are not ours: what it may say before it."""
+REASONS = ("needs the network", "needs a cluster", "starts a server", "takes hours")
+"""Why a block is not run, or may hold programs that are not ours: what it may say before it."""
 
 
 class UnknownProgramError(Exception):
