@@ -12,7 +12,7 @@ from agent_scaling import search_path
 from agent_scaling.choices import check_choices
 from agent_scaling.cli import VERBS
 from agent_scaling.errors import InputError
-from agent_scaling.help import help_text, sections
+from agent_scaling.help import check_top_keys, help_text, sections
 from agent_scaling.studies.experiments import hydra
 
 
@@ -93,6 +93,12 @@ def test_one_part_is_not_all_of_a_group(option: str, fix: str) -> None:
         check_choices({"callbacks": "default", "experiment": None, "policy": "mine"}, loader)
         with pytest.raises(InputError, match=f"callbacks={option}: is one part.*{fix}"):
             check_choices({"callbacks": option}, loader)
+
+
+def test_a_list_of_options_is_no_unknown_key() -> None:
+    with hydra():
+        cfg = compose("train", ["callbacks=[default]"], return_hydra_config=True)
+        check_top_keys("train", cfg, cfg.hydra.runtime.choices)
 
 
 def test_values_are_as_one_types_them() -> None:

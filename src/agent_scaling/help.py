@@ -46,7 +46,9 @@ def help_text(verb: str, cfg: DictConfig, choices: Mapping[str, str | None], loa
 
 def check_top_keys(verb: str, cfg: DictConfig, groups: Iterable[str]) -> None:
     """Raise :class:`InputError` for a key that was added where a verb has none to add."""
-    known = {*own_keys(verb), *(group.partition("/")[0] for group in groups)}
+    content: Any = OmegaConf.to_container(OmegaConf.create(file_of(verb)))
+    lists = [group for entry in content["defaults"] if isinstance(entry, dict) for group in entry]
+    known = {*own_keys(verb), *(group.partition("/")[0] for group in (*groups, *lists))}
     for key in map(str, cfg):
         if key not in (*known, *OWN, NAMED):
             raise InputError(f"{key}: no such key{meant(key, known)} (agent-scaling {verb} --help)")
