@@ -24,12 +24,12 @@ from tests.ttyrecs import link_games, reference_games
 ROOT = Path(__file__).resolve().parents[1]
 
 LONGEST = (
+    "docs/test_newcomer.py",
     "studies/test_sweep.py",
     "studies/test_study.py",
     "slurm/test_cluster.py",
     "data_modules/test_shards.py",
     "test_resume.py",
-    "docs/test_newcomer.py",
     "ddp/test_ranks.py",
     "test_cli.py",
     "test_sizes.py",

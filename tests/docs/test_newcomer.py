@@ -119,8 +119,9 @@ def write_runs(path: Path) -> None:
 
 
 @pytest.fixture
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What stands for the console script; it must come before the folder's variables."""
+def forked(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What stands for the console script; after ``folder``, whose number of threads torch reads
+    once."""
     made = Forked(tmp_path_factory.mktemp("forked"))
     yield made.program
     made.close()
