@@ -116,6 +116,7 @@ def test_what_the_check_measured_is_a_star(small, drawn, monkeypatch):
     ("name", "low", "high", "texts"),
     [
         ("flops", 1.7e11, 3.5e12, {"2e11", "5e11", "1e12", "2e12"}),
+        ("flops", 1.5e8, 3e9, {"2e8", "5e8", "1e9", "2e9"}),
         ("flops", 1e15, 1e19, {"1e15", "1e16", "1e17", "1e18", "1e19"}),
         ("params", 1.5e4, 7e5, {"20k", "50k", "100k", "200k", "500k"}),
         ("loss", 1.3, 2.6, {"1.4", "1.6", "2", "2.4"}),

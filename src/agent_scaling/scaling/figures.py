@@ -60,7 +60,7 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
 
 
 def _finish(
-    axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str] = (), beside: bool = False
+    axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str] = (), place: str = "best"
 ) -> None:
     """Scales, labels and ticks of the axes ``names``, ``notes`` below, and a legend."""
     x, y = names
@@ -83,8 +83,8 @@ def _finish(
         text.set_in_layout(False)
         axes.set_xlabel(marks.LABELS[x] + "\n" * len(lines))  # room for them
     if axes.get_legend_handles_labels()[1]:
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if beside else {}
-        axes.legend(fontsize=7, **place)
+        beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        axes.legend(fontsize=7, **(beside if place == "beside" else {"loc": place}))
 
 
 def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: Any) -> np.ndarray:
@@ -118,7 +118,7 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Ax
     axes.set_xlim(*marks.limits(known["params"]))
     axes.set_ylim(*marks.limits(known[target], marks.ends(known, target)))
     notes = (marks.bars(known, target), marks.left_out(unbounded))
-    _finish(axes, ("params", target), f"isoFLOP profiles of {target}", notes, beside=True)
+    _finish(axes, ("params", target), f"isoFLOP profiles of {target}", notes, place="beside")
 
 
 def _optimum(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Axes) -> None:
@@ -141,7 +141,9 @@ def _optimum(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Axe
             axes.plot(row["flops"], found[0], "k*", ms=10, zorder=4, label=found[1])
             shown.append(found[0])
     axes.set_ylim(*marks.limits(shown, ends))
-    _finish(axes, ("flops", target), f"best {target} of each budget", [marks.bars(cells, target)])
+    empty = "lower left" if target == "loss" else "upper left"  # the forecast is at the right
+    notes = [marks.bars(cells, target)]
+    _finish(axes, ("flops", target), f"best {target} of each budget", notes, empty)
 
 
 def _allocation(
@@ -191,7 +193,7 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> 
     axes.set_xscale("log")
     axes.set_ylim(*marks.limits(known["return"], marks.ends(known, "return")))
     notes = [marks.bars(known, "return")]
-    _finish(axes, ("frames", "return"), "return against frames played", notes, beside=True)
+    _finish(axes, ("frames", "return"), "return against frames played", notes, place="beside")
 
 
 def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> None:

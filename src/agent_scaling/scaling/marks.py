@@ -40,7 +40,7 @@ ASIDE = 0.06
 
 def budget(flops: float) -> str:
     """FLOPs as commands have them: 2e11."""
-    return f"{flops:.3g}".replace("e+", "e")
+    return f"{flops:.3g}".replace("e+0", "e").replace("e+", "e")
 
 
 def tick_values(low: float, high: float) -> list[float]:
