@@ -15,6 +15,7 @@ from torch import nn
 from agent_scaling.batch import Batch
 from agent_scaling.errors import InputError
 from agent_scaling.flops import BUDGETS, flops_per_frame
+from agent_scaling.modules.bc import BehaviouralCloning
 from agent_scaling.modules.impala import Impala
 from agent_scaling.objective import Objective
 from agent_scaling.optim import OptimizerFactory
@@ -169,6 +170,17 @@ def test_ramp() -> None:
     for frames, weights in (([], []), ([0, 0], [1, 1]), ([0, 1], [1])):
         with pytest.raises(InputError, match="ascending"):
             Ramp(frames, weights)
+
+
+def test_recorded_games_are_not_played(policy: Policy) -> None:
+    with pytest.raises(InputError, match="data=actors, or data=mixed"):
+        fit([random_batch(STEPS, LANES)], 1, policy)
+
+
+def test_own_actions_are_not_cloned(policy: Policy) -> None:
+    module = BehaviouralCloning(policy, OptimizerFactory(torch.optim.Adam, 1e-3))
+    with pytest.raises(InputError, match="module=impala, or data=shards"):
+        module.training_step(random_unroll(policy, STEPS, LANES), 0)
 
 
 def test_a_policy_that_is_shared_out_is_refused(

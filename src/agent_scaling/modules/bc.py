@@ -78,7 +78,15 @@ class BehaviouralCloning(PolicyModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over the window's decisions, weighted where that is asked for: the mean over
-        ranks is that of all their lanes."""
+        ranks is that of all their lanes.
+
+        Raises:
+            InputError: The actions are the policy's own.
+        """
+        if batch.played is not None:
+            raise InputError(
+                "data=actors: nobody to imitate plays there; give module=impala, or data=shards"
+            )
         if self.lane_state is None:
             self.lane_state = self.policy.initial_state(batch.lanes)
         logits_TBA, _, state = self.policy(batch, self.lane_state)

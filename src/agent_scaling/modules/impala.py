@@ -162,9 +162,16 @@ class Impala(PolicyModule):
         self.demo_state = dealt_lanes(checkpoint["demo_state"], self.trainer, self.device)
 
     def _learn_from_play(self, unroll: Batch) -> tuple[Tensor, dict[str, Total]]:
-        """The unroll's loss, the teacher's part included, and what to log of it."""
-        assert unroll.played is not None
-        assert unroll.reward_TB is not None
+        """The unroll's loss, the teacher's part included, and what to log of it.
+
+        Raises:
+            InputError: Nobody played: these are recorded games.
+        """
+        if unroll.played is None or unroll.reward_TB is None:
+            raise InputError(
+                "module=impala learns by playing, and data has recorded games alone; give "
+                "data=actors, or data=mixed for both"
+            )
         logits_TBA, values_TB, _ = self.policy(unroll, unroll.played.state)
         reward_TB = self.rewards(unroll.reward_TB[:-1])
         losses = self.objective.losses(unroll, reward_TB, logits_TBA, values_TB)
