@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from agent_scaling.cli import VERBS
-from tests.runs import overrides
+from tests.runs import overrides, train
 
 COMMAND = Path(sys.executable).with_name("agent-scaling")
 
@@ -93,15 +93,14 @@ def test_checkpoint_that_is_not_there(tmp_path: Path) -> None:
 def test_disk_full_at_a_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
     """The error names the file; the checkpoint before it is intact, and the run goes on from it."""
     output = tmp_path / "run"
-    settings = [*overrides(tiny_shards, output), "flops_budget=1e18"]
-    every = "callbacks.checkpoints.every_frames=320"
-    first = agent_scaling("train", *settings, every, "trainer.max_steps=5")
-    assert first.returncode == 0, first.stderr
+    settings = ["callbacks.checkpoints.every_frames=320", "flops_budget=1e18"]
+    train(tiny_shards, output, *settings, "trainer.max_steps=5")
     last = output / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    more = [*settings, every, "trainer.max_steps=12", "ckpt_path=last"]
-    done = agent_scaling("train", *more, file_size=len(before) // 2)
+    more = [*settings, "trainer.max_steps=12", "ckpt_path=last"]
+    words = overrides(tiny_shards, output, *more)
+    done = agent_scaling("train", *words, file_size=len(before) // 2)
     assert "last.ckpt" in one_line(done)
     assert last.read_bytes() == before
     assert not list(last.parent.glob(".*.partial"))
-    assert agent_scaling("train", *more).returncode == 0
+    train(tiny_shards, output, *more)
