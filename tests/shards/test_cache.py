@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import resource
 import signal
 from pathlib import Path
+
+import pytest
 
 from agent_scaling.batch import Batch
 from agent_scaling.shards.cache import Cache, locked
@@ -136,3 +139,20 @@ def test_what_was_used_last_goes_last(tmp_path: Path) -> None:
     cache.get(keys[0])
     cache.put(keys[3], bytes(300))
     assert [cache.get(key) is not None for key in keys] == [True, False, True, True]
+
+
+def test_a_full_disk_keeps_nothing_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache, limits = Cache(tmp_path, 10_000), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+        for key in "abc":
+            cache.put(key * 32, bytes(1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"data.cache_dir={tmp_path}: the file would exceed the size limit: give another" in said
+    assert kept(tmp_path) == 0
+    cache.put("d" * 32, bytes(9_500))  # what was not written is not counted
+    assert cache.get("d" * 32) == bytes(9_500)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ SLOTS = 64
 FREED = 0.1
 """Share of the bound that is freed at once, so that the folder is rarely listed."""
 
+logger = logging.getLogger(__name__)
+
 
 class Cache:
     """Bytes by key; the keys that were not read for longest go first.
@@ -33,6 +36,7 @@ class Cache:
         if limit <= 0:
             raise InputError(f"data.cache_gb={limit / 1e9:g}: must be positive")
         self.directory, self.limit = directory, limit
+        self._full = False
         self.files, self.locks = directory / "pieces", directory / "locks"
         with self._said():
             self.files.mkdir(parents=True, exist_ok=True)
@@ -51,10 +55,25 @@ class Cache:
             raise self._input_error(error) from None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep ``data``, unless it alone exceeds the bound; makes room first."""
+        """Keep ``data``, unless it alone exceeds the bound; makes room first.
+
+        A full disk is said once, and nothing is kept until there is room: a run goes on without.
+        """
         if len(data) > self.limit:
             return
-        with self._said(), locked(self.directory / "lock") as lock:
+        try:
+            self._put(key, data)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise self._input_error(error) from None
+            if not self._full:
+                logger.warning("%s: going on without keeping more", self._input_error(error))
+            self._full = True
+        else:
+            self._full = False
+
+    def _put(self, key: str, data: bytes) -> None:
+        with locked(self.directory / "lock") as lock:
             # Counted before it is there: a process that is killed here leaves a count too high,
             # and the next listing puts it right.
             used = int(os.pread(lock, 20, 0) or self._make_room(0)) + len(data)
@@ -65,6 +84,9 @@ class Cache:
             try:
                 part.write_bytes(data)
                 part.replace(self.files / key)
+            except OSError:
+                os.pwrite(lock, f"{used - len(data):020d}".encode(), 0)
+                raise
             finally:
                 part.unlink(missing_ok=True)
 
