@@ -6,7 +6,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from agent_scaling.demonstrators.record import demonstrate
 from agent_scaling.shards.convert import shard
 from agent_scaling.sources.atari import AtariSource
 from tests import stores
+from tests.forked import Forked
 from tests.inverse_runs import BUDGET, HALF, INVERSE
 from tests.runs import train
 from tests.ttyrecs import link_games, reference_games
@@ -36,6 +37,7 @@ LONGEST = (
     "docs/test_extending.py",
     "studies/test_plan.py",
     "ddp/test_torchrun.py",
+    "ddp/test_launcher.py",
     "test_recipe.py",
     "test_train.py",
     "faults/test_mlflow.py",
@@ -100,6 +102,14 @@ def same_numbers_each_time() -> None:
     """What a test draws without a seed of its own is the same in each run."""
     random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What stands for the console script where a start of Python is not the point."""
+    made = Forked(tmp_path_factory.mktemp("forked"))
+    yield made.program
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from mlflow.tracking import MlflowClient
 
 from tests.conftest import ROOT
 from tests.docs.commands import NEWCOMERS, Command, commands, tiny
-from tests.docs.forked import Forked
 from tests.scaling.synthetic import ALPHA, BETA, A, B, E, optimum
 from tests.stores import new_store
 from tests.ttyrecs import link_games, people_games, reference_games
@@ -116,15 +114,6 @@ def write_runs(path: Path) -> None:
             loss = E + A / params**ALPHA + B / samples**BETA
             rows.append(f"{flops},{params},{samples},{loss}")
     path.write_text("\n".join(rows))
-
-
-@pytest.fixture
-def forked(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What stands for the console script; after ``folder``, whose number of threads torch reads
-    once."""
-    made = Forked(tmp_path_factory.mktemp("forked"))
-    yield made.program
-    made.close()
 
 
 def run(words: list[str | Path]) -> str:

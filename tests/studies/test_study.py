@@ -12,7 +12,6 @@ import pytest
 from mlflow import MlflowClient
 
 from agent_scaling.cli import call_verb
-from agent_scaling.studies.cells import executable
 from agent_scaling.studies.record import load
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
@@ -44,9 +43,11 @@ def test_every_study_plans(
     assert len(made.studies) == max(1, len(made.variants))
 
 
-def test_a_study_forecasts_trains_and_checks(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_study_forecasts_trains_and_checks(
+    forked: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
     command = [
-        executable(),
+        str(forked),
         "study",
         "study=demo",
         f"train.data.shards={tiny_shards}",
@@ -59,6 +60,7 @@ def test_a_study_forecasts_trains_and_checks(tiny_shards: Path, tmp_path: Path) 
         "sizes=[5e3,1e4,2e4]",
         "budget=3.2e9",
         "output=out",
+        "hydra/launcher=basic",
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr

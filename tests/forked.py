@@ -53,7 +53,8 @@ class Forked:
         self.program.write_text(PROGRAM.format(python=sys.executable, address=str(address)))
         self.program.chmod(0o755)
         serving = [sys.executable, "-P", __file__, self.program, address]
-        self.server = subprocess.Popen(serving, start_new_session=True)
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # small steps, shared cores
+        self.server = subprocess.Popen(serving, start_new_session=True, env=one_thread)
         while not address.exists():
             assert self.server.poll() is None
             time.sleep(0.05)
