@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study
 	$(RUN) demonstrate games=32 output=$(DEMO)/games
 	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards val_fraction=0.2
 	$(RUN) study study=demo train.data.shards=$(DEMO)/shards output=$(DEMO)/study
-	@echo "Figures: $(DEMO)/study/fit. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
+	@echo "Report: $(DEMO)/study/fit/report.html. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
 
 test: $(INSTALLED) ## the tests, JOBS files at a time
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
