@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from hydra.errors import InstantiationException
 
 from agent_scaling.checkpoint import load_policy, read_checkpoint
+from agent_scaling.envs.processes import GameError
 from agent_scaling.errors import InputError
 from agent_scaling.flops import flops_per_frame
 from tests.conftest import ROOT
@@ -127,7 +127,7 @@ def test_two_ranks_play_games_of_their_own(tmp_path: Path) -> None:
 
 def test_a_game_that_fails_ends_the_run_and_all_games(tmp_path: Path) -> None:
     broken = ["+data.options.breaks_at=25", "data.asynchronous=true"]
-    with pytest.raises(InstantiationException, match="the corridor broke"):
+    with pytest.raises(GameError, match="the corridor broke"):
         run(tmp_path / "run", 50, *broken)
     assert "actors" not in [thread.name for thread in threading.enumerate()]
     assert not any("agent_scaling.envs.worker" in " ".join(p.cmdline()) for p in children())

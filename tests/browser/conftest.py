@@ -21,9 +21,12 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A page of 1440 by 900 pixels; without Chromium a test is skipped, or fails in CI."""
+    """A page of 1440 by 900 pixels; without Chromium a test is skipped, or fails in CI.
+
+    For a module: while Playwright is there, its event loop runs, and no other can.
+    """
     program = shutil.which("chromium")
     if program is None:
         message = "no chromium on the PATH: apt-get install chromium"
