@@ -84,7 +84,7 @@ def of_all(page: Page, url: str, site: str, runs: list[Run], given: argparse.Nam
     query = quote(f"tags.study = '{given.study}' and metrics.num_params > 0")
     order = "orderByKey=" + quote("metrics.`num_params`") + "&orderByAsc=true"
     page.goto(f"{site}/runs?{MODE}&compareRunsMode=CHART&{order}&searchFilter={query}")
-    page.get_by_placeholder("Search metric charts").fill("val/(nats|top1)$")
+    page.get_by_placeholder("Search metric charts").fill("val/(nats|perplexity)$")
     shoot(page, folder / "charts.png")
     ids = json.dumps([smallest.info.run_id, largest.info.run_id])
     experiments = json.dumps([smallest.info.experiment_id])
@@ -106,9 +106,9 @@ def of_one(page: Page, site: str, run: Run, folder: Path) -> None:
 
 
 def of_curves(page: Page, site: str, run: Run, folder: Path) -> None:
-    """A run's losses and accuracies over FLOPs."""
+    """A run's losses over FLOPs."""
     page.goto(f"{site}/runs/{run.info.run_id}/model-metrics?{MODE}")
-    page.get_by_placeholder("Search metric charts").fill("(train|val)/(nats|top1)$")
+    page.get_by_placeholder("Search metric charts").fill("(train|val)/nats$")
     shoot(page, folder / "mlflow.png")
 
 
