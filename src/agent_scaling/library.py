@@ -105,9 +105,6 @@ def play_episodes(
 ) -> pd.DataFrame:
     """Play whole episodes of the policy's game, many at a time, as ``agent-scaling rollout`` does.
 
-    Game processes import the script that called: have it do so under ``if __name__ ==
-    "__main__":``.
-
     Args:
         policy: A policy, or a checkpoint; ``"random"`` for uniformly random actions in NetHack.
         episodes: How many: seeds ``seed`` … ``seed + episodes − 1``.
