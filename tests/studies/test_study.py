@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from agent_scaling.cli import call_verb
+from agent_scaling.errors import InputError
 from agent_scaling.studies.record import load
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
@@ -41,6 +42,13 @@ def test_every_study_plans(
     assert len(made.runs) == len(list((tmp_path / "plan" / "experiment").iterdir()))
     assert made.name == composed("plan", overrides).name
     assert len(made.studies) == max(1, len(made.variants))
+
+
+def test_a_grid_that_is_too_small_to_forecast_from(tiny_shards: Path, tmp_path: Path) -> None:
+    words = ["study=demo", f"train.data.shards={tiny_shards}", f"output={tmp_path}/out"]
+    with pytest.raises(InputError, match="3 budgets= and 2 sizes=: a forecast needs 4 and 3"):
+        call_verb(composed("study", [*words, "budgets=[1e9,2e9,3e9]", "sizes=[1e4,2e4]"]))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_forecasts_trains_and_checks(

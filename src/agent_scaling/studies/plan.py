@@ -147,7 +147,7 @@ def best_run(
     """The grid of the one cell that a fit says is the best at ``budget``, and what it predicts."""
     row = forecast(fit=fit, budget=budget)
     if "params" not in row:
-        raise InputError(f"fit={fit}: it has no law of sizes; fit budgets with three sizes or more")
+        raise InputError(f"fit={fit}: it forecasts no size; fit 4 budgets and 3 sizes or more")
     size = float(f"{row['params']:.4g}")
     request = grids.Request(
         name=f"{name}-forecast",

@@ -19,8 +19,10 @@ from agent_scaling.cli import PROGRAM, call_verb, typed_words
 from agent_scaling.errors import InputError
 from agent_scaling.files import write_file
 from agent_scaling.say import say
+from agent_scaling.scaling.select import FEWEST as TO_FORECAST
 from agent_scaling.studies.cells import is_at, milestones
 from agent_scaling.studies.experiments import hydra
+from agent_scaling.studies.grid import sizes_of, values_of
 from agent_scaling.studies.parent import REMEMBERED, log_results
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.record import Plan
@@ -61,6 +63,8 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
         raise InputError(f"fit={fit}: a study makes its own fit; plan takes one")
     if budget is not None and grid.get("variants"):
         raise InputError(f"budget={budget:g}: with variants there is no one forecast; leave it out")
+    if budget is not None:
+        check_grid(grid)
     folder = Path(output).resolve()
     made = plan(**grid, output=str(folder / "grid"))
     sweep(plan=str(folder / "grid"))
@@ -77,6 +81,19 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
         best = {name: grid[name] for name in ("name", "train", "convention", "seeds", "launcher")}
         best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
         check(made, cells, best, folder)
+
+
+def check_grid(grid: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` for a grid that is too small to forecast from: before training."""
+    if grid.get("budgets") is None or grid.get("sizes") is None:
+        return  # plan says so
+    budgets = {*values_of(grid["budgets"], "budgets")}
+    sizes = {*sizes_of(grid["sizes"])[1]}
+    if len(budgets) < TO_FORECAST or len(sizes) < FEWEST:
+        raise InputError(
+            f"{len(budgets)} budgets= and {len(sizes)} sizes=: a forecast needs {TO_FORECAST} and "
+            f"{FEWEST} or more; give more, or budget=null for the fits alone"
+        )
 
 
 def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
