@@ -97,7 +97,7 @@ class Remote:
         try:
             if digest and (kept := self.cache.get(digest)) and content_hash(kept) == digest:
                 return parse(kept)
-            data, value = self._tried(name, download)
+            data, value = self.patience.ask(self.where(name), download)
         except Damaged as error:
             raise InputError(f"{self.where(name)} {error}: upload the shards again") from None
         if digest:
@@ -147,7 +147,9 @@ class Remote:
         with self.cache.claimed(key):
             if (data := kept()) is not None:
                 return data
-            piece = self._tried(name, lambda: self._piece(name, chunks[first:end]))
+            piece = self.patience.ask(
+                self.where(name), lambda: self._piece(name, chunks[first:end])
+            )
             self.cache.put(key, piece)
         return piece[begin : begin + size]
 
@@ -166,9 +168,6 @@ class Remote:
         path = f"{self.path}/{name}"
         data: bytes = self.fs.cat_file(path, start=begin, end=end, **self.options)
         return data
-
-    def _tried(self, name: str, request: Callable[[], T]) -> T:
-        return self.patience.ask(self.where(name), request)
 
 
 def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
