@@ -31,14 +31,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-from agent_scaling.demonstrators.record import demonstrate
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.data.recordings.atari import AtariSource
+from agent_scaling.data.shards.reader import ShardReader
+from agent_scaling.data.windows.loader import WindowLoader
+from agent_scaling.data.windows.order import EvalLanes
 from agent_scaling.envs.atari import action_codes, rom_name
-from agent_scaling.envs.pool import Pool
-from agent_scaling.shards.convert import shard
-from agent_scaling.shards.lanes import EvalLanes
-from agent_scaling.shards.loader import WindowLoader
-from agent_scaling.shards.reader import ShardReader
-from agent_scaling.sources.atari import AtariSource
+from agent_scaling.envs.pool.pool import Pool
+from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 
 Mover = Callable[[], None]
 

@@ -27,8 +27,8 @@ from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.episodes import RESAMPLES, describe
-from agent_scaling.errors import InputError
+from agent_scaling.playing.rollouts.tables import RESAMPLES, describe
+from agent_scaling.runtime.errors import InputError
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]  # of the Okabe–Ito palette
 GREYS = ["#000000", "#777777"]

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 # torch is imported where it is needed: the worker processes of the conversion import this file.
-from agent_scaling.shards.convert import shard
+from agent_scaling.data.conversion.shard import shard
 
 STEPS, LANES = 80, 32
 ROUNDS = 5

@@ -16,8 +16,8 @@ import statistics
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.demonstrators.compare import play_reference
-from agent_scaling.demonstrators.games.nethack import PLAYERS
+from agent_scaling.playing.demonstrators.games.nethack import PLAYERS
+from agent_scaling.playing.demonstrators.reference import play_reference
 
 
 def standard_error(values: list[int]) -> float:

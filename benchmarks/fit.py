@@ -15,8 +15,8 @@ import time
 import numpy as np
 import pandas as pd
 
-from agent_scaling.scaling.bootstrap import bootstrap_intervals
-from agent_scaling.scaling.runs import Runs, tidy
+from agent_scaling.scaling.fitting.bootstrap import bootstrap_intervals
+from agent_scaling.scaling.runs.table import Runs, tidy
 
 
 def table(seed: int = 0) -> Runs:

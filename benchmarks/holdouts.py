@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from agent_scaling.scaling import select
-from agent_scaling.scaling.forecasts import Chosen, compete
-from agent_scaling.scaling.profiles import best_of_grid
-from agent_scaling.scaling.runs import read_csv, tidy
+from agent_scaling.scaling.fitting import select
+from agent_scaling.scaling.fitting.forecasts import Chosen, compete
+from agent_scaling.scaling.laws.profiles import best_of_grid
+from agent_scaling.scaling.runs.table import read_csv, tidy
 
 GAMES = ("Breakout", "BattleZone", "BankHeist", "Phoenix")
 LOWEST = (0.0, 1.9e14)

@@ -30,12 +30,12 @@ from hydra.utils import instantiate
 from torch import Tensor, multiprocessing
 from torch.nn.utils import clip_grad_norm_
 
-from agent_scaling.actions import NO_ACTION
-from agent_scaling.batch import Batch, Played
+from agent_scaling.data.batch import Batch, Played
+from agent_scaling.envs.actions import NO_ACTION
 from agent_scaling.envs.tasks import make_environment
-from agent_scaling.modules.impala import Impala, freeze_norms
-from agent_scaling.policy import Policy
-from agent_scaling.train import quiet
+from agent_scaling.policies.policy import Policy
+from agent_scaling.training.build import quiet
+from agent_scaling.training.modules.impala import Impala, freeze_norms
 from data_modules.actors import ActorsDataModule
 
 TASK, WARM_UP = "NetHackScore-v0", 2

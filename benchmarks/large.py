@@ -23,17 +23,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.files import content_hash
-from agent_scaling.shards.manifest import (
+from agent_scaling.data.conversion.plan import make_plan
+from agent_scaling.data.recordings.ttyrec import TtyrecSource
+from agent_scaling.data.shards.manifest import (
     GameEntry,
     Manifest,
     ShardEntry,
     load_manifest,
     parse_index,
 )
-from agent_scaling.shards.plan import make_plan
-from agent_scaling.shards.storage import Folder
-from agent_scaling.sources.ttyrec import TtyrecSource
+from agent_scaling.data.shards.storage import Folder
+from agent_scaling.runtime.files import content_hash
 from data_modules.shards import ShardsDataModule
 
 NLD_AA_GAMES = 109_545

@@ -28,12 +28,12 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.demonstrators.record import demonstrate
-from agent_scaling.heap import keep_memory
-from agent_scaling.modules.bc import BehaviouralCloning
-from agent_scaling.optim import OptimizerFactory
-from agent_scaling.shards.convert import shard
-from agent_scaling.sizes import make_policy
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.playing.demonstrators.demonstrate import demonstrate
+from agent_scaling.policies.sizes import make_policy
+from agent_scaling.runtime.allocator import keep_memory
+from agent_scaling.training.modules.bc import BehaviouralCloning
+from agent_scaling.training.optim.optimizer import OptimizerFactory
 from data_modules.shards import ShardsDataModule
 
 LANES, STEPS = 4, 8
@@ -81,11 +81,15 @@ def final_loss(shards: Path, width: int, base: int, rate: float, mup: bool, step
     lightning.seed_everything(0, verbose=False)
     policy = make_policy(
         encoder={
-            "_target_": "agent_scaling.encoders.nethack.NetHackEncoder",
+            "_target_": "agent_scaling.policies.encoders.nethack.NetHackEncoder",
             **SMALL,
             **parts["encoder"],
         },
-        core={"_target_": "agent_scaling.cores.lstm.LSTMCore", "_partial_": True, **parts["core"]},
+        core={
+            "_target_": "agent_scaling.policies.cores.lstm.LSTMCore",
+            "_partial_": True,
+            **parts["core"],
+        },
     )
     optimizer = OptimizerFactory(torch.optim.Adam, rate, mup=mup, base=widths(base))
     optimizer.initialise(policy)

@@ -23,10 +23,10 @@ from published_network import PublishedNetwork, Shape
 from torch.nn import functional as F
 from utilisation import Search, find_peak, utilisation
 
-from agent_scaling.batch import Batch
-from agent_scaling.checkpoint import build_policy
-from agent_scaling.policy import Policy
-from agent_scaling.published import policy_config, rename
+from agent_scaling.data.batch import Batch
+from agent_scaling.policies.checkpoints.load import build_policy
+from agent_scaling.policies.checkpoints.published import policy_config, rename
+from agent_scaling.policies.policy import Policy
 
 
 def screens(steps: int, lanes: int, device: str) -> Batch:

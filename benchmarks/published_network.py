@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agent_scaling.batch import Batch
+from agent_scaling.data.batch import Batch
 
 State = tuple[Tensor, Tensor]
 
@@ -188,7 +188,7 @@ class PublishedNetwork(nn.Module):
         return torch.cat(found[0]), torch.cat(found[1])
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
-        """As ``agent_scaling.policy.Policy``."""
+        """As ``agent_scaling.policies.policy.Policy``."""
         steps, lanes = batch.steps, batch.lanes
         chars, colors = batch.chars_TBHW.flatten(0, 1), batch.colors_TBHW.flatten(0, 1)
         cursor = batch.cursor_TB2.flatten(0, 1).clone()

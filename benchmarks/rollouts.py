@@ -33,10 +33,10 @@ from nle.env.tasks import NetHackScore
 from policy import pair
 from torch import nn
 
-from agent_scaling.batch import Batch
-from agent_scaling.envs.pool import Pool
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.play import play
+from agent_scaling.playing.play import play
 
 KEYS = ("tty_chars", "tty_colors", "tty_cursor", "blstats")
 SHOWN = ("chars", "colors", "cursor", "blstats")  # the same, as the pool calls them

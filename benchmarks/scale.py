@@ -30,10 +30,10 @@ from hydra import compose, initialize_config_module
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.heap import keep_memory
-from agent_scaling.play import play
-from agent_scaling.shards.convert import shard
-from agent_scaling.train import build, quiet
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.playing.play import play
+from agent_scaling.runtime.allocator import keep_memory
+from agent_scaling.training.build import build, quiet
 
 NLD_AA_FRAMES = 3e9  # of 109,545 games
 CONVERTED = (10, 20, 51)  # games, by the order of their folders

@@ -59,7 +59,11 @@ def role(process: psutil.Process, root: psutil.Process) -> str:
     """What a process of the run does."""
     if process == root:
         return "trainer"
-    return "game worker" if "agent_scaling.envs.worker" in " ".join(process.cmdline()) else "other"
+    return (
+        "game worker"
+        if "agent_scaling.envs.pool.worker" in " ".join(process.cmdline())
+        else "other"
+    )
 
 
 def written(process: psutil.Process) -> float:

@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 from torch.nn import functional as F
 
-from agent_scaling.batch import Batch
-from agent_scaling.hardware import hardware_flops
-from agent_scaling.policy import Policy
+from agent_scaling.data.batch import Batch
+from agent_scaling.policies.executed_flops import hardware_flops
+from agent_scaling.policies.policy import Policy
 
 PEAKS = {
     "B200": 2250e12,

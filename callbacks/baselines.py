@@ -9,8 +9,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from agent_scaling.baselines import fit_tables
-from agent_scaling.tracking import log_metrics
+from agent_scaling.evaluation.action_tables import fit_tables
+from agent_scaling.tracking.logger import log_metrics
 
 
 class Baselines(Callback):

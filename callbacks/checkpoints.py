@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.checkpoint import LAST, PREVIOUS
-from agent_scaling.files import disk_errors, part_of
-from agent_scaling.ranks import gathered
-from agent_scaling.say import say
-from agent_scaling.train import preempted
-from callbacks.held_out import HeldOut, crossed
+from agent_scaling.policies.checkpoints.files import LAST, PREVIOUS
+from agent_scaling.runtime.files import disk_errors, part_of
+from agent_scaling.runtime.ranks import gathered
+from agent_scaling.runtime.terminal import say
+from agent_scaling.training.hooks import checkpoint_folder, crossed, milestone_name
+from agent_scaling.training.stopping import preempted
+from callbacks.held_out import HeldOut
 
 
 class Checkpoints(Callback):
@@ -121,16 +122,6 @@ def keep_previous(folder: Path) -> None:
         else:
             spare.replace(previous)
             spare.unlink(missing_ok=True)  # it stays where both were links to one file already
-
-
-def milestone_name(flops: float) -> str:
-    """``flops_1e+12.ckpt``."""
-    return f"flops_{flops:.4g}.ckpt"
-
-
-def checkpoint_folder(trainer: Trainer) -> Path:
-    """Where a run keeps its checkpoints."""
-    return Path(trainer.default_root_dir) / "checkpoints"
 
 
 def rng_state() -> dict[str, Any]:

@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from agent_scaling.errors import InputError
-from agent_scaling.policy import Policy
-from agent_scaling.sharding import whole_policy
+from agent_scaling.policies.policy import Policy
+from agent_scaling.policies.sharding import whole_policy
+from agent_scaling.runtime.errors import InputError
 
 
 class EMA(WeightAveraging):

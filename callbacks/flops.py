@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.errors import InputError
-from agent_scaling.flops import BUDGETS, Convention
-from agent_scaling.train import preempted
+from agent_scaling.policies.flops import BUDGETS, Convention
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.stopping import preempted
 
 
 class FlopBudget(Callback):

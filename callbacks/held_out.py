@@ -7,10 +7,11 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from agent_scaling.errors import InputError
-from agent_scaling.evaluate import evaluate
-from agent_scaling.heap import give_back_memory
-from agent_scaling.tracking import log_metrics
+from agent_scaling.evaluation.held_out import evaluate
+from agent_scaling.runtime.allocator import give_back_memory
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.tracking.logger import log_metrics
+from agent_scaling.training.hooks import crossed
 from callbacks.baselines import Baselines
 from callbacks.ema import evaluated
 
@@ -68,8 +69,3 @@ def frequencies(trainer: Trainer) -> Tensor | None:
     """Nats of each action in the training games; None in a run that was begun before they were
     kept."""
     return next(c.unigram_A for c in trainer.callbacks if isinstance(c, Baselines))  # type: ignore[attr-defined]
-
-
-def crossed(module: Any, every: int) -> bool:
-    """Whether the last step took the module's frames past a multiple of ``every``."""
-    return bool(module.frames // every > (module.frames - module.step_frames) // every)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.checkpoint import error_line, load_policy
-from agent_scaling.errors import InputError
-from agent_scaling.exported import save_model
-from agent_scaling.say import say
-from agent_scaling.tracking import BufferedMLFlowLogger
-from agent_scaling.train import preempted
-from callbacks.checkpoints import checkpoint_folder
+from agent_scaling.policies.checkpoints.export import save_model
+from agent_scaling.policies.checkpoints.load import load_policy
+from agent_scaling.runtime.errors import InputError, error_line
+from agent_scaling.runtime.terminal import say
+from agent_scaling.tracking.logger import BufferedMLFlowLogger
+from agent_scaling.training.hooks import checkpoint_folder, find
+from agent_scaling.training.stopping import preempted
 from callbacks.held_out import HeldOut
 from callbacks.tracking import Tracking
 
 FOLDER = "model"
 NAME = re.compile(r"[\w.-][\w .-]*")
-T = TypeVar("T", bound=Callback)
 
 
 class Model(Callback):
@@ -90,9 +89,3 @@ class Model(Callback):
         if self.checkpoint == "best":
             return min(rows, key=lambda row: float(row.get("val/nats", "inf")))
         return rows[-1] if rows else {"frames": module.frames}
-
-
-def find(trainer: Trainer, kind: type[T]) -> T | None:
-    """The trainer's callback of a class."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c for c in callbacks if isinstance(c, kind)), None)

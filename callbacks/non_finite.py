@@ -10,9 +10,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from agent_scaling.episodes import write_json
-from agent_scaling.errors import InputError
-from callbacks.checkpoints import checkpoint_folder
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import write_json
+from agent_scaling.training.hooks import checkpoint_folder
 
 NAN_BATCH = "nan_batch.json"
 
@@ -90,4 +90,4 @@ def write_batch(path: Path, trainer: Trainer, window: int, loss: float) -> None:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     coordinates = getattr(data, "coordinates", None)
     found = {"step": window, "loss": str(loss)} | (coordinates(window) if coordinates else {})
-    write_json(found, path)
+    write_json(path, found)

@@ -10,7 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from agent_scaling.say import is_first
+from agent_scaling.runtime.terminal import is_first
 
 SAVING = b"\nCtrl-C: the run stops once this step is done and saved; again: at once\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -17,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from agent_scaling.summary import print_milestone, print_start
+from agent_scaling.runtime.formats import clock
+from agent_scaling.training.summary import print_milestone, print_start
 from callbacks.flops import FlopBudget
 
 WARM_UP = 3
@@ -166,11 +166,6 @@ class ProgressBar(Callback):
             self._bar.update(self._task, description="train")
             self._bar.stop()
             self._bar = None
-
-
-def clock(seconds: float) -> str:
-    """``1 day, 2:03:04``."""
-    return str(timedelta(seconds=round(seconds)))
 
 
 def budget(trainer: Trainer, module: Any) -> float | None:

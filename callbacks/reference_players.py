@@ -8,9 +8,9 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.demonstrators.compare import play_reference
 from agent_scaling.envs.nethack import MAX_EPISODE_STEPS
-from agent_scaling.tracking import log_metrics
+from agent_scaling.playing.demonstrators.reference import play_reference
+from agent_scaling.tracking.logger import log_metrics
 from callbacks.rollouts import Rollouts
 
 OURS = ("max_episode_steps", "level_seed")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.envs.game import (
+from agent_scaling.envs.families import (
     FAMILIES,
     Description,
     choose_game,
@@ -17,16 +17,16 @@ from agent_scaling.envs.game import (
     describe,
     find_family,
 )
-from agent_scaling.episodes import summarise, write_tables
-from agent_scaling.heap import give_back_memory
-from agent_scaling.play import Traces, play
-from agent_scaling.play_options import PlayOptions
-from agent_scaling.policy import Policy
-from agent_scaling.ranks import gathered, own_cores
-from agent_scaling.replays import chosen_episodes, write_replays
-from agent_scaling.tracking import log_file, log_metrics
+from agent_scaling.playing.options import PlayOptions
+from agent_scaling.playing.play import Traces, play
+from agent_scaling.playing.replays import chosen_episodes, write_replays
+from agent_scaling.playing.rollouts.tables import summarise, write_tables
+from agent_scaling.policies.policy import Policy
+from agent_scaling.runtime.allocator import give_back_memory
+from agent_scaling.runtime.ranks import gathered, own_cores
+from agent_scaling.tracking.logger import log_file, log_metrics
+from agent_scaling.training.hooks import crossed
 from callbacks.ema import evaluated
-from callbacks.held_out import crossed
 
 NAMES = {
     "return": "return",
@@ -57,7 +57,7 @@ class Rollouts(Callback):
         replays: Whether to keep replays.
         game: A family, or a game's import path, to play instead of what the policy is trained on.
         game_options: Its options, or more of those of the policy's own game.
-        how: See :class:`~agent_scaling.play_options.PlayOptions`.
+        how: See :class:`~agent_scaling.playing.options.PlayOptions`.
 
     Raises:
         InputError: An option is out of its range, or not one of the game's.
@@ -81,7 +81,7 @@ class Rollouts(Callback):
         self.workers, self.lanes, self.replays = workers, lanes, replays
         self.game, self.game_options = game, dict(game_options or {})
         self.last_summary: dict[str, Any] = {}
-        """What :func:`~agent_scaling.episodes.summarise` says of the latest rollout."""
+        """The latest rollout's :func:`~agent_scaling.playing.rollouts.tables.summarise`."""
         self.last_table: pd.DataFrame | None = None
         self._played_at = -1
 

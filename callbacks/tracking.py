@@ -10,11 +10,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from agent_scaling.files import write_file
-from agent_scaling.ranks import gathered
-from agent_scaling.tracking import log_file, log_metrics
-from callbacks.checkpoints import milestone_name
-from callbacks.held_out import crossed
+from agent_scaling.runtime.files import write_file
+from agent_scaling.runtime.ranks import gathered
+from agent_scaling.tracking.logger import log_file, log_metrics
+from agent_scaling.training.hooks import crossed, milestone_name
 
 
 class Tracking(Callback):

@@ -15,14 +15,15 @@ import lightning
 import numpy as np
 import torch
 
-from agent_scaling.actor import SCREEN, Actor, for_inference
-from agent_scaling.batch import Batch
-from agent_scaling.envs.game import Description, describe, find_game
-from agent_scaling.envs.pool import Pool
-from agent_scaling.errors import InputError
-from agent_scaling.sampling import Sampling
-from agent_scaling.unrolls import REWARD, UnrollPlayer, episode_seeds
-from agent_scaling.waiting import Waiting
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.families import Description, describe, find_game
+from agent_scaling.envs.pool.pool import Pool
+from agent_scaling.playing.actor import SCREEN, Actor
+from agent_scaling.playing.sampling import Sampling
+from agent_scaling.playing.unrolls import REWARD, UnrollPlayer, episode_seeds
+from agent_scaling.policies.inference import for_inference
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.stopwatch import Waiting
 
 POLL_S = 0.5
 

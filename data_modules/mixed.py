@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.utilities import CombinedLoader
 
-from agent_scaling.batch import Batch
+from agent_scaling.data.batch import Batch
 from data_modules.actors import ActorsDataModule
 from data_modules.shards import ShardsDataModule
 

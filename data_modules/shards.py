@@ -6,13 +6,14 @@ from typing import Any, cast, get_args
 
 import lightning
 
-from agent_scaling.envs.game import Description
-from agent_scaling.errors import InputError
-from agent_scaling.shards.lanes import PADDING, EvalLanes, TrainLanes, rank_lanes
-from agent_scaling.shards.loader import WindowLoader
-from agent_scaling.shards.overlap import Overlapping
-from agent_scaling.shards.reader import OnCorrupt, ShardReader
-from agent_scaling.shards.storage import CACHE_DIR, CACHE_GB, PATIENCE_MINUTES, open_storage
+from agent_scaling.data.shards.opening import open_storage
+from agent_scaling.data.shards.reader import OnCorrupt, ShardReader
+from agent_scaling.data.shards.storage import CACHE_DIR, CACHE_GB, PATIENCE_MINUTES
+from agent_scaling.data.windows.loader import WindowLoader
+from agent_scaling.data.windows.order import PADDING, EvalLanes, TrainLanes, rank_lanes
+from agent_scaling.data.windows.overlap import Overlapping
+from agent_scaling.envs.families import Description
+from agent_scaling.runtime.errors import InputError
 
 
 class ShardsDataModule(lightning.LightningDataModule):

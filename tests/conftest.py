@@ -13,14 +13,14 @@ import pytest
 import torch
 from filelock import FileLock
 
-from agent_scaling.demonstrators.record import demonstrate
-from agent_scaling.shards.convert import shard
-from agent_scaling.sources.atari import AtariSource
-from tests import stores
-from tests.forked import Forked
-from tests.inverse_runs import BUDGET, HALF, INVERSE
-from tests.runs import train
-from tests.ttyrecs import link_games, reference_games
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.data.recordings.atari import AtariSource
+from agent_scaling.playing.demonstrators.demonstrate import demonstrate
+from tests.helpers import stores
+from tests.helpers.forked import Forked
+from tests.helpers.inverse_runs import BUDGET, HALF, INVERSE
+from tests.helpers.runs import train
+from tests.helpers.ttyrecs import link_games, reference_games
 
 ROOT = Path(__file__).resolve().parents[1]
 

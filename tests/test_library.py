@@ -33,7 +33,7 @@ from agent_scaling import (
 )
 from agent_scaling.envs.nethack import NetHack
 from tests.conftest import ROOT
-from tests.policies import small_policy
+from tests.helpers.policies import small_policy
 from tests.scaling.synthetic import known_law
 
 NOTEBOOK = ROOT / "docs" / "library.ipynb"

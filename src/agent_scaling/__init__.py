@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agent_scaling.agent import Agent, load_agent
-    from agent_scaling.batch import Batch
-    from agent_scaling.checkpoint import load_policy, save_policy
-    from agent_scaling.errors import InputError
-    from agent_scaling.flops import flops_per_frame
-    from agent_scaling.library import make_policy, play_episodes, read_batches
-    from agent_scaling.policy import Policy
-    from agent_scaling.scaling.fitted import Laws, fit_laws
+    from agent_scaling.data.batch import Batch
+    from agent_scaling.data.windows.read import read_batches
+    from agent_scaling.playing.agent import Agent, load_agent
+    from agent_scaling.playing.players import play_episodes
+    from agent_scaling.policies.checkpoints.load import load_policy, save_policy
+    from agent_scaling.policies.compose import make_policy
+    from agent_scaling.policies.flops import flops_per_frame
+    from agent_scaling.policies.policy import Policy
+    from agent_scaling.runtime.errors import InputError
+    from agent_scaling.scaling.api import Laws, fit_laws
 
 __all__ = [
     "Agent",
@@ -30,14 +32,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "agent": ("Agent", "load_agent"),
-    "batch": ("Batch",),
-    "checkpoint": ("load_policy", "save_policy"),
-    "errors": ("InputError",),
-    "flops": ("flops_per_frame",),
-    "library": ("make_policy", "play_episodes", "read_batches"),
-    "policy": ("Policy",),
-    "scaling.fitted": ("Laws", "fit_laws"),
+    "playing.agent": ("Agent", "load_agent"),
+    "data.batch": ("Batch",),
+    "policies.checkpoints.load": ("load_policy", "save_policy"),
+    "runtime.errors": ("InputError",),
+    "policies.flops": ("flops_per_frame",),
+    "policies.compose": ("make_policy",),
+    "playing.players": ("play_episodes",),
+    "data.windows.read": ("read_batches",),
+    "policies.policy": ("Policy",),
+    "scaling.api": ("Laws", "fit_laws"),
 }
 
 

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from playwright.sync_api import Page, expect
 
-from tests.runs import train
-from tests.servers import Server
+from tests.helpers.runs import train
+from tests.helpers.servers import Server
 
 pytestmark = pytest.mark.browser
 NAMES = ("narrow", "wide")

@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from agent_scaling.scaling.fit import analyse
-from agent_scaling.scaling.report import write_report
-from agent_scaling.scaling.runs import tidy
+from agent_scaling.scaling.report.page import write_report
+from agent_scaling.scaling.runs.table import tidy
 from tests.scaling.synthetic import known_cells
 
 pytestmark = pytest.mark.browser

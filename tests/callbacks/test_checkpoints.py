@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_scaling.checkpoint import read_checkpoint, resume_path, write_checkpoint
-from agent_scaling.errors import InputError
+from agent_scaling.policies.checkpoints.files import read_checkpoint, resume_path, write_checkpoint
+from agent_scaling.runtime.errors import InputError
 from callbacks.checkpoints import keep_previous
 
 

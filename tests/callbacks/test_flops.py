@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from agent_scaling.checkpoint import load_policy, read_checkpoint
-from agent_scaling.errors import InputError
-from agent_scaling.flops import BUDGETS, flops_per_frame
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.policies.checkpoints.load import load_policy
+from agent_scaling.policies.flops import BUDGETS, flops_per_frame
+from agent_scaling.runtime.errors import InputError
 from callbacks.flops import FlopBudget
-from tests.runs import train
+from tests.helpers.runs import train
 
 STEP = 4 * 16  # frames
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 from callbacks.model import Model
 
 

@@ -8,7 +8,7 @@ import pyte
 import pytest
 
 from callbacks import progress
-from tests.runs import train
+from tests.helpers.runs import train
 
 SHORT = [
     "flops_budget=8e9",

@@ -10,15 +10,15 @@ from lightning.pytorch.loggers import CSVLogger
 from mlflow import MlflowClient
 from torch.utils.data import DataLoader
 
-from agent_scaling.errors import InputError
-from agent_scaling.modules.bc import BehaviouralCloning
-from agent_scaling.optim import OptimizerFactory
-from agent_scaling.play import play
-from agent_scaling.tracking import BufferedMLFlowLogger
+from agent_scaling.playing.play import play
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.tracking.logger import BufferedMLFlowLogger
+from agent_scaling.training.modules.bc import BehaviouralCloning
+from agent_scaling.training.optim.optimizer import OptimizerFactory
 from callbacks.flops import FlopBudget
 from callbacks.rollouts import Rollouts, metrics_of
-from tests.policies import random_batch, small_policy
-from tests.stores import new_store
+from tests.helpers.policies import random_batch, small_policy
+from tests.helpers.stores import new_store
 
 FRAMES = 2 * 3  # of a step
 LIGHTNING = pytest.mark.filterwarnings(

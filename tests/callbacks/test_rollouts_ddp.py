@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
-from tests.servers import free_port
+from tests.helpers.servers import free_port
 
 SCRIPT = """
 import json, sys, warnings
 import lightning, torch
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
-from agent_scaling.modules.bc import BehaviouralCloning
-from agent_scaling.optim import OptimizerFactory
-from agent_scaling.ranks import own_cores
+from agent_scaling.training.modules.bc import BehaviouralCloning
+from agent_scaling.training.optim.optimizer import OptimizerFactory
+from agent_scaling.runtime.ranks import own_cores
 from callbacks.flops import FlopBudget
 from callbacks.rollouts import Rollouts
-from tests.policies import random_batch, small_policy
+from tests.helpers.policies import random_batch, small_policy
 
 warnings.simplefilter("ignore")
 folder, devices = sys.argv[1], int(sys.argv[2])

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from agent_scaling.actions import NO_ACTION, key_to_action
-from agent_scaling.errors import InputError
-from agent_scaling.shards.lanes import EvalLanes, Span
-from agent_scaling.shards.loader import WindowLoader
-from agent_scaling.shards.manifest import load_manifest
-from agent_scaling.shards.reader import ShardReader
-from agent_scaling.shards.storage import Folder
+from agent_scaling.data.shards.manifest import load_manifest
+from agent_scaling.data.shards.reader import ShardReader
+from agent_scaling.data.shards.storage import Folder
+from agent_scaling.data.windows.loader import WindowLoader
+from agent_scaling.data.windows.order import EvalLanes, Span
+from agent_scaling.envs.actions import NO_ACTION, key_to_action
+from agent_scaling.runtime.errors import InputError
 from data_modules.shards import ShardsDataModule
-from tests.ttyrecs import ttyrec_dataset
+from tests.helpers.ttyrecs import ttyrec_dataset
 
 
 class Openings:

@@ -9,9 +9,9 @@ from contextlib import redirect_stdout
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from agent_scaling.errors import InputError
-from tests.runs import forked, train
-from tests.servers import free_port
+from agent_scaling.runtime.errors import InputError
+from tests.helpers.runs import forked, train
+from tests.helpers.servers import free_port
 
 
 def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:

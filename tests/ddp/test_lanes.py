@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from agent_scaling.errors import InputError
-from agent_scaling.shards.lanes import PADDING, TrainLanes, rank_lanes
-from agent_scaling.shards.loader import WindowLoader
-from agent_scaling.shards.reader import ShardReader
+from agent_scaling.data.shards.reader import ShardReader
+from agent_scaling.data.windows.loader import WindowLoader
+from agent_scaling.data.windows.order import PADDING, TrainLanes, rank_lanes
+from agent_scaling.runtime.errors import InputError
 
 LANES, STEPS = 12, 7
 WORLDS = (1, 2, 3, 4)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.runs import forked, overrides, train
+from tests.helpers.runs import forked, overrides, train
 
 ENDLESS = [
     "trainer=ddp",

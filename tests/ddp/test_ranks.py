@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from agent_scaling.actions import NO_ACTION
-from agent_scaling.checkpoint import load_policy, policy_weights, read_checkpoint
-from agent_scaling.train import build
-from callbacks.checkpoints import milestone_name
+from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.policies.checkpoints.load import load_policy, policy_weights
+from agent_scaling.training.build import build
+from agent_scaling.training.hooks import milestone_name
 from tests.ddp.ranks import finish, start
-from tests.policies import cut
-from tests.runs import composed, overrides, train
+from tests.helpers.policies import cut
+from tests.helpers.runs import composed, overrides, train
 
 STEPS, FRAMES = 8, 4 * 16
 SETTINGS = [

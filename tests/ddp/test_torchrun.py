@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from agent_scaling.checkpoint import read_checkpoint
+from agent_scaling.policies.checkpoints.files import read_checkpoint
 from tests.conftest import ROOT
-from tests.runs import overrides, train
-from tests.servers import free_port
+from tests.helpers.runs import overrides, train
+from tests.helpers.servers import free_port
 
 SETTINGS = [
     "flops_budget=1e18",

@@ -14,8 +14,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from agent_scaling.cli import VERBS, as_named
-from agent_scaling.config import flatten
+from agent_scaling.cli.main import VERBS, as_named
+from agent_scaling.config.check import flatten
 from agent_scaling.studies.experiments import compose_train
 from tests.conftest import ROOT
 

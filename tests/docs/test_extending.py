@@ -15,8 +15,8 @@ import pytest
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 
-from agent_scaling.checkpoint import load_policy
-from agent_scaling.cli import main
+from agent_scaling.cli.main import main
+from agent_scaling.policies.checkpoints.load import load_policy
 from agent_scaling.studies import sweep
 from tests.conftest import ROOT
 from tests.docs.commands import Command, commands, tiny

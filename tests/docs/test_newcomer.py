@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 
 from tests.conftest import ROOT
 from tests.docs.commands import NEWCOMERS, Command, commands, tiny
+from tests.helpers.stores import new_store
+from tests.helpers.ttyrecs import link_games, people_games, reference_games
 from tests.scaling.synthetic import ALPHA, BETA, A, B, E, optimum
-from tests.stores import new_store
-from tests.ttyrecs import link_games, people_games, reference_games
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 SECTIONS = ("The main job, step by step", "Studies", "Laws")

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from agent_scaling.envs.atari import Atari, action_codes, rom_name
-from agent_scaling.envs.game import Record
-from agent_scaling.envs.pool import Pool
-from agent_scaling.errors import InputError
+from agent_scaling.envs.families import Record
+from agent_scaling.envs.pool.pool import Pool
+from agent_scaling.runtime.errors import InputError
 
 ATARI = "agent_scaling.envs.atari:Atari"
 

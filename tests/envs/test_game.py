@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_scaling.envs.game import (
+from agent_scaling.envs.families import (
     FAMILIES,
     NETHACK,
     choose_game,
@@ -15,7 +15,7 @@ from agent_scaling.envs.game import (
     describe,
     find_game,
 )
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 
 ROOM = {"family": "minihack", "options": {"task": "MiniHack-Room-5x5-v0", "max_episode_steps": 9}}
 

@@ -8,7 +8,7 @@ from nle.env.tasks import NetHackScore
 
 from agent_scaling.envs.nethack import KEYS, NetHack
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 
 MOVES = [1, 2, 3, 4, 5, 6, 7, 20, 62, 93]  # directions, kick-like commands, some menus
 

@@ -12,10 +12,10 @@ import psutil
 import pytest
 from nle.nethack import NO_GLYPH
 
-from agent_scaling.envs.memory import deal_lanes
-from agent_scaling.envs.pool import Pool
-from agent_scaling.envs.processes import BOOT, PACKAGE, GameError
-from agent_scaling.errors import InputError
+from agent_scaling.envs.pool.memory import deal_lanes
+from agent_scaling.envs.pool.pool import Pool
+from agent_scaling.envs.pool.processes import BOOT, GameError
+from agent_scaling.runtime.errors import InputError
 
 TOY = "tests.envs.toy_game:Toy"
 
@@ -176,7 +176,7 @@ def test_nothing_is_left_after_an_exception(tmp_path, monkeypatch):
 
 def test_nothing_is_left_when_the_parent_is_killed(tmp_path):
     script = """
-        from agent_scaling.envs.pool import Pool
+        from agent_scaling.envs.pool.pool import Pool
         pool = Pool("agent_scaling.envs.nethack:NetHack", lanes=4, workers=2)
         for lane in range(4):
             pool.assign(lane, lane)
@@ -221,5 +221,5 @@ def test_a_worker_starts_without_torch():
     code = BOOT.replace(
         "main()", "import agent_scaling.envs.nethack; print('torch' in sys.modules)"
     )
-    told = json.dumps([sys.path, PACKAGE])
+    told = json.dumps(sys.path)
     assert subprocess.check_output([sys.executable, "-c", code, told], text=True) == "False\n"

@@ -3,9 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from agent_scaling.envs.pool import Pool
+from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.envs.tasks import Task, action_keys, make_environment
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 
 TASKS = ["NetHackScore-v0", "NetHackStaircase-v0", "MiniHack-Room-Random-5x5-v0"]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from agent_scaling.checkpoint import read_checkpoint
+from agent_scaling.policies.checkpoints.files import read_checkpoint
 from tests.conftest import ROOT
-from tests.runs import train
+from tests.helpers.runs import train
 
 WALL_CLOCK = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.(now|today|utcnow)\(")
 

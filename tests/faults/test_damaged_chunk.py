@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from agent_scaling.checkpoint import read_checkpoint
-from agent_scaling.errors import InputError
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.runtime.errors import InputError
 from data_modules.shards import ShardsDataModule
-from tests.runs import train
-from tests.test_resume import COMPARED, assert_same
+from tests.helpers.runs import train
+from tests.training.test_resume import COMPARED, assert_same
 
 LANES, STEPS, UPDATES = 4, 16, 24
 SETTINGS = [

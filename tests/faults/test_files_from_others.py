@@ -13,11 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_scaling.checkpoint import read_checkpoint
-from agent_scaling.errors import InputError
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.runtime.errors import InputError
 from tests.conftest import ROOT
-from tests.fuzz import FUZZ
-from tests.shards.test_fuzz import broken
+from tests.data.shards.test_fuzz import broken
+from tests.helpers.fuzz import FUZZ
 
 NEVER = {
     "eval", "exec", "pickle.load", "pickle.loads", "pickle.Unpickler", "marshal.loads", "dill.load",

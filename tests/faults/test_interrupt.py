@@ -11,8 +11,8 @@ import pytest
 from lightning import Callback, LightningModule, Trainer
 from mlflow import MlflowClient
 
-from agent_scaling.checkpoint import read_checkpoint
-from tests.runs import train
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from tests.helpers.runs import train
 
 
 class Interrupted(Callback):

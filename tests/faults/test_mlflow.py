@@ -13,10 +13,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 
-from agent_scaling.tracking import OUTBOX_FILE, RUN_ID_FILE, BufferedMLFlowLogger
-from tests.runs import train
-from tests.servers import Server, free_port
-from tests.stores import new_store
+from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
+from agent_scaling.tracking.store import RUN_ID_FILE
+from tests.helpers.runs import train
+from tests.helpers.servers import Server, free_port
+from tests.helpers.stores import new_store
 
 FRAMES = 64  # of a step
 STEPS = 20
@@ -44,7 +45,7 @@ def test_a_server_that_is_away_at_the_start_comes_and_goes_and_is_away_at_a_resu
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("agent_scaling.outbox.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("agent_scaling.tracking.outbox.RETRY_SECONDS", 0.0)
     output, waiting = tmp_path / "run", tmp_path / "run" / OUTBOX_FILE
     settings = [
         "flops_budget=1e18",
@@ -139,7 +140,7 @@ def test_what_will_not_be_better_later_is_refused_at_the_start(tmp_path: Path) -
 
 def test_an_artifact_store_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file waits, with all that comes later, and a run that is taken up meanwhile goes on."""
-    monkeypatch.setattr("agent_scaling.outbox.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("agent_scaling.tracking.outbox.RETRY_SECONDS", 0.0)
     uri, file, stored = new_store(tmp_path / "mlflow.db"), tmp_path / "f", tmp_path / "artifacts"
     file.write_text("table")
     stored.write_text("no folder")
@@ -155,7 +156,7 @@ def test_an_artifact_store_that_fails(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_scaling.outbox.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("agent_scaling.tracking.outbox.RETRY_SECONDS", 0.0)
     waiting, database = tmp_path / OUTBOX_FILE, tmp_path / "mlflow.db"
     logger = BufferedMLFlowLogger(
         experiment_name="full",

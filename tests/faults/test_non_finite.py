@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from agent_scaling.checkpoint import read_checkpoint
-from agent_scaling.errors import InputError
-from agent_scaling.shards.reader import ShardReader
+from agent_scaling.data.shards.reader import ShardReader
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.runtime.errors import InputError
 from data_modules.shards import ShardsDataModule
-from tests.runs import train
+from tests.helpers.runs import train
 
 LANES, STEPS = 4, 16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from agent_scaling.scaling.runs import Runs, tidy
+from agent_scaling.scaling.runs.table import Runs, tidy
 
 E, A, B, ALPHA, BETA = 0.12, 60.0, 2.5e4, 0.4, 0.5
 """L(N, D) = E + A/N^α + B/D^β, frames D = C / 6N."""

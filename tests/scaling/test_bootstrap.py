@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent_scaling.scaling import batched, laws, profiles
-from agent_scaling.scaling.bootstrap import (
+from agent_scaling.scaling.fitting.bootstrap import (
     as_grid,
     bootstrap_intervals,
     bootstrap_parametric,
@@ -14,6 +13,7 @@ from agent_scaling.scaling.bootstrap import (
     resample,
     summarise,
 )
+from agent_scaling.scaling.laws import batched, curves, profiles
 from tests.scaling.synthetic import known_law
 
 
@@ -25,7 +25,7 @@ def test_saturating_rows_agree_with_one_at_a_time():
     found = batched.saturating(x, y)
     for row, (floor, gamma) in zip(y, found, strict=True):
         known = np.isfinite(row)
-        curve = laws.fit_saturating(x[known], row[known])
+        curve = curves.fit_saturating(x[known], row[known])
         assert [floor, gamma] == pytest.approx([curve.theta[0], curve.theta[2]], abs=1e-4)
 
 
@@ -33,7 +33,7 @@ def test_slopes_agree_with_the_table():
     runs = known_law(noise=0.05, seed=3)
     grid = as_grid(runs)
     lines = profiles.best_of_grid(runs.cells, "loss")
-    slope = laws.fit_power(np.log(lines["flops"].to_numpy()), np.log(lines["value"].to_numpy()))
+    slope = curves.fit_power(np.log(lines["flops"].to_numpy()), np.log(lines["value"].to_numpy()))
     rows = batched.slopes(grid.log_c_K[None], batched.best(grid.loss_SRK.mean(1)[None])[1])
     assert rows[0] == pytest.approx(slope.theta[1])
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_scaling.scaling import analysis, laws, returns, select
-from agent_scaling.scaling.forecasts import compete
-from agent_scaling.scaling.forms import LOSS_FORMS
-from agent_scaling.scaling.profiles import parabolas
+from agent_scaling.scaling.fitting import analysis, returns, select
+from agent_scaling.scaling.fitting.forecasts import compete
+from agent_scaling.scaling.fitting.forms import LOSS_FORMS
+from agent_scaling.scaling.laws import curves
+from agent_scaling.scaling.laws.profiles import parabolas
 from tests.scaling.synthetic import ALPHA, BETA, DELTA, known_cells, optimum, with_returns
 
 DRAWS = 200
@@ -64,12 +65,12 @@ def test_return_from_loss():
 def test_a_power_law_and_a_saturating_law():
     x = np.log(np.geomspace(1e14, 1e18, 13))
     floor, gamma = np.log(0.1), 0.35
-    truth = laws.floor_curve(np.array([floor, gamma * 33.5, gamma]), x)
+    truth = curves.floor_curve(np.array([floor, gamma * 33.5, gamma]), x)
     hits = {"slope": [], "floor": [], "gamma": []}
     for seed in range(DRAWS):
         noise = 0.02 * np.random.default_rng(seed).standard_normal(len(x))
-        hits["slope"].append(holds(laws.fit_power(x, 3 - 0.2 * x + noise).interval(1), -0.2))
-        curve = laws.fit_saturating(x, truth + noise)
+        hits["slope"].append(holds(curves.fit_power(x, 3 - 0.2 * x + noise).interval(1), -0.2))
+        curve = curves.fit_saturating(x, truth + noise)
         assert curve.converged
         hits["floor"].append(holds(curve.interval(0), floor))
         hits["gamma"].append(holds(curve.interval(2), gamma))
@@ -85,7 +86,7 @@ def series(loss, flops):
 def fast_forms(monkeypatch):
     """Without the law of two variables, which one size per budget cannot tell."""
     forms = {name: form for name, form in LOSS_FORMS.items() if name != "parametric"}
-    monkeypatch.setattr("agent_scaling.scaling.forecasts.LOSS_FORMS", forms)
+    monkeypatch.setattr("agent_scaling.scaling.fitting.forecasts.LOSS_FORMS", forms)
 
 
 def test_forecasts_that_are_not_told_which_law_is_true(monkeypatch):
@@ -97,9 +98,9 @@ def test_forecasts_that_are_not_told_which_law_is_true(monkeypatch):
     hits = []
     for seed in range(DRAWS):
         *noise, later = 0.03 * np.random.default_rng(seed).standard_normal(len(flops) + 1)
-        cells = series(np.exp(laws.floor_curve(theta, np.log(flops)) + noise), flops)
+        cells = series(np.exp(curves.floor_curve(theta, np.log(flops)) + noise), flops)
         _, low, high = compete(cells, "loss", None, None).predict(cells, np.array([ahead]))
-        hits.append(holds((low[0], high[0]), laws.floor_curve(theta, ahead) + later))
+        hits.append(holds((low[0], high[0]), curves.floor_curve(theta, ahead) + later))
     assert 0.85 <= share(hits) <= 0.95
 
 
@@ -109,7 +110,7 @@ def test_only_a_decisive_form_replaces_the_average(monkeypatch, noise):
     flops = np.geomspace(1e14, 1e18, 13)
     for name, curve in (
         ("power", 3 - 0.2 * np.log(flops)),
-        ("saturating", laws.floor_curve(np.array([-2.3, 11.7, 0.35]), np.log(flops))),
+        ("saturating", curves.floor_curve(np.array([-2.3, 11.7, 0.35]), np.log(flops))),
     ):
         shifts = noise * np.random.default_rng(1).standard_normal(len(flops))
         chosen = compete(series(np.exp(curve + shifts), flops), "loss", None, None)

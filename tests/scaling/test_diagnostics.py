@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_scaling.scaling.analysis import laws_of
-from agent_scaling.scaling.diagnostics import diagnostics, noise
-from agent_scaling.scaling.runs import tidy
+from agent_scaling.scaling.fitting.analysis import laws_of
+from agent_scaling.scaling.fitting.diagnostics import diagnostics, noise
+from agent_scaling.scaling.runs.table import tidy
 from tests.scaling.synthetic import known_law
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.api import fit_laws
 from agent_scaling.scaling.fit import fit
-from agent_scaling.scaling.fitted import fit_laws
 from agent_scaling.scaling.forecast import forecast
 from tests.scaling.synthetic import known_law
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.fit import fit
 from agent_scaling.scaling.forecast import forecast
 from tests.scaling.synthetic import known_law, optimum

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.fit import fit
-from agent_scaling.scaling.interactions import against_frames
-from agent_scaling.scaling.runs import tidy
-from tests.stores import new_store
+from agent_scaling.scaling.fitting.interactions import against_frames
+from agent_scaling.scaling.runs.table import tidy
+from tests.helpers.stores import new_store
 
 
 def played(seeds=3, noise=0.02):

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_scaling.scaling import figures, interactive, marks
 from agent_scaling.scaling.fit import analyse
-from agent_scaling.scaling.runs import tidy
+from agent_scaling.scaling.report import figures, marks
+from agent_scaling.scaling.report import plotly_figures as interactive
+from agent_scaling.scaling.runs.table import tidy
 from tests.scaling.synthetic import known_cells, with_returns
 
 

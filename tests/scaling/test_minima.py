@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent_scaling.scaling import minima, profiles
+from agent_scaling.scaling.laws import minima, profiles
 from tests.scaling.synthetic import known_cells, optimum
 
 FLOPS = np.geomspace(1e14, 1e17, 10)

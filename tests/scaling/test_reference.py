@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from agent_scaling.scaling.fit import fit
-from agent_scaling.scaling.profiles import best_of_grid
-from agent_scaling.scaling.runs import read_csv, tidy
+from agent_scaling.scaling.laws.profiles import best_of_grid
+from agent_scaling.scaling.runs.table import read_csv, tidy
 
 GAMES = ("Breakout", "BattleZone", "BankHeist", "Phoenix")
 

@@ -9,9 +9,9 @@ import re
 import pytest
 
 from agent_scaling.scaling.fit import analyse
-from agent_scaling.scaling.interactive import figures
-from agent_scaling.scaling.replays import Replay
-from agent_scaling.scaling.report import by_kind, command, number, span, write_report
+from agent_scaling.scaling.report.page import by_kind, command, number, span, write_report
+from agent_scaling.scaling.report.plotly_figures import figures
+from agent_scaling.scaling.report.replays import Replay
 from tests.scaling.synthetic import known_law
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_scaling.scaling import returns
-from agent_scaling.scaling.forecasts import compete
-from agent_scaling.scaling.forms import LOSS_FORMS
+from agent_scaling.scaling.fitting import returns
+from agent_scaling.scaling.fitting.forecasts import compete
+from agent_scaling.scaling.fitting.forms import LOSS_FORMS
 from tests.scaling.synthetic import DELTA, known_law
 
 FLOPS = np.geomspace(1e14, 1e17, 10)

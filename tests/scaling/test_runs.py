@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from agent_scaling.errors import InputError
-from agent_scaling.scaling.runs import merge_budgets, read_csv, tidy
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.runs.table import merge_budgets, read_csv, tidy
 
 
 def table():

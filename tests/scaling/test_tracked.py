@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from mlflow import MlflowClient
 
-from agent_scaling.cli import main
-from agent_scaling.errors import InputError
+from agent_scaling.cli.main import main
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.fit import fit, read
 from agent_scaling.scaling.forecast import forecast
-from agent_scaling.scaling.replays import replays_of
-from agent_scaling.scaling.settings import settings_of
-from agent_scaling.scaling.tracked import measured_at, read_mlflow
+from agent_scaling.scaling.report.replays import replays_of
+from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
+from agent_scaling.scaling.runs.settings import settings_of
 from tests.docs.metrics import documented, unknown, unlogged
+from tests.helpers.stores import new_store
 from tests.scaling.synthetic import known_law
-from tests.stores import new_store
 
 
 def milestones(group):

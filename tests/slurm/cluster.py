@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from agent_scaling.orphans import die_with_parent
-from agent_scaling.studies.cells import executable
-from tests.servers import free_port
+from agent_scaling.runtime.processes import die_with_parent
+from agent_scaling.studies.run_cell import executable
+from tests.helpers.servers import free_port
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 PATIENCE = 300  # seconds

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from agent_scaling.checkpoint import read_checkpoint
-from agent_scaling.shards.convert import shard
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.policies.checkpoints.files import read_checkpoint
 from tests.conftest import ROOT
 from tests.ddp.ranks import finish, start
-from tests.runs import overrides
+from tests.helpers.runs import overrides
 from tests.slurm.cluster import Cluster, wait_for
-from tests.test_resume import COMPARED, assert_same
+from tests.training.test_resume import COMPARED, assert_same
 
 SCRIPTS = ROOT / "docs" / "slurm"
 STEPS, FRAMES = 40, 4 * 16

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_scaling.studies.plan import plan
-from agent_scaling.studies.record import Plan
+from agent_scaling.studies.plan_file import Plan
 
 BUDGETS = [1e9, 4e9]
 SIZES = [5e3, 2e4]

@@ -12,17 +12,17 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from agent_scaling.cli import call_verb
-from agent_scaling.errors import InputError
-from agent_scaling.flops import flops_per_frame
-from agent_scaling.sizes import on_meta
-from agent_scaling.studies.cautions import paper_size
+from agent_scaling.config.call import call_verb
+from agent_scaling.policies.flops import flops_per_frame
+from agent_scaling.policies.sizes import on_meta
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan import plan
-from agent_scaling.studies.record import FILE, Plan, Run, load
+from agent_scaling.studies.plan_file import FILE, Plan, Run, load
 from agent_scaling.studies.study import call
+from agent_scaling.studies.warnings import paper_size
 from data_modules.shards import ShardsDataModule
 from tests.conftest import ROOT
-from tests.runs import composed
+from tests.helpers.runs import composed
 from tests.studies.plans import BUDGETS, SIZES, make_plan, train_settings
 
 

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from agent_scaling.errors import InputError
-from agent_scaling.flops import flops_per_frame
-from agent_scaling.sizes import on_meta
+from agent_scaling.policies.flops import flops_per_frame
+from agent_scaling.policies.sizes import on_meta
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan import plan
-from agent_scaling.studies.record import Plan
+from agent_scaling.studies.plan_file import Plan
 from agent_scaling.studies.study import show_variants
+from tests.helpers.stores import new_store
 from tests.scaling.test_interactions import played
-from tests.stores import new_store
 from tests.studies.test_plan import as_train_composes
 
 LANES, STEPS = 2, 5

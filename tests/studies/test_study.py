@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from agent_scaling.cli import call_verb
-from agent_scaling.errors import InputError
-from agent_scaling.studies.record import load
+from agent_scaling.config.call import call_verb
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.studies.plan_file import load
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
-from tests.runs import composed
+from tests.helpers.runs import composed
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 

@@ -16,9 +16,16 @@ from typing import Any
 import psutil
 from mlflow import MlflowClient
 
-from agent_scaling.studies.cells import Progress, executable, held, last_line, milestones, progress
-from agent_scaling.studies.record import Plan, Run
-from tests.stores import new_store
+from agent_scaling.studies.plan_file import Plan, Run
+from agent_scaling.studies.run_cell import (
+    Progress,
+    executable,
+    held,
+    last_line,
+    milestones,
+    progress,
+)
+from tests.helpers.stores import new_store
 from tests.studies.plans import BUDGETS, make_plan
 
 TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

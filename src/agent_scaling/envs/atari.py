@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agent_scaling.envs.game import Record, Views
-from agent_scaling.errors import InputError
-from agent_scaling.sides import SIDE
+from agent_scaling.envs.families import Record, Views
+from agent_scaling.envs.screens import SIDE
+from agent_scaling.runtime.errors import InputError
 
 MAX_ROWS, COLUMNS = 250, 160  # most games have 210 rows
 MAX_FRAMES = 108_000  # half an hour of play at 60 frames per second

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from nle import nethack
 
-from agent_scaling.actions import NUM_ACTIONS, action_name, action_to_key
-from agent_scaling.envs.game import Record, Views
+from agent_scaling.envs.actions import NUM_ACTIONS, action_name, action_to_key
+from agent_scaling.envs.families import Record, Views
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.envs.shared_code import prepare_library
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 
 MAX_EPISODE_STEPS = 100_000
 IDLE_STEPS = 10_000

@@ -13,12 +13,12 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 from nle import nethack
 
-from agent_scaling.actions import NUM_ACTIONS
-from agent_scaling.envs.game import Record, Views
+from agent_scaling.envs.actions import NUM_ACTIONS
+from agent_scaling.envs.families import Record, Views
 from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.envs.shared_code import prepare_library
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 
 ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}
 """NLE's end status → a record's ``end``."""

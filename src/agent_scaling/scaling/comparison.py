@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
 
 
 def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:

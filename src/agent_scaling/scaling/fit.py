@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from agent_scaling.errors import InputError
-from agent_scaling.scaling import analysis, diagnostics, forecasts
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import write_json
 from agent_scaling.scaling.comparison import compare
-from agent_scaling.scaling.files import write_json
-from agent_scaling.scaling.interactions import against_frames
-from agent_scaling.scaling.runs import Runs, read_csv, tidy
-from agent_scaling.scaling.table import print_fit
-from agent_scaling.scaling.tracked import DEFAULT_STORE, read_mlflow
+from agent_scaling.scaling.fitting import analysis, diagnostics, forecasts
+from agent_scaling.scaling.fitting.interactions import against_frames
+from agent_scaling.scaling.report.terminal import print_fit
+from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
+from agent_scaling.scaling.runs.plain_json import plain
+from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
+from agent_scaling.tracking.store import DEFAULT_STORE
 
 FILE = "fit.json"
 
@@ -79,12 +81,12 @@ def fit(
         fitted["forecast"][0]["comparison"] = compare(fitted["forecast"][0], known)
     folder = Path(output)
     files = [folder / FILE]
-    write_json(files[0], fitted)
+    write_json(files[0], plain(fitted))
     if figures:
-        from agent_scaling.scaling.figures import draw  # matplotlib takes a second to import
-        from agent_scaling.scaling.replays import replays_of
-        from agent_scaling.scaling.report import write_report
-        from agent_scaling.scaling.settings import settings_of
+        from agent_scaling.scaling.report.figures import draw  # matplotlib takes a second to import
+        from agent_scaling.scaling.report.page import write_report
+        from agent_scaling.scaling.report.replays import replays_of
+        from agent_scaling.scaling.runs.settings import settings_of
 
         stored = bool(runs.stored())
         replays = replays_of(runs, uri) if stored else []
@@ -92,7 +94,7 @@ def fit(
         drawn = draw(runs, fitted, folder)
         files += [*drawn, write_report(runs, fitted, folder, replays, settings)]
     if log or (log is None and (source == "mlflow" or tracking_uri is not None)):
-        from agent_scaling.scaling.logged import log_fit
+        from agent_scaling.scaling.runs.fit_run import log_fit
 
         options: dict[str, Any] = {"budgets": budgets, "bootstraps": bootstraps, "seed": seed}
         options |= {"expert_return": expert, "chosen": fitted["chosen"]}
@@ -125,7 +127,7 @@ def analyse(
     fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"], expert)
     fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)
     if bootstraps:
-        from agent_scaling.scaling import bootstrap
+        from agent_scaling.scaling.fitting import bootstrap
 
         fitted["bootstrap"] = bootstrap.bootstrap_intervals(runs, bootstraps, seed)
         few = min(bootstraps, bootstrap.PARAMETRIC)  # each takes as long as hundreds of the others

@@ -10,11 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
-from agent_scaling.errors import InputError
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import write_json
 from agent_scaling.scaling.comparison import compare
-from agent_scaling.scaling.files import write_json
 from agent_scaling.scaling.fit import FILE, analyse, read
-from agent_scaling.scaling.tracked import DEFAULT_STORE, measured_at, read_mlflow
+from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
+from agent_scaling.scaling.runs.plain_json import plain
+from agent_scaling.tracking.store import DEFAULT_STORE
 
 
 def forecast(
@@ -64,7 +66,7 @@ def forecast(
         row["comparison"] = compare(row, known)
     _print(row)
     if output is not None:
-        write_json(Path(output) / "forecast.json", row)
+        write_json(Path(output) / "forecast.json", plain(row))
     return row
 
 

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra import compose, initialize_config_module
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from agent_scaling.errors import InputError
-from agent_scaling.overrides import UNTAKEN, explain
+from agent_scaling.config.compose import hydra
+from agent_scaling.config.mistakes import UNTAKEN, explain
+from agent_scaling.runtime.errors import InputError
 
 PLANNED = ("output", "flops_budget", "milestones", "ckpt_path", "seed", "policy.params")
 """Keys of ``train`` that the plan sets; a setting of one would undo it."""
 
 Settings = Mapping[str, Any]
 """Of ``train``, by group (``policy/core``) or dotted key; ``+key`` is one that it has not yet."""
-
-
-@contextmanager
-def hydra() -> Iterator[ConfigLoader]:
-    """Hydra's own: that of the verb that runs, or one for a caller that is no verb."""
-    if GlobalHydra.instance().is_initialized():
-        yield GlobalHydra.instance().config_loader()
-        return
-    with initialize_config_module("conf", version_base=None):
-        yield GlobalHydra.instance().config_loader()
 
 
 def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:

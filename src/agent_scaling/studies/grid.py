@@ -13,13 +13,13 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from agent_scaling.account import short
-from agent_scaling.errors import InputError
-from agent_scaling.flops import Convention
-from agent_scaling.shards.storage import absolute
-from agent_scaling.sizes import on_meta, take_actions
+from agent_scaling.policies.flops import Convention
+from agent_scaling.policies.sizes import on_meta, take_actions
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import absolute
+from agent_scaling.runtime.formats import short
 from agent_scaling.studies.experiments import Settings, compose_train, with_values
-from agent_scaling.studies.record import Run, Store
+from agent_scaling.studies.plan_file import Run, Store
 
 Runs = Literal["milestones", "cells"]
 PARAMS = "policy.params"

@@ -14,16 +14,16 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.account import short
-from agent_scaling.config import flatten
-from agent_scaling.errors import InputError
-from agent_scaling.flops import BUDGETS, Convention
-from agent_scaling.say import say
+from agent_scaling.config.check import flatten
+from agent_scaling.policies.flops import BUDGETS, Convention
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.studies import grid as grids
-from agent_scaling.studies.cautions import cautions
 from agent_scaling.studies.experiments import experiment_file
-from agent_scaling.studies.record import FILE, Plan, Run, load
+from agent_scaling.studies.plan_file import FILE, Plan, Run, load
+from agent_scaling.studies.warnings import cautions
 
 
 def plan(

@@ -12,10 +12,10 @@ from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from agent_scaling.errors import InputError
-from agent_scaling.heap import keep_memory
-from agent_scaling.studies.record import Run, Store
-from agent_scaling.train import build, quiet
+from agent_scaling.runtime.allocator import keep_memory
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.studies.plan_file import Run, Store
+from agent_scaling.training.build import build, quiet
 
 WARM_UP = 3
 SECONDS = 5.0

@@ -14,18 +14,19 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.account import short
-from agent_scaling.cli import PROGRAM, call_verb, typed_words
-from agent_scaling.errors import InputError
-from agent_scaling.files import write_file
-from agent_scaling.say import say
-from agent_scaling.scaling.select import FEWEST as TO_FORECAST
-from agent_scaling.studies.cells import is_at, milestones
-from agent_scaling.studies.experiments import hydra
+from agent_scaling.config.call import call_verb
+from agent_scaling.config.command import PROGRAM, typed_words
+from agent_scaling.config.compose import hydra
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import write_file
+from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.terminal import say
+from agent_scaling.scaling.fitting.select import FEWEST as TO_FORECAST
 from agent_scaling.studies.grid import sizes_of, values_of
-from agent_scaling.studies.parent import REMEMBERED, log_results
+from agent_scaling.studies.mlflow_parent import REMEMBERED, log_results
 from agent_scaling.studies.plan import plan
-from agent_scaling.studies.record import Plan
+from agent_scaling.studies.plan_file import Plan
+from agent_scaling.studies.run_cell import is_at, milestones
 from agent_scaling.studies.sweep import sweep
 
 MEASURED = {

@@ -18,12 +18,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.cli import call_verb
-from agent_scaling.errors import InputError
-from agent_scaling.say import say
-from agent_scaling.studies.cells import PREEMPTED, STOP, Progress, log_of, progress, train_cell
-from agent_scaling.studies.parent import REMEMBERED, close_parent, open_parent
-from agent_scaling.studies.record import Plan, Run, load
+from agent_scaling.config.call import call_verb
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.terminal import say
+from agent_scaling.studies.mlflow_parent import REMEMBERED, close_parent, open_parent
+from agent_scaling.studies.plan_file import Plan, Run, load
+from agent_scaling.studies.run_cell import PREEMPTED, STOP, Progress, log_of, progress, train_cell
 
 STYLES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
 HELD_ELSEWHERE = "another process trains it"

@@ -1,0 +1,96 @@
+"""Shell completion: the verbs here, a verb's keys and options by Hydra's own plugins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra.core.object_type import ObjectType
+from hydra.plugins.completion_plugin import CompletionPlugin
+from hydra.types import RunMode
+
+from agent_scaling.cli.help import OWN
+from agent_scaling.config.groups import NAMED, configs_of, is_part, names_of
+
+SHELLS = {
+    "bash": "",
+    # Hydra's script for zsh is bash's, and needs zsh's emulation.
+    "zsh": "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n",
+    "fish": "",
+}
+"""Shell → what Hydra's script for it needs before it."""
+
+COMPLETION = "completion"
+
+
+def asked_for_script(arguments: list[str]) -> str | None:
+    """The shell whose script ``agent-scaling completion SHELL`` asks for.
+
+    Exits with status 2 for a shell that Hydra has no completion for.
+    """
+    if arguments[:1] != [COMPLETION]:
+        return None
+    if len(arguments) != 2 or arguments[1] not in SHELLS:
+        sys.stderr.write(f"error: agent-scaling {COMPLETION} needs one of {', '.join(SHELLS)}\n")
+        sys.exit(2)
+    return arguments[1]
+
+
+def complete_verb(words: Iterable[str]) -> str | None:
+    """Answer the query of Hydra's script while the verb is typed; else the verb to answer for.
+
+    The script calls ``agent-scaling -sc query=SHELL`` with the line in ``COMP_LINE``. Where that
+    has a verb, the verb is taken out: Hydra completes what comes after.
+
+    Args:
+        words: The verbs, and what else may stand in their place.
+    """
+    program, *typed = os.environ.get("COMP_LINE", "").split(" ")
+    typed = [word for word in typed[:-1] if word] + typed[-1:]
+    known = list(words)
+    if len(typed) < 2:
+        begun = typed[0] if typed else ""
+        sys.stdout.write("\n".join(word for word in known if word.startswith(begun)) + "\n")
+        return None
+    verb = typed.pop(0)
+    if verb == COMPLETION:
+        sys.stdout.write("\n".join(shell for shell in SHELLS if shell.startswith(typed[0])) + "\n")
+        return None
+    os.environ["COMP_LINE"] = " ".join([program, *typed])
+    return verb if verb in known else None
+
+
+def only_choices() -> None:
+    """Have Hydra's plugins offer what a verb lets one choose, in this process: by themselves they
+    offer every folder of configs to every verb."""
+    whole = CompletionPlugin._query
+
+    def query(self: CompletionPlugin, config_name: str | None, line: str) -> list[str]:
+        found = whole(self, config_name, line)
+        return sorted(offered(str(config_name), found, line.split(" ")[-1], self.config_loader))
+
+    CompletionPlugin._query = query  # type: ignore[method-assign]
+
+
+def offered(verb: str, found: Iterable[str], word: str, loader: Any) -> Iterator[str]:
+    """What of Hydra's completions of ``word`` can be typed for a verb.
+
+    Args:
+        verb: The verb.
+        found: Hydra's completions.
+        word: What is typed of the word that is completed.
+        loader: Hydra's loader of configs.
+    """
+    cfg = loader.load_configuration(config_name=verb, overrides=[], run_mode=RunMode.RUN)
+    groups = names_of(verb, cfg.hydra.runtime.choices, loader)
+    yield from (f"{key}=" for key in cfg.get(NAMED, {}) if f"{key}=".startswith(word))
+    for text in found:
+        name, _, option = text.lstrip("+~").partition("=")
+        name = name.rstrip("/.")
+        is_group = bool(loader.get_group_options(name, ObjectType.CONFIG))
+        configs = configs_of(name, loader) if option and is_group else {}
+        is_choice = name in groups and not (option in configs and is_part(option, configs[option]))
+        if name not in (NAMED, *OWN) and (is_choice or not is_group):
+            yield text

@@ -1,0 +1,87 @@
+"""Checks of what runs read and write: the MLflow store, and a set of shards."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from agent_scaling.cli.doctor.findings import Asked, Finding, broken, ok
+from agent_scaling.runtime.errors import InputError
+
+ANSWER_SECONDS = 5.0
+SQLITE = "sqlite:///"
+
+
+def store(asked: Asked) -> Finding:
+    """Whether the MLflow store answers, and a database has the schema that this MLflow reads."""
+    uri = asked.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        return server(uri)
+    if "://" not in uri or uri.startswith("file:"):
+        return broken(f"{uri} is a store of files, which MLflow refuses", f"{SQLITE}mlflow.db")
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return ok(f"{uri}: not there yet, the first run makes it")
+    return database(uri)
+
+
+def server(uri: str) -> Finding:
+    """An MLflow server."""
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
+            return ok(f"{uri} answers")
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        return broken(f"{uri} does not answer ({reason})", "start it: mlflow server; or another")
+
+
+def database(uri: str) -> Finding:
+    """A database of MLflow's."""
+    import mlflow.store.db_migrations
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    scripts = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    known = {script.revision for script in scripts.walk_revisions()}
+    try:
+        engine = create_engine(uri)
+        shown = engine.url.render_as_string()  # without its password
+        with closing(engine.connect()) as connection:
+            there = MigrationContext.configure(connection).get_current_revision()
+        engine.dispose()
+    except SQLAlchemyError as error:
+        line = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        return broken(f"the database does not open ({line})", "check it and tracking_uri=")
+    except ImportError as error:
+        return broken(f"no driver for the database ({error})", f"pip install {error.name}")
+    if there == scripts.get_current_head():
+        return ok(f"{shown}: schema {there}")
+    if there is None:
+        return broken(f"{shown} is no store of MLflow's", "another tracking_uri=")
+    if there in known:
+        fix = f"copy it, then: mlflow db upgrade {shown}"
+        return broken(f"{shown} has the schema of an older MLflow, {there}", fix)
+    return broken(f"{shown} has the schema of a newer MLflow, {there}", "pip install -U 'mlflow<4'")
+
+
+def shards(asked: Asked) -> Finding | None:
+    """Manifest and indexes are whole, sizes match, and a chunk of each split can be decoded."""
+    if asked.shards is None:
+        return None
+    from agent_scaling.data.shards.reader import ShardReader
+
+    parts = []
+    try:
+        for split in ("train", "val"):
+            reader = ShardReader(asked.shards, split)
+            if reader.games:
+                reader.chunk(0, 0, reader.decoder())
+            frames = sum(game.frames for game in reader.games)
+            parts.append(f"{split} {len(reader.games)} games, {frames:,} frames")
+    except InputError as error:
+        text, _, fix = str(error).rpartition(": ")
+        return broken(text or str(error), fix if text else "convert the games again")
+    return ok("; ".join(parts))

@@ -1,0 +1,63 @@
+"""Checks of the games: each starts and makes some steps, in a process that may crash."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from agent_scaling.cli.doctor.findings import Asked, Finding, broken, ok
+from agent_scaling.cli.doctor.packages import installed
+
+STEPS = 20
+PATIENCE = 60.0
+"""Seconds until a game counts as hung."""
+PLAY = "from agent_scaling.cli.doctor.games import step; step(*{})"
+
+
+def nethack(asked: Asked) -> Finding:
+    """NetHack, through NLE."""
+    return play("nethack", {}, "pip install --force-reinstall --no-cache-dir nle", "nle")
+
+
+def minihack(asked: Asked) -> Finding:
+    """MiniHack, where it is installed."""
+    if installed("minihack") is None:
+        return ok("not installed (optional: pip install 'agent-scaling[minihack]')")
+    options = {"task": "MiniHack-Room-5x5-v0"}
+    return play("minihack", options, "pip install 'agent-scaling[minihack]'", "minihack")
+
+
+def atari(asked: Asked) -> Finding:
+    """Atari, through ALE; its games are in the package."""
+    fix = "pip install --force-reinstall ale-py opencv-python-headless"
+    return play("atari", {"env": "Breakout"}, fix, "ale-py")
+
+
+def play(family: str, options: dict[str, Any], fix: str, package: str) -> Finding:
+    """Start a game in another process and step it there."""
+    # -P: what lies in the current folder must not be imported in a package's place.
+    command = [sys.executable, "-P", "-c", PLAY.format(json.dumps([family, options]))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return broken(f"{family} does not answer within {PATIENCE:.0f} s", fix)
+    if done.returncode < 0:
+        return broken(f"{family} crashes (signal {-done.returncode})", fix)
+    if done.returncode:
+        *_, line = done.stderr.strip().splitlines() or [f"{family}: status {done.returncode}"]
+        return broken(line.removeprefix("agent_scaling.runtime.errors.InputError: "), fix)
+    return ok(f"{package} {installed(package)}: {STEPS} steps")
+
+
+def step(family: str, options: dict[str, Any]) -> None:
+    """Start a game of a family and take its first action some times."""
+    from agent_scaling.envs.families import find_game
+
+    game = find_game(family)({}, **options)
+    game.reset(0)
+    for _ in range(STEPS):
+        if game.step(0) is not None:
+            game.reset(0)
+    game.close()

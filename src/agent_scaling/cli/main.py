@@ -1,0 +1,151 @@
+"""The command line: ``agent-scaling <verb>`` composes ``conf/<verb>.yaml`` and calls its target."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from importlib import resources
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from rich.console import Console
+
+from agent_scaling.cli.completion import (
+    COMPLETION,
+    SHELLS,
+    asked_for_script,
+    complete_verb,
+    only_choices,
+)
+from agent_scaling.cli.help import check_top_keys, help_text
+from agent_scaling.config.call import call_verb
+from agent_scaling.config.groups import NAMED, check_choices
+from agent_scaling.config.mistakes import UNTAKEN, explain
+from agent_scaling.config.search_path import register
+from agent_scaling.runtime.errors import InputError
+
+VERBS = {
+    "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
+    "shard": "turn a directory of ttyrecs into WebDataset shards with a manifest",
+    "train": "train a policy on shards to a FLOP budget, with MLflow, rollouts and resume",
+    "label": "give games without actions those of an inverse-dynamics model",
+    "import": "turn a checkpoint that the paper's authors published into one of ours",
+    "rollout": "play a checkpoint and tabulate its episodes",
+    "watch": "play a checkpoint live in the terminal, with the policy's odds beside the game",
+    "flops": "count what a policy costs by layer, and what a run of it costs",
+    "plan": "lay out a grid of runs, or the best run of a law, as configs of train",
+    "sweep": "train the runs of a plan, several at a time or on a cluster; go on after a stop",
+    "study": "plan, sweep, fit, forecast and check the forecast, from one config",
+    "fit": "fit scaling laws to measured runs and forecast the next one",
+    "forecast": "predict the best run at a budget from a fit, and check it once it is made",
+    "doctor": "check the installation, a store and shards, and say how to mend what is wrong",
+}
+
+
+USAGE = """usage: agent-scaling <verb> [key=value ...]
+
+{verbs}
+
+agent-scaling <verb> --help shows a verb's keys, their defaults and examples.
+eval "$(agent-scaling completion bash)" completes them with the Tab key (zsh and fish, too).
+In one sitting:
+
+  agent-scaling demonstrate games=20 output=games
+  agent-scaling shard input=games output=shards
+  agent-scaling train experiment=nethack_bc data.shards=shards flops_budget=1e12 output=run
+  agent-scaling rollout ckpt=run/checkpoints/last.ckpt episodes=20 output=episodes
+"""
+
+
+def usage() -> str:
+    """The text that ``agent-scaling`` prints alone or with ``--help``."""
+    width = max(map(len, VERBS))
+    return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
+
+
+def as_named(verb: str, override: str) -> str:
+    """``study=NAME`` as ``named.study=NAME``, where the verb's config lists ``study`` there.
+
+    Hydra takes a key that is also a folder of configs for a choice among them, in every verb.
+    """
+    text = resources.files("conf").joinpath(f"{verb}.yaml").read_text()
+    cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return f"{NAMED}.{override}" if override.partition("=")[0] in cfg.get(NAMED, {}) else override
+
+
+def run(cfg: DictConfig) -> Any:
+    """As :func:`call_verb`; an :class:`InputError` becomes one line and status 2, Ctrl-C 130."""
+    try:
+        return call_verb(cfg)
+    except InputError as error:
+        fail(str(error))
+    except InterpolationResolutionError as error:
+        fail(explain(error, ""))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def fail(text: str) -> NoReturn:
+    """One line on standard error, and status 2."""
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {text}")
+    sys.exit(2)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        # FORCE_COLOR, which CI and notebooks set, would have rich draw its bars into a log.
+        os.environ.setdefault("TTY_COMPATIBLE", "0")
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return
+    if shell := asked_for_script(sys.argv[1:]):
+        sys.stdout.write(SHELLS[shell])
+        sys.argv[1:] = ["train", "-sc", f"install={shell}"]
+    elif sys.argv[1] in ("-sc", "--shell-completion"):
+        if (verb := complete_verb([*VERBS, COMPLETION])) is None:
+            return
+        sys.argv.insert(1, verb)
+        only_choices()
+    verb = sys.argv.pop(1)
+    if verb not in VERBS:
+        fail(f"unknown verb {verb!r}; known: {', '.join(VERBS)}")
+    asks = bool({"-h", "--help"} & set(sys.argv))
+    words = [word for word in sys.argv[1:] if word not in ("-h", "--help")]
+    sys.argv[1:] = [as_named(verb, word) for word in words]
+
+    composed = False
+
+    def task(cfg: DictConfig) -> Any:
+        nonlocal composed
+        composed = True
+        choices = HydraConfig.get().runtime.choices
+        loader = GlobalHydra.instance().config_loader()
+        if asks:
+            sys.stdout.write(help_text(verb, cfg, choices, loader))
+            return None
+        try:
+            check_choices(choices, loader)
+            check_top_keys(verb, cfg, choices)
+        except InputError as error:
+            fail(str(error))
+        if sys.argv[1:2] != [verb]:
+            sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
+        if verb == "train":  # an output that is named after the time must be theirs, too
+            sys.argv.append(f"output={json.dumps(cfg.output, ensure_ascii=False)}")
+        return run(cfg)
+
+    register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # what it cannot compose is for us to say
+    try:
+        hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()
+    except UNTAKEN as error:
+        if composed:
+            raise
+        fail(explain(error, verb))

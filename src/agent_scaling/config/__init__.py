@@ -1,0 +1,1 @@
+"""Hydra configs: composing them, checking them, and explaining what is wrong with them."""

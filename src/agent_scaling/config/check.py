@@ -1,0 +1,137 @@
+"""What a user's config gives, checked against the annotations of what it is given to."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from inspect import Parameter, isclass, signature
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import Container, DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
+
+from agent_scaling.config.mistakes import meant
+from agent_scaling.runtime.errors import InputError
+
+OURS = ("agent_scaling.", "callbacks.", "data_modules.")
+REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+"""Keys that Hydra itself takes of a node."""
+LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Compare the values of each node that has a ``_target_`` with its annotations.
+
+    Nodes whose target is not of this project, and what cannot be resolved or is missing, are left
+    to those who read them.
+
+    Raises:
+        InputError: A value is of another type, or none of those that there are.
+    """
+    for path, node in targets(cfg):
+        for key, hint in hints_of(get_object(node["_target_"])).items():
+            try:
+                value = node.get(key)
+                if isinstance(value, Container):
+                    value = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            except (InterpolationResolutionError, MissingMandatoryValue):
+                continue
+            made = isinstance(value, dict) and (hint is DictConfig or "_target_" in value)
+            if key in node and not made:
+                check_value(f"{path}{key}", value, hint)
+
+
+def check_keys(cfg: DictConfig) -> None:
+    """Compare the keys of each node that has a ``_target_`` with the arguments that it takes.
+
+    Raises:
+        InputError: One that it does not take.
+    """
+    for path, node in targets(cfg):
+        found = get_object(node["_target_"])
+        taken = [*signature(found).parameters, *hints_of(found)]
+        for key in map(str, () if takes_any(found) else node):
+            if key not in (*taken, *HYDRAS):
+                raise InputError(f"{path}{key}: no such key{meant(key, taken)}")
+
+
+def check_value(key: str, value: Any, hint: Any) -> None:
+    """Raise :class:`InputError` unless ``value`` is what the annotation ``hint`` asks for."""
+    try:
+        adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)
+    except (PydanticSchemaGenerationError, SchemaError):
+        return  # no annotation that values can be compared with, such as a protocol
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        wanted = dict.fromkeys(found["msg"] for found in error.errors(include_url=False))
+        said = " or ".join(text[0].lower() + text[1:] for text in wanted)
+        raise InputError(f"{key}={value}: {said}") from None
+
+
+def is_own(hint: Any) -> bool:
+    """Whether pydantic takes the type's own config and refuses another."""
+    return isclass(hint) and hasattr(hint, "__pydantic_config__")
+
+
+def targets(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """(``policy.encoder.``, node) of each node that names a target of this project."""
+    if not isinstance(cfg, DictConfig):
+        return
+    if str(cfg.get("_target_", "")).startswith(OURS):
+        yield path, cfg
+    for key in map(str, cfg):
+        if not (OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)):
+            yield from targets(cfg[key], f"{path}{key}.")
+
+
+def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
+    """``flops_budget``, ``data.shards``: the keys that have no value, in their order."""
+    found = []
+    for key in map(str, cfg):
+        if OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
+            found.append(f"{path}{key}")
+        elif not OmegaConf.is_interpolation(cfg, key) and isinstance(cfg[key], DictConfig):
+            found += missing_keys(cfg[key], f"{path}{key}.")
+    return found
+
+
+def hints_of(found: Any) -> dict[str, Any]:
+    """Parameter → annotation of a class or function, the keys of a ``**config: Unpack[Keys]``
+    among them; nothing where one cannot be resolved at run time, because it is imported for type
+    checkers alone."""
+    try:
+        hints = typing.get_type_hints(found.__init__ if isclass(found) else found)
+    except NameError:
+        return {}
+    hinted: dict[str, Any] = {}
+    for parameter in signature(found).parameters.values():
+        hint = hints.get(parameter.name)
+        if typing.get_origin(hint) is typing.Unpack:
+            hinted |= typing.get_type_hints(typing.get_args(hint)[0], include_extras=True)
+        elif parameter.name in hints and parameter.kind not in REST:
+            hinted[parameter.name] = hint
+    return hinted
+
+
+def takes_any(found: Any) -> bool:
+    """Whether a class or function takes keys that it does not name."""
+    kinds = {parameter.kind: parameter for parameter in signature(found).parameters.values()}
+    rest = kinds.get(Parameter.VAR_KEYWORD)
+    return rest is not None and "Unpack" not in str(rest.annotation)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,118 @@
+"""What Hydra cannot take of a command line, in one line that says what was likely meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from hydra.errors import (
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from agent_scaling.config.groups import NAMED
+
+UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
+"""What composing a config raises."""
+
+NO_GROUP = re.compile(r"^Could not override '(.+?)'\.", re.MULTILINE)
+"""What Hydra says of a group that the config, as it is composed, does not choose from."""
+
+FULL_KEY = re.compile(r"^full_key: (.+)$", re.MULTILINE)
+
+ALIKE, LESS, MOST = 0.75, 0.1, 3
+"""A suggested name is so alike, of 1, and at most so much less than the best; and how many are."""
+
+
+def explain(error: Exception, verb: str) -> str:
+    """One line on why the config of ``verb`` cannot be composed, with the fix where it is clear."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        listed = ", ".join(error.options)
+        return f"{group}={option}: no such option{meant(option, error.options)}; of: {listed}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: cannot be read as key=value; quote a value that holds brackets, "
+            "commas or spaces: 'key=\"a, b\"'"
+        )
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+            return f"{no_such_key(cause)} (agent-scaling {verb} --help)"
+    if found := NO_GROUP.search(str(error)):
+        return f"{found[1]}: {verb} has no such choice (agent-scaling {verb} --help)"
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line) or type(error).__name__
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def unmade(causes: Sequence[BaseException]) -> str | None:
+    """One line on the part that cannot be made of its config, if it is one.
+
+    Args:
+        causes: Of the error that Hydra raises for a verb's own target, itself included.
+    """
+    parts = [cause for cause in causes[1:] if isinstance(cause, InstantiationException)]
+    if not parts or isinstance(causes[-1], AssertionError):
+        return None
+    if causes[-1] in parts:  # Hydra's own line
+        return " ".join(str(causes[-1]).split())
+    key = FULL_KEY.search(str(parts[0]))
+    return f"{key[1] if key else 'config'}: {' '.join(str(causes[-1]).split())}"
+
+
+def no_such_key(error: Any) -> str:
+    """``data.lane: no such key; did you mean data.lanes?``, from OmegaConf's error."""
+    key, node = str(error.full_key), error.parent_node
+    known = [*groups(resources.files("conf")), *keys(node._get_root() if node else None)]
+    typed = [name.removeprefix(f"{NAMED}.") for name in known]
+    return f"{key}: no such key{meant(key, typed)}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """``; did you mean data.lanes?`` where names are known that are like this one."""
+
+    def likeness(other: str) -> float:
+        # The whole, or the last part: `lanes` for `data.lanes`.
+        return max(
+            SequenceMatcher(None, name, other).ratio(),
+            0.99 * SequenceMatcher(None, name.split(".")[-1], other.split(".")[-1]).ratio(),
+        )
+
+    best = sorted(dict.fromkeys(known), key=likeness, reverse=True)[:MOST]
+    least = max(ALIKE, likeness(best[0]) - LESS) if best else ALIKE
+    near = [other for other in best if likeness(other) >= least]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def keys(cfg: Any, path: str = "") -> Iterator[str]:
+    """``flops_budget``, ``data.shards``: the dotted keys of a config, Hydra's own left out."""
+    for key in map(str, cfg) if isinstance(cfg, DictConfig) else ():
+        if f"{path}{key}" == "hydra":
+            continue
+        yield f"{path}{key}"
+        if not (OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, key)):
+            yield from keys(cfg[key], f"{path}{key}.")
+
+
+def groups(folder: Traversable, path: str = "") -> Iterator[str]:
+    """``policy``, ``policy/core``: the folders of configs."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.name.startswith("_"):
+            yield f"{path}{entry.name}"
+            yield from groups(entry, f"{path}{entry.name}/")

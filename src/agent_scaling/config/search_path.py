@@ -1,0 +1,23 @@
+"""Extensions' configs on Hydra's search path, behind this package's own."""
+
+from __future__ import annotations
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from agent_scaling.config.extensions import config_packages
+
+
+class ExtensionsSearchPath(SearchPathPlugin):
+    """Appends ``pkg://package.conf`` of each installed extension."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Hydra's hook."""
+        for package in config_packages():
+            search_path.append(package, f"pkg://{package}")
+
+
+def register() -> None:
+    """Let Hydra ask for it, in this process."""
+    Plugins.instance().register(ExtensionsSearchPath)

@@ -1,0 +1,1 @@
+"""Recorded games: conversion to shards, reading them, and the order of batches."""

@@ -1,0 +1,168 @@
+"""The Batch: the only thing that crosses folders, and the legend of the axes that its names end in.
+
+T unroll steps, time-major · B lanes · H rows · W columns (24×80 characters of NetHack's terminal,
+84×84 pixels of Atari) · A actions (NetHack: 121) · D a feature width · I inventory slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from agent_scaling.envs.screens import COLUMNS, ROWS, SIDE
+from agent_scaling.runtime.errors import InputError
+
+INVENTORY_SLOTS, NO_GLYPH = 55, 5976  # NLE's INV_SIZE and NO_GLYPH
+
+FIELDS = {
+    "chars": "chars_TBHW",
+    "colors": "colors_TBHW",
+    "cursor": "cursor_TB2",
+    "inv_glyphs": "inv_glyphs_TBI",
+    "frame": "frame_TBHW",
+}
+"""An observation of a :class:`~agent_scaling.envs.families.Game` → the field of a Batch."""
+
+
+def shown_fields(shown: Mapping[str, Tensor]) -> dict[str, Any]:
+    """A Batch's keyword arguments for what a game shows; other names are left out."""
+    return {FIELDS[name]: tensor for name, tensor in shown.items() if name in FIELDS}
+
+
+@dataclass(slots=True)
+class Played:
+    """What only those who played an unroll know of it."""
+
+    state: Any
+    """The policy's state before frame 0, as the actors had it: tensors, axis 1 the lane."""
+    updates: int
+    """Updates that the learner had made when the unroll began."""
+    episodes: list[dict[str, Any]]
+    """Records of the episodes that ended in it."""
+    restarted: int = 0
+    """Episodes that were cut off and begun again: their worker was lost, or the run resumed."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """T consecutive frames of B lanes, and what the expert answered to each.
+
+    Time alignment: the expert saw frame ``t`` and then pressed ``action_TB[t]``; the key pressed
+    before frame ``t`` was seen is ``prev_action_TB[t]``.
+
+    An unroll that actors played has one frame more than it has actions: the last frame, which the
+    next unroll begins with, is there for its value, and its action is -100. An action ended its
+    episode where ``first_TB[t + 1]``.
+    """
+
+    prev_action_TB: Tensor
+    """int64: index of the action before frame t; 0 at a game's first frame."""
+    action_TB: Tensor
+    """int64: index of the expert's answer; -100 where there is none (padding, keys that the
+    environment pressed by itself, data without actions)."""
+    first_TB: Tensor
+    """bool: the core's state is reset before it consumes frame t (a game opens, or a lane does)."""
+    chars_TBHW: Tensor | None = None
+    """uint8: the terminal's characters; NetHack has these three, see :meth:`terminal`."""
+    colors_TBHW: Tensor | None = None
+    """int8: the terminal's colours."""
+    cursor_TB2: Tensor | None = None
+    """uint8: the cursor's [row, column]."""
+    frame_TBHW: Tensor | None = None
+    """uint8: Atari's screen in grey; frame t alone, encoders stack."""
+    probability_TB: Tensor | None = None
+    """float32: what the model that labelled the recording gave ``action_TB[t]``, 0 where that is
+    -100; None where the keys are the player's own."""
+    score_TB: Tensor | None = None
+    """int32: the in-game score shown with frame t."""
+    inv_glyphs_TBI: Tensor | None = None
+    """int16: glyphs of the inventory, NO_GLYPH in an empty slot; only environments have them,
+    recordings do not."""
+    game_TB: Tensor | None = None
+    """int64: index of frame t's game in the data set; -1 in padding."""
+    reward_TB: Tensor | None = None
+    """float32: the reward of ``action_TB[t]``, as the game gives it; 0 at the last frame."""
+    behaviour_logits_TBA: Tensor | None = None
+    """float32: what ``action_TB[t]`` was drawn from; 0 at the last frame."""
+    played: Played | None = None
+    """Of unrolls that actors played."""
+    ahead: int = 0
+    """Frames at the window's end that the next one begins with: inverse dynamics looks at them,
+    their action is -100, and the state that crosses windows is the one before them."""
+    openings: tuple[int, ...] | None = None
+    """Steps at which a game opens in any lane, where the maker of the batch knows them on the
+    host; asking the device would wait for it."""
+    skipped: int = 0
+    """Frames that are padding because their chunk is damaged, see ``data.on_corrupt``."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.first_TB.shape[0]
+
+    @property
+    def lanes(self) -> int:
+        """B."""
+        return self.first_TB.shape[1]
+
+    def terminal(self) -> tuple[Tensor, Tensor, Tensor]:
+        """NetHack's characters, colours and cursor.
+
+        Raises:
+            InputError: The frames are another game's.
+        """
+        if self.chars_TBHW is None or self.colors_TBHW is None or self.cursor_TB2 is None:
+            raise InputError("the policy reads NetHack's terminal, the data are another game's")
+        return self.chars_TBHW, self.colors_TBHW, self.cursor_TB2
+
+    def until(self, steps: int) -> Batch:
+        """The first ``steps`` steps."""
+        openings = self.openings and tuple(t for t in self.openings if t < steps)
+        cut = replace(self, openings=openings, played=None)
+        return cut._map(lambda tensor: tensor[:steps])
+
+    def opening_steps(self) -> tuple[int, ...]:
+        """Steps t at which any lane has ``first_TB[t]``, ascending."""
+        if self.openings is None:
+            return tuple(self.first_TB.any(dim=1).nonzero().flatten().tolist())
+        return self.openings
+
+    def to(self, *args: Any, **kwargs: Any) -> Batch:
+        """The same batch elsewhere; takes what ``torch.Tensor.to`` takes for a device."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from which copies to a GPU can overlap."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> Batch:
+        moved: dict[str, Any] = {
+            f.name: fn(value)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
+        }
+        if self.played is not None:
+            moved["played"] = replace(self.played, state=tree_map(fn, self.played.state))
+        return replace(self, **moved)
+
+
+def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:
+    """A batch of every game's empty screens, without actions: for shapes, traces, cost counts."""
+    screen = (steps, lanes, ROWS, COLUMNS)
+    return Batch(
+        chars_TBHW=torch.full(screen, ord(" "), dtype=torch.uint8, device=device),
+        colors_TBHW=torch.zeros(screen, dtype=torch.int8, device=device),
+        cursor_TB2=torch.zeros((steps, lanes, 2), dtype=torch.uint8, device=device),
+        frame_TBHW=torch.zeros((steps, lanes, SIDE, SIDE), dtype=torch.uint8, device=device),
+        prev_action_TB=torch.zeros((steps, lanes), dtype=torch.int64, device=device),
+        action_TB=torch.full((steps, lanes), -100, dtype=torch.int64, device=device),
+        first_TB=torch.zeros((steps, lanes), dtype=torch.bool, device=device),
+        inv_glyphs_TBI=torch.full(
+            (steps, lanes, INVENTORY_SLOTS), NO_GLYPH, dtype=torch.int16, device=device
+        ),
+    )

@@ -1,0 +1,82 @@
+"""NLD-NAO's layout (alt.org): a directory per player, xlogfiles beside, games in several parts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nle.dataset import db, populate_db
+
+from agent_scaling.data.recordings.base import Discovery, Game, Metadata, RawFrames, Skipped, Source
+from agent_scaling.data.recordings.ttyrec import decode_parts
+from agent_scaling.runtime.errors import InputError
+
+PARTS = """
+    SELECT ttyrecs.path, games.* FROM ttyrecs
+    JOIN datasets USING (gameid) JOIN games USING (gameid)
+    ORDER BY gameid, part
+"""
+
+
+class AltorgSource(Source):
+    """Human games of alt.org: ttyrec 1, no keys, no scores.
+
+    Which parts belong to which game is decided by ``nle.dataset`` itself (players' file times
+    against the xlogfiles' start and end times), so that it agrees with everybody else's NLD-NAO.
+    """
+
+    name = "altorg"
+
+    def discover(self, root: Path) -> Discovery:
+        """Identity is ``<player>/<first part's time>``."""
+        if not list(root.glob("xlogfile.*")):
+            raise InputError(f"input={root}: no xlogfile.* in it; NLD-NAO's layout has them on top")
+        with tempfile.TemporaryDirectory() as folder:
+            rows = _ask_nle(root, str(Path(folder) / "ttyrecs.db"))
+        parts: dict[int, list[str]] = {}
+        metadata: dict[int, Metadata] = {}
+        for row in rows:
+            parts.setdefault(row["gameid"], []).append(row["path"])
+            metadata[row["gameid"]] = {
+                name: row[name] for name in row.keys()[2:] if row[name] not in (-1, "-1")
+            }
+        games = [_game(root, tuple(parts[number]), metadata[number]) for number in parts]
+        taken = {part for game in games for part in game.parts}
+        found = sorted(str(path.relative_to(root)) for path in root.glob("*/*.ttyrec*.bz2"))
+        lost = [Skipped(part, "belongs to no game") for part in found if part not in taken]
+        return Discovery(tuple(sorted(games, key=lambda game: game.identity)), tuple(lost))
+
+    def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
+        """See :class:`agent_scaling.data.recordings.base.Source`."""
+        return decode_parts([root / part for part in game.parts], game.version, chunk_frames)
+
+    def opening(self, game: Game, head: RawFrames) -> int:
+        """No keys, so never asked."""
+        return 0
+
+    def closing(self, game: Game, tail: RawFrames) -> int:
+        """No keys, so never asked."""
+        return 0
+
+
+def _ask_nle(root: Path, filename: str) -> list[sqlite3.Row]:
+    """Rows (path, game's columns) of a temporary database that nle fills with the directory."""
+    blacklist = root / "blacklist.txt"
+    if not blacklist.exists():
+        raise InputError(f"{blacklist} is missing; an empty file will do")
+    with contextlib.redirect_stdout(io.StringIO()):  # nle reports its progress there
+        db.create(filename)
+        populate_db.add_altorg_directory(str(root), "altorg", filename=filename)
+    with contextlib.closing(sqlite3.connect(filename)) as connection:
+        connection.row_factory = sqlite3.Row
+        return connection.execute(PARTS).fetchall()
+
+
+def _game(root: Path, parts: tuple[str, ...], metadata: Metadata) -> Game:
+    sizes = tuple((root / part).stat().st_size for part in parts)
+    identity = parts[0].split(".ttyrec")[0]
+    return Game(identity=identity, parts=parts, sizes=sizes, version=1, metadata=metadata)

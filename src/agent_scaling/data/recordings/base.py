@@ -1,0 +1,131 @@
+"""What a source of recorded games must offer to the shard writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from agent_scaling.data.shards.layout import NETHACK, Layout
+from agent_scaling.runtime.errors import InputError
+
+Metadata = Mapping[str, str | int]
+
+
+class BadGame(Exception):  # noqa: N818  # it is data about one game, not a failure of the program
+    """This game cannot be used; the message names the file and says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One recorded game, found but not read.
+
+    ``identity`` does not depend on where the input directory lies; the split and the order of
+    games are functions of it. ``parts`` are paths relative to the input directory, in order.
+    """
+
+    identity: str
+    parts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Bytes of each part."""
+    version: int
+    """Recording format: ttyrec 1 (screens), 2 (and keys), 3 (and scores)."""
+    metadata: Metadata = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.sizes)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file or game that is left out, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """Everything found under an input directory, sorted by identity."""
+
+    games: tuple[Game, ...]
+    skipped: tuple[Skipped, ...]
+    layout: Layout = NETHACK
+    """Of the games' frames."""
+
+
+@dataclass
+class RawFrames:
+    """n decoded frames; ``key[t]`` was pressed after frame t was seen (0: none or not recorded)."""
+
+    shown: dict[str, npt.NDArray[Any]]
+    """Observation → [n, …], as the source's layout lists them."""
+    key: npt.NDArray[np.uint8]
+    """[n]"""
+    score: npt.NDArray[np.int32]
+    """[n]: the in-game score (0 where the recording has none)."""
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def __getitem__(self, part: slice) -> RawFrames:
+        shown = {name: array[part] for name, array in self.shown.items()}
+        return RawFrames(shown, self.key[part], self.score[part])
+
+
+def concatenate(chunks: Sequence[RawFrames]) -> RawFrames:
+    """Frames one after another."""
+    names = chunks[0].shown
+    return RawFrames(
+        {name: np.concatenate([chunk.shown[name] for chunk in chunks]) for name in names},
+        np.concatenate([chunk.key for chunk in chunks]),
+        np.concatenate([chunk.score for chunk in chunks]),
+    )
+
+
+class Source(Protocol):
+    """A kind of recording. Instances are small and picklable: worker processes get a copy."""
+
+    name: str
+
+    def locate(self, input: str) -> Path:
+        """The directory of recordings that ``input`` names: by default, that path."""
+        root = Path(input)
+        if not root.is_dir():
+            raise InputError(f"input={input}: no such directory")
+        return root
+
+    def discover(self, root: Path) -> Discovery:
+        """Find the games under ``root`` without reading their frames."""
+        ...
+
+    def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
+        """Yield the game's frames, ``chunk_frames`` at a time (the last may be shorter).
+
+        Raises :class:`BadGame` for a recording that is broken, cut or empty.
+        """
+        ...
+
+    def opening(self, game: Game, head: RawFrames) -> int:
+        """Number of frames at the game's start that no player answered.
+
+        ``head`` are the game's first frames. Asked only where keys are recorded.
+        """
+        ...
+
+    def closing(self, game: Game, tail: RawFrames) -> int:
+        """Number of frames at the game's end that no player answered.
+
+        ``tail`` are the game's last :data:`EDGE_FRAMES` frames or more (or the whole game).
+        """
+        ...
+
+
+EDGE_FRAMES = 128
+"""Frames at a game's end from which a source tells decisions from the rest."""

@@ -1,0 +1,42 @@
+"""NetHack's xlogfile: one line of ``key=value`` fields per finished game."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from agent_scaling.data.recordings.base import Metadata
+from agent_scaling.runtime.errors import InputError
+
+NUMBER = re.compile(r"-?[0-9]{1,18}")
+"""Fits 64 bits."""
+
+
+def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
+    """All fields of a line; whole decimal numbers become int (hexadecimal ones stay strings).
+
+    ``death`` gets ``while`` joined on, as in ``nle.dataset``: "killed by a newt while praying".
+    """
+    fields: dict[str, str | int] = {}
+    for word in line.strip().split(separator):
+        name, found, value = word.partition("=")
+        if found:
+            fields[name] = int(value) if NUMBER.fullmatch(value) else value
+    if "while" in fields:
+        fields["death"] = f"{fields.get('death', '')} while {fields['while']}"
+    return fields
+
+
+def by_ttyrec(path: Path) -> dict[str, Metadata]:
+    """Lines of an xlogfile by the ttyrec that each names; lines that name none are left out.
+
+    Raises :class:`InputError` for a file that cannot be read; no content is wrong.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot read {path}: it is no file")
+    try:
+        lines = path.read_bytes().decode("latin-1").split("\n")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    games = (parse_line(line) for line in lines)
+    return {str(game["ttyrecname"]): game for game in games if "ttyrecname" in game}

@@ -1,0 +1,252 @@
+"""``manifest.json`` and one index file per shard: where every chunk of every game lies."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from agent_scaling.data.shards.codec import MAX_CHUNK_FRAMES
+from agent_scaling.data.shards.layout import Layout
+from agent_scaling.data.shards.storage import Damaged, Storage
+from agent_scaling.data.shards.threads import ReadingThreads
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import content_hash
+
+T = TypeVar("T")
+
+FORMAT = "agent-scaling-shards"
+VERSION = 2
+MANIFEST = "manifest.json"
+
+Count = Annotated[int, Field(ge=0, lt=1 << 48)]
+Positive = Annotated[int, Field(ge=1, lt=1 << 48)]
+Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+\z", max_length=200)]
+"""Part of a file's name or of a member's: it leads to no other folder."""
+
+MAX_CHUNK_BYTES = 1 << 29
+"""Unpacked: memory for a chunk is taken before it is read."""
+
+STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class GameEntry:
+    """One game inside a shard."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    id: str
+    key: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+\z")]
+    """Its part of the WebDataset keys ``<key>-<chunk>``."""
+    frames: Positive
+    actions: Count
+    """Frames that carry a target: a decision, with a key in the action set."""
+    decisions: tuple[Count, Count]
+    """Frames [begin, end) that the player answered."""
+    unknown_keys: Count
+    """Decisions whose key is not in the action set (they carry no target)."""
+    version: int
+    """Recording format (3 has keys and scores, 2 keys, 1 neither)."""
+    metadata: Mapping[str, str | int | float | None]
+    parts: tuple[str, ...]
+    chunks: tuple[tuple[Count, Positive, Count], ...]
+    """(offset in the tar, bytes, crc32) of each chunk's compressed planes."""
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """The index file of one shard."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    plan: str
+    """Fingerprint of the conversion that the shard is part of."""
+    tar_bytes: Count
+    """Of the tar; 0 if none of its games could be used (there is no tar then)."""
+    games: tuple[GameEntry, ...]
+    skipped: tuple[Mapping[str, str], ...]
+    format: str = FORMAT
+    version: int = VERSION
+
+    def to_json(self) -> bytes:
+        """Compact, sorted, newline at the end: equal indexes are equal files."""
+        return dump_json(asdict(self), compact=True)
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A shard as the manifest lists it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: Name
+    """``<name>.tar`` and ``<name>.json``."""
+    bytes: Count
+    index_hash: Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
+    games: Count
+    frames: Count
+    actions: Count
+
+    @property
+    def tar(self) -> str:
+        """Its file of chunks."""
+        return f"{self.name}.tar"
+
+    @property
+    def index(self) -> str:
+        """Its file of games."""
+        return f"{self.name}.json"
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over a split."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    games: Count = 0
+    frames: Count = 0
+    actions: Count = 0
+    bytes: Count = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a directory of shards holds."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    fingerprint: str
+    """Of the frames and their order: equal fingerprints, equal training data."""
+    plan: str
+    chunk_frames: Annotated[int, Field(ge=1, le=MAX_CHUNK_FRAMES)]
+    layout: Layout
+    settings: Mapping[str, Any]
+    splits: Mapping[str, tuple[ShardEntry, ...]]
+    totals: Mapping[str, Totals]
+    skipped: tuple[Mapping[str, str], ...] = field(default=())
+    filtered: Count = 0
+    format: str = FORMAT
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.chunk_frames * self.layout.bytes_per_frame > MAX_CHUNK_BYTES:
+            raise ValueError(f"a chunk has more than {MAX_CHUNK_BYTES} bytes")
+        if twice := repeated(shard.name for shards in self.splits.values() for shard in shards):
+            raise ValueError(f"it lists {twice} twice")
+
+    def to_json(self) -> bytes:
+        """Indented, sorted: people read it."""
+        return dump_json(asdict(self) | {"layout": self.layout.to_json()})
+
+
+def dump_json(value: Any, compact: bool = False) -> bytes:
+    """Deterministic JSON in UTF-8 with a newline at the end."""
+    style: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
+    return (json.dumps(value, sort_keys=True, ensure_ascii=False, **style) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a manifest or an index of any version begins with."""
+
+    format: str
+    version: int
+
+
+_HEAD, _INDEX, _MANIFEST = TypeAdapter(_Head), TypeAdapter(ShardIndex), TypeAdapter(Manifest)
+
+
+def _parse(data: bytes, adapter: TypeAdapter[T]) -> T:
+    """The value that JSON holds; raises :class:`Damaged` for any other bytes."""
+    try:
+        head = _HEAD.validate_json(data)
+        if head.format != FORMAT:
+            raise Damaged("is no manifest or index of shards")
+        if head.version != VERSION:
+            raise Damaged(f"has format version {head.version}, this program reads {VERSION}")
+        return adapter.validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        at = ".".join(map(str, first["loc"]))
+        what = " ".join(first["msg"].split())
+        raise Damaged(f"is broken ({at + ': ' if at else ''}{what})"[:300]) from None
+
+
+def parse_index(data: bytes) -> ShardIndex:
+    """An index file's content; raises :class:`Damaged`."""
+    return _parse(data, _INDEX)
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """A manifest's content; raises :class:`Damaged`."""
+    return _parse(data, _MANIFEST)
+
+
+def load_manifest(storage: Storage) -> Manifest:
+    """The manifest of a set of shards; raises :class:`InputError`."""
+    return storage.read(MANIFEST, parse_manifest)
+
+
+def load_split(storage: Storage, split: str) -> tuple[Manifest, list[tuple[ShardEntry, GameEntry]]]:
+    """The manifest and (shard, game) of each game of a split, in order.
+
+    Raises :class:`InputError` where a shard is missing, has another size than the manifest says,
+    its index is not the one that the manifest was written for, or places chunks where none can be.
+    """
+    manifest = load_manifest(storage)
+    entries = manifest.splits.get(split, ())
+    with ReadingThreads(storage.readers) as pool:
+        shards = pool.map(lambda entry: _load_shard(storage, manifest, entry), entries)
+        games = [
+            (entry, game) for entry, found in zip(entries, shards, strict=True) for game in found
+        ]
+    if twice := repeated(game.key for _, game in games):
+        raise InputError(f"{storage.where(MANIFEST)} is broken: {split} has game {twice} twice")
+    return manifest, games
+
+
+def _load_shard(storage: Storage, manifest: Manifest, entry: ShardEntry) -> tuple[GameEntry, ...]:
+    def parse(data: bytes) -> ShardIndex:
+        if content_hash(data) != entry.index_hash:
+            raise Damaged(f"is not the index that {MANIFEST} was written for")
+        index = parse_index(data)
+        end = 0
+        for game in index.games:
+            end = check_chunks(game, end, entry.bytes, manifest)
+        return index
+
+    index = storage.read(entry.index, parse, entry.index_hash)
+    size = storage.size(entry.tar)
+    if size not in (None, entry.bytes):
+        raise InputError(
+            f"{storage.where(entry.tar)} has {size} bytes, {MANIFEST} says {entry.bytes}: "
+            "copy it again"
+        )
+    return index.games
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """A name that is there twice."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def check_chunks(game: GameEntry, end: int, tar_bytes: int, manifest: Manifest) -> int:
+    """Where a game's chunks end in the tar, the game before having ended at ``end``.
+
+    Raises :class:`Damaged` unless they hold its frames and lie in the tar in order.
+    """
+    if len(game.chunks) != -(-game.frames // manifest.chunk_frames):
+        raise Damaged(f"is broken ({game.key} has {len(game.chunks)} chunks)")
+    raw = manifest.chunk_frames * manifest.layout.bytes_per_frame + 1
+    largest = raw + raw // 128 + 512  # more than zstd makes of what cannot be compressed
+    for offset, size, _ in game.chunks:
+        if offset < end or size > largest or offset + size > tar_bytes:
+            raise Damaged(f"is broken ({game.key}: no chunk can be {size} bytes at {offset})")
+        end = offset + size
+    return end

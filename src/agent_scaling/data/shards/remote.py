@@ -1,0 +1,186 @@
+"""Shards behind a URL: a game's bytes by range requests, through a cache on the local disk.
+
+The unit is a *piece*: consecutive chunks of one game, up to :data:`PIECE_BYTES`. The data order
+permutes games, so that a lane's next game lies in any shard: whole shards would be read for a game
+each, and be dropped from a smaller cache before another game of theirs came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import fsspec
+
+from agent_scaling.data.shards.cache import Cache
+from agent_scaling.data.shards.patience import Cut, Patience, one_line
+from agent_scaling.data.shards.storage import (
+    MAX_FILE_BYTES,
+    PATIENCE_MINUTES,
+    ChunkAt,
+    Damaged,
+    check_chunk,
+)
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import content_hash
+
+T = TypeVar("T")
+
+PIECE_BYTES = 2 << 20
+"""Most games of NLD are one request of this; the answer takes longer than the way to it."""
+
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
+"""URL scheme → extra of this package that reads it."""
+
+
+class Remote:
+    """Shards behind a URL, for :class:`agent_scaling.data.shards.storage.Storage`.
+
+    What fails for a reason that may pass is asked for again
+    (:class:`agent_scaling.data.shards.patience.Patience`).
+    """
+
+    readers = 16
+
+    def __init__(
+        self,
+        url: str,
+        cache: Cache,
+        *,
+        patience: float = 60 * PATIENCE_MINUTES,
+        timeout: float = 60.0,
+        attempts: int = 10,
+        pause: float = 0.5,
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            url: Folder of the shards.
+            cache: Keeps what was read.
+            patience: Seconds for which a store that does not answer is asked again.
+            timeout: Seconds for one request, where the file system lets us limit it (HTTP, S3, GCS,
+                Azure; Hugging Face's has its own limits).
+            attempts: How often a request is made that is answered with damaged bytes.
+            pause: Seconds that the first pause lasts at most; doubles up to 30.
+
+        Raises:
+            InputError: No file system is installed for the URL.
+        """
+        try:
+            self.fs, path = fsspec.url_to_fs(url)
+        except ImportError as error:
+            extra = EXTRAS.get(url.partition("://")[0])
+            how = f"pip install 'agent-scaling[{extra}]'" if extra else "install what it names"
+            raise InputError(f"data.shards={shown(url)}: {one_line(error)}: {how}") from None
+        except ValueError as error:
+            raise InputError(f"data.shards={shown(url)}: {one_line(error)}") from None
+        self.url, self.path, self.cache = url.rstrip("/"), path.rstrip("/"), cache
+        self.patience = Patience(patience, attempts, pause)
+        self._torn: set[tuple[str, ChunkAt]] = set()
+        """Pieces that hold a damaged chunk, by the first one: they are read chunk by chunk."""
+        self.options: dict[str, Any] = {"timeout": timeout} if self.fs.async_impl else {}
+
+    def where(self, name: str) -> str:
+        """See ``Storage``."""
+        return shown(f"{self.url}/{name}")
+
+    def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
+        """See ``Storage``."""
+
+        def download() -> tuple[bytes, T]:
+            data = self._bytes(name, 0, MAX_FILE_BYTES)
+            if digest and content_hash(data) != digest:
+                raise Damaged("is not the one that the manifest was written for")
+            return data, parse(data)
+
+        try:
+            if digest and (kept := self.cache.get(digest)) and content_hash(kept) == digest:
+                return parse(kept)
+            data, value = self.patience.ask(self.where(name), download)
+        except Damaged as error:
+            raise InputError(f"{self.where(name)} {error}: upload the shards again") from None
+        if digest:
+            self.cache.put(digest, data)
+        return value
+
+    def size(self, name: str) -> int | None:
+        """See ``Storage``."""
+        path = f"{self.path}/{name}"
+        about: dict[str, Any] = self.patience.ask(
+            self.where(name), lambda: self.fs.info(path, **self.options)
+        )
+        return about.get("size")
+
+    def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
+        """See ``Storage``."""
+        first, end = piece_of(chunks, number)
+        if (digest, chunks[first]) not in self._torn:
+            try:
+                return self._chunk(name, digest, chunks, number, first, end)
+            except Damaged:
+                if end - first == 1:
+                    raise
+                self._torn.add((digest, chunks[first]))
+        # A damaged chunk must not take its neighbours with it.
+        return self._chunk(name, digest, chunks, number, number, number + 1)
+
+    def _chunk(
+        self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int, first: int, end: int
+    ) -> bytes:
+        """Chunk ``number``, from the piece [first, end)."""
+        key = content_hash(f"{digest} {chunks[first]} {chunks[end - 1]}".encode())
+        offset, size, crc = chunks[number]
+        begin = offset - chunks[first][0]
+
+        def kept() -> bytes | None:
+            data = self.cache.get(key, begin, size)
+            try:
+                if data is not None:
+                    check_chunk(data, size, crc)
+            except Damaged:  # by the local disk: as if it were not there
+                return None
+            return data
+
+        if (data := kept()) is not None:
+            return data
+        with self.cache.claimed(key):
+            if (data := kept()) is not None:
+                return data
+            piece = self.patience.ask(
+                self.where(name), lambda: self._piece(name, chunks[first:end])
+            )
+            self.cache.put(key, piece)
+        return piece[begin : begin + size]
+
+    def _piece(self, name: str, chunks: Sequence[ChunkAt]) -> bytes:
+        """Chunks and what lies between them, checked: raises :class:`Damaged` for other bytes."""
+        begin, end = chunks[0][0], chunks[-1][0] + chunks[-1][1]
+        data = self._bytes(name, begin, end)
+        if len(data) != end - begin:  # not the shard's fault: its size was right when it was opened
+            sent = f"{len(data)} bytes came for a range of {end - begin}"
+            raise Cut(f"{sent}: the server must know range requests")
+        for offset, size, crc in chunks:
+            check_chunk(memoryview(data)[offset - begin : offset - begin + size], size, crc)
+        return data
+
+    def _bytes(self, name: str, begin: int, end: int) -> bytes:
+        path = f"{self.path}/{name}"
+        data: bytes = self.fs.cat_file(path, start=begin, end=end, **self.options)
+        return data
+
+
+def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
+    """The piece [first, end) of a game's chunks that holds chunk ``number``."""
+    first = 0
+    for index, (offset, size, _) in enumerate(chunks):
+        if index > first and offset + size - chunks[first][0] > PIECE_BYTES:
+            if index > number:
+                return first, index
+            first = index
+    return first, len(chunks)
+
+
+def shown(url: str) -> str:
+    """A URL without the user's name and password."""
+    return re.sub(r"://[^/@]*@", "://", url)

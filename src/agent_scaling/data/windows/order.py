@@ -1,0 +1,142 @@
+"""The data order: which frame each lane shows at each step, as a pure function.
+
+Training: the games of an epoch, permuted by a keyed hash of (seed, epoch, game), form one stream of
+F frames. Lane l of L has the stream's frames [l·F//L, (l+1)·F//L): every frame once per epoch and
+none twice. The lanes' lengths differ by one frame at most; where a lane is the shorter, its epoch
+ends with one frame of padding, so that all lanes have S = ⌈F/L⌉ positions per epoch. A lane's
+position n = step·T + t is position n mod S of epoch n div S, for ever.
+
+Evaluation: one pass in the stored order, no permutation; lane l starts at frame l·F//L and has the
+same length, or ``max_frames`` // L frames if that is less (a fixed, evenly spaced subset).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from agent_scaling.data.shards.hashing import keyed_hash
+from agent_scaling.runtime.errors import InputError
+
+PADDING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``length`` consecutive frames of a game at consecutive positions of a lane."""
+
+    length: int
+    game: int
+    """Index of the game in the split; :data:`PADDING` for padding."""
+    frame: int
+    """The first one."""
+    first: bool
+    """The core starts anew here: a game opens, or the lane does in the middle of one."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Games one after another: ``starts[i]`` is the position of game ``order[i]``'s first frame."""
+
+    order: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    """[games + 1]; the last is the stream's length."""
+
+    def span(self, position: int, length: int, opens: bool) -> Span:
+        """The stream's frames from ``position`` to the game's end, ``length`` at most.
+
+        ``opens``: a lane starts here.
+        """
+        index = int(np.searchsorted(self.starts, position, side="right")) - 1
+        frame = position - int(self.starts[index])
+        run = min(length, int(self.starts[index + 1]) - position)
+        return Span(run, int(self.order[index]), frame, opens or frame == 0)
+
+
+def make_stream(order: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> Stream:
+    """The stream of games in ``order`` [games]; ``frames`` [games] are their lengths."""
+    return Stream(order, np.concatenate([[0], np.cumsum(frames[order])]).astype(np.int64))
+
+
+def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """splitmix64's finaliser: a bijection that scatters 64-bit numbers."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+class TrainLanes:
+    """The endless training order."""
+
+    def __init__(self, ids: Sequence[str], frames: Sequence[int], lanes: int, seed: int) -> None:
+        """``ids`` and ``frames``: identity and length of each game of the split."""
+        self.frames = np.asarray(frames, dtype=np.int64)
+        self.total = int(self.frames.sum())
+        self.lanes, self.seed = lanes, seed
+        if not 1 <= lanes <= self.total:
+            raise InputError(f"lanes={lanes}: must be 1 to {self.total}, the frames to train on")
+        self.positions = -(-self.total // lanes)
+        """Positions per lane and epoch, S."""
+        self._hashes = np.array([keyed_hash(name, "game") for name in ids], dtype=np.uint64)
+        self.stream = lru_cache(maxsize=4)(self._stream)
+
+    def _stream(self, epoch: int) -> Stream:
+        key = np.uint64(keyed_hash(f"{self.seed} {epoch}", "epoch"))
+        order = np.argsort(mix(self._hashes ^ key), kind="stable").astype(np.int64)
+        return make_stream(order, self.frames)
+
+    def span(self, lane: int, position: int, length: int) -> Span:
+        """What the lane shows from ``position`` on, until something else comes or ``length``."""
+        begin = lane * self.total // self.lanes
+        frames = (lane + 1) * self.total // self.lanes - begin
+        epoch, offset = divmod(position, self.positions)
+        if offset < frames:
+            limit = min(length, frames - offset)
+            return self.stream(epoch).span(begin + offset, limit, offset == 0)
+        return Span(min(length, self.positions - offset), PADDING, 0, False)
+
+
+class EvalLanes:
+    """One pass over games in their order, or over a fixed part of them."""
+
+    def __init__(self, frames: Sequence[int], lanes: int, max_frames: int | None = None) -> None:
+        """``frames``: length of each game; ``max_frames``: of all lanes together, None for all."""
+        lengths = np.asarray(frames, dtype=np.int64)
+        self.total = int(lengths.sum())
+        self.lanes = lanes
+        if lanes < 1:
+            raise InputError(f"lanes={lanes}: must be at least 1")
+        if max_frames is not None and max_frames < lanes:
+            raise InputError(
+                f"max_frames={max_frames}: must be at least the number of lanes, {lanes}"
+            )
+        self.cap = self.total if max_frames is None else max_frames // lanes
+        self.stream = make_stream(np.arange(len(lengths)), lengths)
+
+    def segment(self, lane: int) -> tuple[int, int]:
+        """First frame and number of frames of a lane."""
+        begin = lane * self.total // self.lanes
+        return begin, min(self.cap, (lane + 1) * self.total // self.lanes - begin)
+
+    def steps(self, length: int) -> int:
+        """Windows of ``length`` until the longest lane ends."""
+        longest = max(self.segment(lane)[1] for lane in range(self.lanes))
+        return -(-longest // length)
+
+    def span(self, lane: int, position: int, length: int) -> Span:
+        """What the lane shows from ``position`` on; padding after its end."""
+        begin, frames = self.segment(lane)
+        if position < frames:
+            return self.stream.span(begin + position, min(length, frames - position), not position)
+        return Span(length, PADDING, 0, False)
+
+
+def rank_lanes(lanes: int, rank: int, ranks: int) -> range:
+    """The lanes of one rank; every rank has the same number."""
+    if lanes % ranks:
+        raise InputError(f"lanes={lanes}: must be a multiple of the {ranks} ranks")
+    return range(rank * lanes // ranks, (rank + 1) * lanes // ranks)

@@ -1,0 +1,54 @@
+"""Windows that overlap: each ends with the first frames of the next, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import NO_ACTION
+
+
+class Overlapping:
+    """Consecutive windows of T frames as windows of T + ``ahead``; see ``Batch.ahead``.
+
+    What a window shows is still a function of its number alone. Behind the last window of a pass
+    come blank frames.
+
+    Args:
+        windows: Windows in order, each time that they are iterated over.
+        ahead: Frames of the next window, at most its length.
+    """
+
+    def __init__(self, windows: Iterable[Batch], ahead: int) -> None:
+        self.windows, self.ahead = windows, ahead
+
+    def __iter__(self) -> Iterator[Batch]:
+        windows = iter(self.windows)
+        window = next(windows, None)
+        while window is not None:
+            following = next(windows, None)
+            yield joined(window, following or blank(window), self.ahead)
+            window = following
+
+
+def joined(window: Batch, following: Batch, ahead: int) -> Batch:
+    """``window`` with the first ``ahead`` frames of the one that follows, which have no action."""
+    head = following.until(ahead)
+    pairs = {f.name: (getattr(window, f.name), getattr(head, f.name)) for f in fields(Batch)}
+    grown: dict[str, Any] = {
+        name: torch.cat(pair) for name, pair in pairs.items() if isinstance(pair[0], Tensor)
+    }
+    grown["action_TB"][window.steps :] = NO_ACTION
+    behind = tuple(window.steps + t for t in head.opening_steps())
+    return replace(window, **grown, ahead=ahead, openings=(*window.opening_steps(), *behind))
+
+
+def blank(window: Batch) -> Batch:
+    """Padding like a window: black screens of no game."""
+    empty = window._map(torch.zeros_like)
+    return replace(empty, openings=(), game_TB=None if empty.game_TB is None else empty.game_TB - 1)

@@ -1,0 +1,181 @@
+"""What a game family is: the shapes that the pool asks for, and the families that there are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy.typing as npt
+
+from agent_scaling.config.extensions import is_extension
+from agent_scaling.runtime.errors import InputError
+
+Record = dict[str, Any]
+"""An episode's statistics: plain JSON values by column name."""
+
+Description = dict[str, Any]
+"""Which game is played: ``family``, a name of :data:`FAMILIES` or the import path of an extension's
+game, and ``options``, the keyword arguments of its class. Policies and checkpoints carry one."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Games that are played, seen and shown alike."""
+
+    path: str
+    """Import path of its :class:`Game`, ``module:Class``: workers import it."""
+    viewer: str
+    """Module that shows its episodes, see :mod:`agent_scaling.playing.replays`."""
+    variant: str | None = None
+    """The option that says which of its games is played; None: there is one."""
+    prefix: str = ""
+    """What the names of its games begin with."""
+    example: str = ""
+    """One of its games."""
+    live: bool = True
+    """Whether its screen is a terminal's, in which ``watch`` can play."""
+    records: bool = False
+    """Whether it can record its episodes as ttyrecs (option ``record_dir``)."""
+
+
+_TERMINAL, _CONSOLE = (
+    "agent_scaling.playing.replays.terminal",
+    "agent_scaling.playing.replays.console",
+)
+_TASK = "agent_scaling.envs.tasks:Task"
+FAMILIES = {
+    "nethack": Family("agent_scaling.envs.nethack:NetHack", _TERMINAL, records=True),
+    "nle": Family(_TASK, _TERMINAL, "task", "NetHack", "NetHackStaircase-v0"),
+    "minihack": Family(_TASK, _TERMINAL, "task", "MiniHack", "MiniHack-Room-5x5-v0"),
+    "atari": Family(
+        "agent_scaling.envs.atari:Atari", _CONSOLE, "env", example="Breakout", live=False
+    ),
+}
+"""By the name that manifests, checkpoints and the command line use."""
+
+NETHACK: Description = {"family": "nethack", "options": {}}
+"""What policies play that do not say: those of old checkpoints, and of published ones."""
+
+Views = Mapping[str, npt.NDArray[Any]]
+"""Arrays by name, without or with the lane as first axis."""
+
+
+class Game(Protocol):
+    """One game in a worker process; it writes observations into arrays that others own.
+
+    A family's class has this shape. It is named by its import path (``module:Class``), because
+    workers import it by themselves, and its module must not import torch: a worker's start would
+    cost seconds. One with several games has ``count_actions(**options)``; one that can tell has
+    ``columns``, the names in an episode's record. An extension's has ``viewer``, the module that
+    shows its episodes, where that is another than a terminal's.
+    """
+
+    observations: ClassVar[Mapping[str, tuple[tuple[int, ...], str]]]
+    """What it can write: name → (shape, dtype). A pool may ask for a part of it."""
+    num_actions: ClassVar[int]
+    """Width of its action set."""
+
+    def __init__(self, views: Views, **options: Any) -> None: ...
+
+    def reset(self, seed: int) -> None:
+        """Begin the episode that ``seed`` alone determines; its first frame is in the views."""
+
+    def step(self, action: int) -> Record | None:
+        """Take an action; the episode's record when it has ended, else None."""
+
+    def close(self) -> None:
+        """Release what the game holds."""
+
+
+def find_game(path: str) -> type[Game]:
+    """A family's name, or ``"package.module:Class"`` → the class."""
+    module, _, name = (FAMILIES[path].path if path in FAMILIES else path).partition(":")
+    found: type[Game] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def find_family(name: str) -> Family:
+    """The family of that name, or an extension's game; a checkpoint may import nothing else.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if ":" not in name or not is_extension(name.replace(":", ".")):
+        raise InputError(f"game={name}: unknown; one of {families_text()}, or an extension's")
+    viewer = getattr(find_game(name), "viewer", _TERMINAL)
+    return Family(name, viewer, live=viewer == _TERMINAL)
+
+
+def families_text() -> str:
+    """The families with an example of each, as one writes them on the command line."""
+    return "; ".join(
+        f"game={name}" + (f" env={family.example}" if family.variant else "")
+        for name, family in FAMILIES.items()
+    )
+
+
+def describe(path: str, options: Mapping[str, Any]) -> Description:
+    """The description of a game that is given by its class; one of no family keeps the path."""
+    of_class = {n: f for n, f in FAMILIES.items() if path in (n, f.path)}
+    for name, family in of_class.items():
+        if str(options.get(family.variant or "", "")).startswith(family.prefix):
+            return {"family": name, "options": dict(options)}
+    return {"family": next(iter(of_class), path), "options": dict(options)}
+
+
+def choose_game(
+    own: Description | None,
+    family: str | None = None,
+    env: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Description:
+    """The game that is asked for: a policy's own, or another, under other options.
+
+    Args:
+        own: What the policy was trained on, if it was.
+        family: Name of a family; None: the policy's own, else what ``env`` says, else NetHack.
+        env: Which game of the family.
+        options: Keyword arguments of the game; None for those that nothing is said about.
+
+    Raises:
+        InputError: There is no such family, or its games are named otherwise.
+    """
+    if family is None:
+        family = own["family"] if own else family_of(env)
+    known = find_family(family)
+    chosen = dict(own["options"]) if own and own["family"] == family else {}
+    chosen |= {name: value for name, value in (options or {}).items() if value is not None}
+    if env is not None:
+        if known.variant is None or not env.startswith(known.prefix):
+            raise InputError(f"env={env}: none of game={family}; write {families_text()}")
+        chosen[known.variant] = env
+    if known.variant and not chosen.get(known.variant):
+        raise InputError(f"env=: which game of {family}? For instance env={known.example}")
+    return {"family": family, "options": chosen}
+
+
+def family_of(env: str | None) -> str:
+    """The first family whose games' names begin as this one; NetHack where none is given."""
+    if env is None:
+        return "nethack"
+    return next(n for n, f in FAMILIES.items() if f.variant and env.startswith(f.prefix))
+
+
+def count_actions(game: Description) -> int:
+    """Actions of a game.
+
+    Raises:
+        InputError: It has no such options.
+    """
+    found: Any = find_game(game["family"])
+    try:
+        found({}, **game["options"]).close()
+        if not hasattr(found, "count_actions"):
+            return int(found.num_actions)
+        return int(found.count_actions(**game["options"]))
+    except TypeError as error:
+        raise InputError(f"game={game['family']}: options: {error}") from None

@@ -1,0 +1,1 @@
+"""Many games in worker processes, stepped together."""

@@ -1,0 +1,160 @@
+"""Worker processes that never outlive their pool, nor leave a file behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent_scaling.envs.pool.worker import LEAVE, Assignment
+
+# A fresh interpreter, not a fork: the pool's process has threads (torch's), and its ``__main__``
+# is not imported again.
+BOOT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+from agent_scaling.envs.pool.worker import main
+main()
+"""
+# Waits for the pool's end of a pipe to close, however the pool ended; then the workers (its process
+# group) are ended and the folder is removed. HUP is what the kernel sends to a group that has lost
+# its parent while a member is stopped. A worker on its way out may leave a file in the folder,
+# hence more than one attempt.
+JANITOR = """
+trap "" TERM HUP; cat >/dev/null; kill -TERM 0; kill -CONT 0
+for _ in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$0" 2>/dev/null && break; sleep 0.2; done
+kill -KILL 0
+"""
+CLOSING_S = 5.0  # for a worker to leave by itself
+
+
+class GameError(RuntimeError):
+    """The game's own Python code failed in a worker; the message is its traceback."""
+
+
+class WorkerLostError(Exception):
+    """A worker died or did not answer.
+
+    Attributes:
+        guilty: Whether the game that it was moving must be suspected: it crashed or hung by
+            itself, and was not killed or stopped from outside.
+    """
+
+    def __init__(self, reason: str, guilty: bool) -> None:
+        super().__init__(reason)
+        self.guilty = guilty
+
+
+class Nursery:
+    """A temporary folder and a process group for workers, watched over by a janitor process."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="agent-scaling-"))
+        self._janitor = subprocess.Popen(
+            ["/bin/sh", "-c", JANITOR, str(self.folder)], stdin=subprocess.PIPE, process_group=0
+        )
+
+    def start(self, assignment: Assignment) -> Worker:
+        """A new worker process."""
+        return Worker(assignment, self.folder, self._janitor.pid)
+
+    def close(self) -> None:
+        """Remove the folder; workers that are left are ended."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        assert self._janitor.stdin is not None
+        self._janitor.stdin.close()
+        self._janitor.wait()
+
+
+class Worker:
+    """The pool's handle on one worker process."""
+
+    def __init__(self, assignment: Assignment, folder: Path, process_group: int) -> None:
+        orders, self._orders = os.pipe()
+        self._reports, reports = os.pipe()
+        told = replace(assignment, orders=orders, reports=reports)
+        environment = {**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+        environment["OPENBLAS_NUM_THREADS"] = "1"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, json.dumps(sys.path), told.to_json()],
+            pass_fds=(orders, reports, assignment.memory),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            process_group=process_group,
+        )
+        os.close(orders)
+        os.close(reports)
+        self._closed = False
+        self._poll = select.poll()
+        self._poll.register(self._reports, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def order(self, group: int) -> None:
+        """Tell it to move the games of ``group``; a worker that is gone shows when it is read."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._orders, bytes([group]))
+
+    def read(self, patience: float) -> Any:
+        """Its next report; None where it has nothing to say.
+
+        Raises:
+            WorkerLostError: It is gone, or silent for ``patience`` seconds (it is killed then).
+            GameError: The game failed.
+        """
+        deadline = time.monotonic() + patience
+        size = int.from_bytes(self._read_bytes(4, deadline), "little")
+        if size == 0:
+            return None
+        message = json.loads(self._read_bytes(size, deadline))
+        if isinstance(message, dict):
+            raise GameError(f"a game failed in its worker process:\n{message['error']}")
+        return message
+
+    def close(self, kill: bool = False) -> None:
+        """End the process: by asking, then by force. Again is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        if kill:
+            self._process.kill()
+        else:
+            self.order(LEAVE)
+        os.close(self._orders)
+        os.close(self._reports)  # it may be waiting to write a report that nobody wants
+        try:
+            self._process.wait(CLOSING_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read_bytes(self, size: int, deadline: float) -> bytes:
+        data = b""
+        while len(data) < size:
+            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise WorkerLostError("it does not answer", guilty=not self._is_stopped())
+            piece = os.read(self._reports, size - len(data))
+            if not piece:
+                code = self._process.wait()
+                raise WorkerLostError(f"it exited with {code}", guilty=code not in (-9, -15))
+            data += piece
+        return data
+
+    def _is_stopped(self) -> bool:
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in ("T", "t")

@@ -1,0 +1,1 @@
+"""Measures policies on held-out games."""

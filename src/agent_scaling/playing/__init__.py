@@ -1,0 +1,1 @@
+"""Plays policies in games: rollouts, replays, live view, actors and demonstrators."""

@@ -1,0 +1,213 @@
+"""One seeded game of NetHack under NetHackChallenge's settings, played and recorded by NLE."""
+
+from __future__ import annotations
+
+import bz2
+import os
+import random
+import re
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nle import nethack
+from nle.env.tasks import NetHackScore
+
+from agent_scaling.envs.actions import NUM_ACTIONS, key_to_action
+from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec
+from agent_scaling.playing.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
+from agent_scaling.runtime.errors import InputError
+
+FOLDER = "nle_data"
+"""One folder per game lies directly under it, as in NLD-AA."""
+
+IDLE_STEPS = 2_000
+"""Steps without a turn of game time after which a game is quit."""
+
+ROLES = ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "tou", "val", "wiz"]
+
+_HEADER = struct.Struct("<IIIB")  # seconds, microseconds, payload bytes, channel
+_KEY_CHANNEL = 1
+_ESCAPE = "\x1b"
+
+Policy = Callable[[Observation], int]
+
+
+class SeededNetHack(NetHackScore):  # type: ignore[misc]
+    """NetHackChallenge in all but one thing: it can be seeded, which Challenge forbids.
+
+    The game is quit properly, so that its xlogfile line is written, after ``max_episode_steps`` or
+    when no game time passes for :data:`IDLE_STEPS` steps.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            actions=nethack.ACTIONS,
+            allow_all_yn_questions=True,
+            allow_all_modes=True,
+            penalty_step=0.0,
+            render_mode=None,
+            **kwargs,
+        )
+
+    def reset(self, **kwargs: Any) -> Any:
+        """Start a game; call ``seed`` before."""
+        self._turn, self._turn_step = -1, 0
+        return super().reset(**kwargs)
+
+    def _check_abort(self, observation: Any) -> bool:
+        # Called twice per step, so it compares step numbers instead of counting calls.
+        turn = int(observation[self._blstats_index][nethack.NLE_BL_TIME])
+        if turn != self._turn:
+            self._turn, self._turn_step = turn, self._steps
+        idle = self._steps - self._turn_step
+        return bool(self._steps >= self._max_episode_steps or idle >= IDLE_STEPS)
+
+    def _quit_game(self, observation: Any, done: bool) -> None:
+        if not done:
+            # A half-typed command (F and no direction yet) would swallow the quit command.
+            observation, done = self.nethack.step(ord(_ESCAPE))
+        super()._quit_game(observation, done)
+
+
+def check_character(character: str) -> None:
+    """``@`` (random), or NLE's ``role[-race[-alignment[-gender]]]`` by three-letter names."""
+    if character != "@" and not re.fullmatch(
+        rf"({'|'.join(ROLES)})(-[a-z]{{3}}){{0,3}}", character
+    ):
+        raise InputError(
+            f"character={character}: use @ for a random one, or role-race-alignment-gender such as "
+            f"val-dwa-law-fem; roles: {' '.join(ROLES)}"
+        )
+
+
+def make_options(character: str = "@", **given: Any) -> dict[str, Any]:
+    """The character; raises :class:`InputError` for one that is none, and for Atari's options."""
+    if given:
+        raise InputError(f"{next(iter(given))}=: NetHack has no such option; it is for game=atari")
+    check_character(character)
+    return {"character": character}
+
+
+def play(spec: GameSpec) -> GameRecord:
+    """Play one game with the scripted demonstrator and record it into ``spec.folder``."""
+    player = NetHackDemonstrator(spec.seed)
+    return play_with(player.act, spec, record=True)
+
+
+def random_policy(seed: int) -> Policy:
+    """Uniform over the 121 actions, whatever the screen shows."""
+    rng = random.Random(seed)
+    return lambda obs: rng.randrange(NUM_ACTIONS)
+
+
+def random_walker(seed: int) -> Policy:
+    """Uniform over the 16 moves and ``>``; closes every prompt, where uniform keys hang."""
+    rng = random.Random(seed)
+    moves = [*range(16), int(key_to_action()[ord(">")])]
+    close = int(key_to_action()[ord(_ESCAPE)])
+    return lambda obs: close if obs["misc"].any() else rng.choice(moves)
+
+
+PLAYERS: dict[str, Callable[[int], Policy]] = {
+    "demonstrator": lambda seed: NetHackDemonstrator(seed).act,
+    "random": random_policy,
+    "random walker": random_walker,
+}
+"""Name → seed → policy."""
+
+
+def play_unrecorded(
+    player: str, seed: int, *, character: str = "@", max_steps: int = 5_000
+) -> GameRecord:
+    """Play one game with one of :data:`PLAYERS` and write nothing."""
+    spec = GameSpec(seed, {"character": character}, max_steps, Path())
+    return play_with(PLAYERS[player](seed), spec, record=False)
+
+
+def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
+    """Play one game with any policy; the seeds make it repeatable.
+
+    NetHack reads the clock for a few things (moon phase, shopkeepers' names); the moon is fixed.
+    """
+    started = time.monotonic()
+    env = SeededNetHack(
+        character=spec.options["character"],
+        max_episode_steps=spec.max_steps,
+        observation_keys=KEYS,
+        save_ttyrec_every=int(record),
+        savedir=str(spec.folder) if record else None,
+        fix_moon_phase=True,
+    )
+    try:
+        env.seed(2 * spec.seed, 2 * spec.seed + 1, reseed=False)
+        totals = _episode(env, policy)
+    finally:
+        env.close()
+    if record:
+        _name_after(spec.seed, spec.folder)
+    end, frames = _read_back(spec.folder) if record else ("", 0)
+    return GameRecord(
+        seed=spec.seed,
+        options=spec.options,
+        max_steps=spec.max_steps,
+        pid=os.getpid(),
+        frames=frames,
+        end=end,
+        seconds=round(time.monotonic() - started, 2),
+        **totals,
+    )
+
+
+def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
+    obs, _ = env.reset()
+    done, steps, score, turns, depth = False, 0, 0, 0, 0
+    while not done:
+        # The status line is blank once the game is over: keep the last one that was alive.
+        stats = obs["blstats"]
+        score, turns = int(stats[nethack.NLE_BL_SCORE]), int(stats[nethack.NLE_BL_TIME])
+        depth = max(depth, int(stats[nethack.NLE_BL_DEPTH]))
+        obs, _, done, _, _ = env.step(policy(obs))
+        steps += 1
+    details = {"deepest level": depth, "turns": turns}
+    return {"env_steps": steps, "score": score, "details": details}
+
+
+def _name_after(seed: int, folder: Path) -> None:
+    """Name the recording by the game's seed, where NLE names it by the process.
+
+    A game's name decides whether it is held out: the same games, recorded again, have the same
+    split.
+    """
+    (xlogfile,) = folder.glob("*.xlogfile")
+    before, after = xlogfile.stem, f"nle.{seed}"
+    text = xlogfile.read_text(errors="surrogateescape")
+    text = text.replace(f"ttyrecname={before}.", f"ttyrecname={after}.")
+    xlogfile.write_text(text, errors="surrogateescape")
+    for file in folder.glob(f"{before}.*"):
+        file.rename(folder / f"{after}.{file.name.removeprefix(f'{before}.')}")
+
+
+def _read_back(folder: Path) -> tuple[str, int]:
+    """(cause of death, frames) of the recorded game; an empty cause if the files are not whole."""
+    (xlogfile,) = folder.glob("*.xlogfile")
+    (ttyrec,) = folder.glob("*.ttyrec3.bz2")
+    fields = [part.split("=", 1) for part in xlogfile.read_text(errors="replace").split("\t")]
+    ends = [field[1].strip() for field in fields if field[0] == "death"]
+    try:
+        return (ends[0] if ends else ""), count_frames(ttyrec)
+    except (EOFError, OSError, ValueError, struct.error):
+        return "", 0
+
+
+def count_frames(ttyrec: Path) -> int:
+    """Frames of a ttyrec3: its key records, each of which answers one screen."""
+    raw = bz2.decompress(ttyrec.read_bytes())
+    frames = offset = 0
+    while offset < len(raw):
+        _, _, length, channel = _HEADER.unpack_from(raw, offset)
+        frames += channel == _KEY_CHANNEL
+        offset += _HEADER.size + length
+    return frames

@@ -1,0 +1,175 @@
+"""The player: reads each screen, answers prompts, and asks its behaviours in order what to do."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from nle import nethack
+
+from agent_scaling.envs.actions import key_to_action
+from agent_scaling.playing.demonstrators.nethack import food
+from agent_scaling.playing.demonstrators.nethack.behaviours import BEHAVIOURS
+from agent_scaling.playing.demonstrators.nethack.choice import DIRECTIONS, Choice
+from agent_scaling.playing.demonstrators.nethack.level import FORGET_TURNS, Level
+from agent_scaling.playing.demonstrators.nethack.memory import Memory
+from agent_scaling.playing.demonstrators.nethack.view import Observation, View
+from agent_scaling.playing.demonstrators.pathfinding import STRIDE, around
+
+ESCAPE, ENTER = "\x1b", "\r"
+
+_SHOP_GREETING = re.compile(r"[Ww]elcome( again)? to .+'s? ")
+_IMPASSABLE = re.compile(
+    "You try to move the boulder|cannot move past it|carrying too much to get through|"
+    "squeeze|There isn't enough room|solid stone|It's a wall"
+)
+_TRAPPED = re.compile("You are (still|stuck|caught)|You cannot pull|You crawl|held|You disentangle")
+
+
+class NetHackDemonstrator(Memory):
+    """Plays NetHack with NetHackChallenge's keys; deterministic given its seed and the screens."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: a new game begins."""
+        super().reset()
+        self.rng = random.Random(self._seed)
+        self._choice = Choice("")
+        self._killed: tuple[int, str] | None = None
+        self._queue = ""
+        self._prompts = 0
+        self._answers = ""
+        self._idle = 0
+        self._turn = -1
+        self._from = -1
+        self._failures: dict[int, int] = {}
+
+    def act(self, obs: Observation) -> int:
+        """The action (index into ``nle.nethack.ACTIONS``) that answers this observation."""
+        view = self.view = View(obs)
+        if view.asks_key or view.asks_text or view.asks_space:
+            key = self._answer(view)
+        else:
+            self._prompts, self._answers = 0, ""
+            key = self._next_key(view)
+        return int(key_to_action()[ord(key)])
+
+    def _answer(self, view: View) -> str:
+        self._read_message(view)
+        self._prompts += 1
+        if self._prompts > 12:  # never stuck: try whatever might close it
+            return (ESCAPE, ENTER, " ", "n", "q", "y")[self._prompts % 6]
+        if self._answers:
+            key, self._answers = self._answers[0], self._answers[1:]
+            return key
+        for part, keys in self._choice.answers.items():
+            if part in view.message or part in view.top_lines:
+                self._answers = keys[1:]
+                return keys[0]
+        if view.asks_space and "--More--" in view.obs["tty_chars"].tobytes().decode("latin-1"):
+            return ENTER
+        return ESCAPE
+
+    def _next_key(self, view: View) -> str:
+        if not self._queue:
+            self._observe(view)
+            self._choice = self._choose(view)
+            self._queue = self._choice.keys
+            self._from = self.level.here
+        key, self._queue = self._queue[0], self._queue[1:]
+        return key
+
+    def _choose(self, view: View) -> Choice:
+        if self._idle > 8:
+            return self._stumble()
+        for behaviour in BEHAVIOURS:
+            choice = behaviour(self, view, self.level)
+            if choice is not None:
+                return choice
+        return Choice("s")
+
+    def _stumble(self) -> Choice:
+        """No time has passed for many keys: do something else, by the seed's dice."""
+        if self._idle % 4 == 0:
+            return Choice(ESCAPE)
+        return Choice(self.rng.choice(["s", *DIRECTIONS.values()]))
+
+    def _observe(self, view: View) -> None:
+        self._idle = self._idle + 1 if view.turn == self._turn else 0
+        self._turn = view.turn
+        self._read_message(view)
+        before = self.level
+        self.level = self.levels.setdefault(view.place, Level())
+        blind = view.suffers(nethack.BL_MASK_BLIND)
+        self.level.update(view.obs["glyphs"], view.row, view.column, view.turn, blind)
+        if before is not self.level:
+            self._arrive(view)
+        else:
+            self._note_failure(view)
+        if self._killed is not None:
+            place, message = self._killed
+            if food.is_meal(self.level.glyph_at(place), self.kin, message):
+                self.corpses[place] = view.turn
+        self._killed = None
+
+    def _arrive(self, view: View) -> None:
+        """On a new level; the player hides the stairs it stands on, so note them."""
+        self.corpses.clear()
+        self._failures.clear()
+        if view.turn <= 1 or self._choice.keys == ">":
+            self.level.stairs_up |= 1 << self.level.here
+        elif self._choice.keys == "<":
+            self.level.stairs_down |= 1 << self.level.here
+
+    def _note_failure(self, view: View) -> None:
+        """Give up on a cell that could not be entered several times."""
+        target = self._choice.target
+        if target is None or self.level.here != self._from or target == self.level.here:
+            return
+        if 1 << target & self.level.monsters or _TRAPPED.search(view.message):
+            return
+        self._failures[target] = self._failures.get(target, 0) + 1
+        if self._failures[target] >= 4:
+            self.level.blocked |= 1 << target
+            self._failures[target] = 0
+
+    def _read_message(self, view: View) -> None:
+        message, level, target = view.message, self.level, self._choice.target
+        if not message:
+            return
+        if "elcome to NetHack" in message:
+            self.kin += tuple(x for x in ("dwar", "gnom", "orc") if x in message)
+            self.role = message.split(".")[0].split()[-1]
+        if target is not None:
+            self._read_move(message, level, target, view.turn)
+        if _SHOP_GREETING.search(message) and "NetHack" not in message:
+            self._keep_out(level, view)
+        elif "Closed for inventory" in message:
+            level.forbidden |= around(1 << level.here) & level.doors
+        if "stairs are too hard to dig" in message:
+            level.stairs_up |= 1 << level.here
+        elif "too hard to dig" in message:
+            level.no_digging = True
+
+    def _read_move(self, message: str, level: Level, target: int, turn: int) -> None:
+        if "Really attack" in message:
+            level.peaceful[level.glyph_at(target)] = turn + FORGET_TURNS
+        elif "door is locked" in message:
+            level.locked |= 1 << target
+        elif "diagonally into" in message:
+            level.doors |= 1 << target
+        elif "diagonally out" in message:
+            level.doors |= 1 << level.here
+        elif _IMPASSABLE.search(message):
+            level.blocked |= 1 << target
+        elif "You kill" in message or "You destroy" in message:
+            self._killed = target, message
+
+    def _keep_out(self, level: Level, view: View) -> None:
+        """Shops cost time and what is picked up there is not free: block the way in."""
+        from_cell = 1 << self._from
+        here = view.row * STRIDE + view.column
+        level.forbidden |= around(1 << here) & ~(from_cell | 1 << here | level.walls)

@@ -1,0 +1,73 @@
+"""How episodes are played: the options that ``rollout``, ``watch`` and the callback share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from agent_scaling.config.check import check_value, hints_of
+from agent_scaling.envs.nethack import character_options
+from agent_scaling.playing.sampling import Sampling
+from agent_scaling.runtime.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayOptions:
+    """What an episode is a function of, beside the policy and the game.
+
+    Raises:
+        InputError: A value is of another type, or out of its range.
+    """
+
+    seed: int = 0
+    """Seed of the first episode; the next ones follow."""
+    sampling: str = "softmax"
+    """``softmax``, ``argmax``, ``top_k`` or ``top_p``."""
+    temperature: float = 1.0
+    """Divides the logits."""
+    top_k: int = 10
+    """Actions that ``top_k`` keeps."""
+    top_p: float = 0.95
+    """Probability mass that ``top_p`` keeps."""
+    sampling_seed: int = 0
+    """Seed of the sampling noise."""
+    character: str | None = None
+    """NetHack's ``role-race-gender-alignment``, parts of it, or ``@``; None: the game's own."""
+    max_episode_steps: int | None = None
+    """Step cap of an episode; None: the game's own."""
+    level_seed: int | None = None
+    """Seed of level generation for all of NetHack's episodes; None: each has its own."""
+    block: int | None = None
+    """Lanes per call of the policy; None: 16 on a CPU, 128 on a GPU."""
+
+    def __post_init__(self) -> None:
+        for name, hint in hints_of(PlayOptions).items():
+            check_value(name, getattr(self, name), hint)
+        self.drawing  # noqa: B018  # it checks itself
+        if self.character is not None:
+            character_options(self.character)
+        if min(self.seed, self.sampling_seed, self.level_seed or 0) < 0:
+            raise InputError("seed=, sampling_seed= and level_seed= must not be negative")
+        check_sizes(max_episode_steps=self.max_episode_steps, block=self.block)
+
+    @property
+    def drawing(self) -> Sampling:
+        """How actions are drawn."""
+        return Sampling(self.sampling, self.temperature, self.top_k, self.top_p)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Options of the game, those of them that are said."""
+        rules = {
+            "character": self.character,
+            "max_episode_steps": self.max_episode_steps,
+            "level_seed": self.level_seed,
+        }
+        return {name: value for name, value in rules.items() if value is not None}
+
+
+def check_sizes(**sizes: int | None) -> None:
+    """Counts are at least 1, or None; raises :class:`InputError` that names the first other."""
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise InputError(f"{name}={size}: must be at least 1, or null")

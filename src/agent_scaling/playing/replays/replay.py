@@ -1,0 +1,56 @@
+"""Episodes played again from their actions, frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from agent_scaling.envs.families import Description
+from agent_scaling.envs.pool.pool import Pool
+
+Frame = dict[str, npt.NDArray[Any]]
+"""Observations by name."""
+
+
+def replayed(
+    game: Description,
+    seed: int,
+    actions: Sequence[int] | npt.NDArray[Any],
+    observations: Sequence[str],
+) -> Iterator[Frame]:
+    """Each frame before an action of the episode; arrays are reused from one to the next.
+
+    An episode is a function of its seed and its actions, so a worker that is lost costs only time.
+
+    Args:
+        game: What was played.
+        seed: The episode's.
+        actions: Its actions, from the first.
+        observations: Names of what a frame shall have.
+    """
+    with Pool(
+        game["family"],
+        lanes=1,
+        workers=1,
+        groups=1,
+        options=game["options"],
+        observations=observations,
+    ) as pool:
+        pool.assign(0, seed)
+        frame = {name: array[0] for name, array in pool.observations.items()}
+        step = shown = 0
+        while shown < len(actions):
+            pool.send(0)
+            report = pool.receive(0)
+            if report.ended:
+                raise RuntimeError(f"episode {seed} went another way when it was played again")
+            step = 0 if report.restarted else step
+            if not len(pool.ready(0)):
+                continue  # the new worker has not begun the episode yet
+            if step == shown:
+                yield frame
+                shown += 1
+            pool.actions[0] = actions[step]
+            step += 1

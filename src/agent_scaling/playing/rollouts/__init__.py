@@ -1,0 +1,1 @@
+"""Evaluates checkpoints in games and tabulates their episodes."""

@@ -1,0 +1,61 @@
+"""What a rollout shows on the terminal: how far it is, and what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.playing.rollouts.tables import MEASURES
+from agent_scaling.runtime.progress_bar import Bar
+
+
+class EpisodeProgress(Bar):
+    """A bar over episodes, with steps per second."""
+
+    def __init__(self, episodes: int) -> None:
+        super().__init__(
+            "{task.completed}/{task.total} episodes, {task.fields[speed]:,.0f} steps/s",
+            total=episodes,
+            console=Console(stderr=True),
+            transient=True,
+            speed=0.0,
+        )
+
+    def update(self, done: int, steps: int) -> None:
+        """Show where the evaluation is."""
+        self.move(completed=done, speed=steps / self.seconds)
+
+
+def print_summary(
+    summary: dict[str, Any], table: pd.DataFrame, seconds: float | None, folder: Path
+) -> None:
+    """The measures, returns by role, how the episodes ended, how long it took."""
+    console = Console()
+    shown = Table("", "mean", "± se", "90 % interval", "median", title="episodes")
+    for name in MEASURES:
+        if name in summary:
+            shown.add_row(name, *_cells(summary[name]))
+    shown.add_section()
+    if "solved" in summary:
+        shown.add_row("solved", f"{summary['solved']:.1%}")
+        shown.add_section()
+    for role, entry in summary["roles"].items():
+        shown.add_row(f"return, {role} ×{entry['episodes']}", *_cells(entry["return"]))
+    console.print(shown)
+    ends = ", ".join(f"{end} {count}" for end, count in summary["ends"].items())
+    steps = int(table["steps"].sum())
+    took = f" in {seconds:.0f} s ({steps / seconds:,.0f}/s)" if seconds else ""
+    console.print(
+        f"{summary['episodes']} episodes ({ends}), {steps:,} steps{took}", highlight=False
+    )
+    console.print(f"table: {folder / 'episodes.parquet'}", soft_wrap=True, highlight=False)
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    interval = "–" if entry["interval"] is None else "{:,.1f} … {:,.1f}".format(*entry["interval"])
+    error = "–" if entry["se"] is None else f"{entry['se']:,.1f}"
+    return [f"{entry['mean']:,.1f}", error, interval, f"{entry['median']:,.1f}"]

@@ -1,0 +1,164 @@
+"""Unrolls: lanes of endless games that a policy plays, cut into batches of T+1 frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils._pytree import tree_map
+
+from agent_scaling.data.batch import Batch, Played, shown_fields
+from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.envs.families import Record
+from agent_scaling.envs.pool.pool import Pool, Report
+from agent_scaling.playing.actor import Actor
+
+REWARD = "reward"
+"""Observation, one number, in which a game shows what its latest action earned."""
+
+
+def episode_seeds(seed: int, rank: int, begun: int, lane: int) -> Iterator[int]:
+    """Seeds of a lane's episodes, one after another.
+
+    Args:
+        seed: The run's.
+        rank: Of the process, each of which has its own games.
+        begun: Frames that the run had when these games were begun: after a resume they are others.
+        lane: Of the rank's.
+    """
+    source = np.random.default_rng([seed, rank, begun, lane])
+    while True:
+        yield int(source.integers(2**62))
+
+
+class Columns:
+    """The arrays of one unroll while it is played."""
+
+    def __init__(self, steps: int, lanes: int, actions: int, pool: Pool) -> None:
+        shown = pool.observations
+        frames = (steps + 1, lanes)
+        self.observations = {
+            name: np.empty((*frames, *array.shape[1:]), array.dtype)
+            for name, array in shown.items()
+            if name != REWARD
+        }
+        self.prev_action = np.empty(frames, np.int64)
+        self.first = np.empty(frames, np.bool_)
+        self.action = np.full(frames, NO_ACTION, np.int64)
+        self.reward = np.zeros(frames, np.float32)
+        self.logits = np.zeros((*frames, actions), np.float32)
+
+    def batch(self, played: Played) -> Batch:
+        """As a batch that shares their memory."""
+        seen = {name: torch.from_numpy(array) for name, array in self.observations.items()}
+        return Batch(
+            **shown_fields(seen),
+            prev_action_TB=torch.from_numpy(self.prev_action),
+            action_TB=torch.from_numpy(self.action),
+            first_TB=torch.from_numpy(self.first),
+            reward_TB=torch.from_numpy(self.reward),
+            behaviour_logits_TBA=torch.from_numpy(self.logits),
+            played=played,
+            openings=tuple(np.flatnonzero(self.first.any(axis=1)).tolist()),
+        )
+
+
+class UnrollPlayer:
+    """Plays lanes without an end, unroll after unroll: each begins with the frame that ended the
+    one before.
+
+    Episodes that end are followed by others in their lane. While the policy thinks about one of the
+    pool's groups, the workers move the next.
+
+    Args:
+        pool: Games that show :data:`REWARD`; all its lanes are taken.
+        actor: Answers frames. Its policy may be replaced at any time.
+        actions: Width A of the policy's answer.
+        steps: T.
+        seeds: Of each lane's episodes.
+    """
+
+    def __init__(
+        self, pool: Pool, actor: Actor, actions: int, steps: int, seeds: list[Iterator[int]]
+    ) -> None:
+        self.pool, self.actor, self.actions, self.steps = pool, actor, actions, steps
+        self.actor.logits = np.zeros((pool.lanes, actions), np.float32)
+        self._seeds = seeds
+        self._episode = np.zeros(pool.lanes, np.int64)
+        self._groups = [np.arange(lanes.start, lanes.stop) for lanes in pool.groups]
+        self._restarted = 0
+        self._waiting: dict[int, bool] = {}  # lanes without a frame; whether their move was lost
+        for lane in range(pool.lanes):
+            self._next_episode(lane)
+
+    def play(self, updates: int) -> Batch:
+        """The next T steps of every lane.
+
+        Args:
+            updates: What the learner has made so far; goes into the batch.
+        """
+        columns = Columns(self.steps, self.pool.lanes, self.actions, self.pool)
+        state = tree_map(lambda part: part.clone(), self.actor.state)
+        episodes: list[Record] = []
+        for step in range(self.steps + 1):
+            for group, lanes in enumerate(self._groups):
+                if step > 0:
+                    columns.reward[step - 1, lanes] = self._advance(group, episodes)
+                self._open(group)
+                self._show(columns, step, lanes)
+                if step < self.steps:
+                    self._act(columns, step, group, lanes)
+        restarted, self._restarted = self._restarted, 0
+        return columns.batch(Played(state, updates, episodes, restarted))
+
+    def _show(self, columns: Columns, step: int, lanes: npt.NDArray[np.int64]) -> None:
+        for name, array in columns.observations.items():
+            array[step, lanes] = self.pool.observations[name][lanes]
+        columns.first[step, lanes] = self.actor.step[lanes] == 0
+        columns.prev_action[step, lanes] = self.actor.prev_action[lanes]
+
+    def _act(self, columns: Columns, step: int, group: int, lanes: npt.NDArray[np.int64]) -> None:
+        chosen = self.actor.act(self.pool.observations, lanes)
+        assert self.actor.logits is not None
+        columns.action[step, lanes] = chosen
+        columns.logits[step, lanes] = self.actor.logits[lanes]
+        self.pool.actions[lanes] = chosen
+        self.pool.send(group)
+
+    def _advance(self, group: int, episodes: list[Record]) -> npt.NDArray[np.float32]:
+        """Wait for a group's move; its rewards."""
+        report, lanes = self.pool.receive(group), self._groups[group]
+        shown = self.pool.observations[REWARD][lanes].astype(np.float32)
+        rewards: npt.NDArray[np.float32] = shown.reshape(len(lanes))
+        self._take(report)
+        episodes += [record for _, record in report.ended]
+        # Nobody knows what these actions would have earned.
+        lost = [lane for lane in lanes if self._waiting.get(int(lane))]
+        rewards[np.isin(lanes, lost)] = 0
+        return rewards
+
+    def _open(self, group: int) -> None:
+        """Until every lane of the group shows a frame."""
+        lanes = self._groups[group].tolist()
+        while any(lane in self._waiting for lane in lanes):
+            for lane in lanes:
+                self._waiting.pop(lane, None)
+            self._take(self.pool.begin(group))
+
+    def _take(self, report: Report) -> None:
+        """Episodes that have ended are followed by others, those that were cut off begin again."""
+        for lane, record in report.ended:
+            self._next_episode(lane)
+            self._waiting[lane] = record["end"] == "crashed"
+        for lane in report.restarted:  # of any group: a worker's games are lost together
+            self.actor.restart(lane, int(self._episode[lane]))
+            self._waiting[lane] = True
+        self._restarted += len(report.restarted)
+
+    def _next_episode(self, lane: int) -> None:
+        self._episode[lane] = next(self._seeds[lane])
+        self._waiting[lane] = False
+        self.pool.assign(lane, int(self._episode[lane]))
+        self.actor.restart(lane, int(self._episode[lane]))

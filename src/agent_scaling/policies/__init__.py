@@ -1,0 +1,1 @@
+"""Policies: encoders, cores, checkpoints, sizes and FLOPs."""

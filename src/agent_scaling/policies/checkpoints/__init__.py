@@ -1,0 +1,1 @@
+"""Checkpoint files, and building policies from them."""

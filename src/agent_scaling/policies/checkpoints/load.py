@@ -1,0 +1,128 @@
+"""Policies from checkpoints: what may be built, and whether its weights fit."""
+
+from __future__ import annotations
+
+from inspect import isclass
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+
+from agent_scaling.config.extensions import is_extension
+from agent_scaling.config.renamed import with_current_paths
+from agent_scaling.envs.families import NETHACK
+from agent_scaling.policies.checkpoints.files import read_checkpoint, write_checkpoint
+from agent_scaling.policies.policy import Policy
+from agent_scaling.runtime.errors import InputError
+
+TRUSTED = (
+    "agent_scaling.policies.policy.",
+    "agent_scaling.policies.encoders.",
+    "agent_scaling.policies.cores.",
+)
+"""What a checkpoint's config may name, with installed extensions: it must call nothing else."""
+
+
+INTERPOLATION = "${"
+"""Begins what OmegaConf makes a value of, also one that calls; `train` saves values alone."""
+
+
+def build_policy(config: dict[str, Any]) -> Policy:
+    """The policy that a checkpoint's config describes, with fresh weights.
+
+    Paths of version 0.1 are translated before they are checked.
+
+    Raises:
+        InputError: The config names something outside :data:`TRUSTED` and installed extensions.
+    """
+    config = with_current_paths(config)
+    for target in _targets(config):
+        if not is_trusted(target):
+            raise InputError(
+                f"policy config names {target!r}: only {', '.join(TRUSTED)} and installed "
+                "extensions' may be; install the package that it is of"
+            )
+    policy = instantiate(config)
+    if not isinstance(policy, Policy):
+        raise InputError(f"policy config makes a {type(policy).__name__}, not a Policy")
+    policy.config = config
+    return policy
+
+
+def load_policy(path: str | Path) -> Policy:
+    """A policy from a checkpoint of ``train``, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: The file cannot be read, or is not a checkpoint of a policy.
+    """
+    checkpoint = read_checkpoint(path)
+    config, weights = checkpoint.get("policy_config"), checkpoint.get("state_dict")
+    if not config or not isinstance(weights, dict):
+        raise InputError(f"{path}: not a checkpoint of `agent-scaling train` (no policy in it)")
+    policy = build_policy(config)
+    own = policy_weights(checkpoint)
+    check_weights(policy, own, path)
+    policy.load_state_dict(own)
+    policy.game = checkpoint.get("game") or NETHACK  # of before there were others
+    return policy.eval()
+
+
+def save_policy(policy: Policy, path: str | Path) -> None:
+    """Write a policy as a checkpoint that :func:`load_policy`, ``rollout`` and ``watch`` take.
+
+    Training does not go on from it: there is no optimiser in it (``policy=checkpoint`` begins with
+    its weights).
+
+    Raises:
+        InputError: The file cannot be written, or the policy does not know its own config: it was
+            put together by hand.
+    """
+    if not policy.config:
+        raise InputError(f"{path}: the policy has no config; make it with make_policy()")
+    weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
+    made = {"policy_config": policy.config, "state_dict": weights, "game": policy.game}
+    write_checkpoint(made, path)
+
+
+def policy_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The policy's part of a module's weights, under the policy's own names."""
+    prefix, weights = "policy.", checkpoint["state_dict"]
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> None:
+    """Compare names and shapes; raises :class:`InputError` that names the first difference."""
+    expected = policy.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        here, there = expected.get(name), weights.get(name)
+        if here is None or there is None or here.shape != there.shape:
+            shapes = [None if t is None else tuple(t.shape) for t in (there, here)]
+            raise InputError(
+                f"{path}: {name} is {shapes[0] or 'missing'} in the checkpoint and "
+                f"{shapes[1] or 'missing'} in the policy; give the policy= that it was trained with"
+            )
+
+
+def is_trusted(target: str) -> bool:
+    """Whether an import path is that of a class of :data:`TRUSTED` or of an extension.
+
+    What a module has only imported is none of its own: every module leads to ``os.system``.
+    """
+    if not _ours(target) or INTERPOLATION in target:
+        return False
+    found = get_object(target)
+    return isclass(found) and _ours(f"{found.__module__}.")
+
+
+def _ours(path: str) -> bool:
+    return path.startswith(TRUSTED) or is_extension(path)
+
+
+def _targets(config: Any) -> list[str]:
+    """All that instantiating a config could call; what Hydra would first look up elsewhere, too."""
+    if isinstance(config, dict):
+        own = [str(config["_target_"])] if "_target_" in config else []
+        return own + [t for value in config.values() for t in _targets(value)]
+    if isinstance(config, (list, tuple)):
+        return [t for value in config for t in _targets(value)]
+    return [config] if isinstance(config, str) and INTERPOLATION in config else []

@@ -1,0 +1,119 @@
+"""The ``flops`` verb: what a policy costs, layer by layer, and what a run of it costs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hydra.utils import instantiate
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.policies.flops import (
+    BUDGETS,
+    TRAINING_PASSES,
+    Convention,
+    flops_per_frame,
+    layer_flops,
+)
+from agent_scaling.policies.policy import Policy
+from agent_scaling.policies.sizes import on_meta
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.formats import short
+
+LSTM_PARAMETER = re.compile(r"(.*)\.\w+_l(\d+)")
+OTHER = "embeddings, norms"
+
+
+def account(
+    *,
+    policy: dict[str, Any],
+    frames: float | None = None,
+    flops_budget: float | None = None,
+    convention: Convention = "model",
+    unroll_length: int = 80,
+    peak_flops: float = 989e12,
+    utilisation: float = 0.4,
+) -> None:
+    """Print the training FLOPs per frame by layer and convention, and the cost of a run.
+
+    Args:
+        policy: A policy's config; built without memory.
+        frames: Frames of the run.
+        flops_budget: FLOPs of the run, if not its frames.
+        convention: How ``flops_budget`` counts: model, paper, paper_atari or 6nd.
+        unroll_length: Steps of a training window: the ``hardware`` convention depends on it.
+        peak_flops: FLOP/s of one GPU at its best.
+        utilisation: Share of it that model FLOPs reach.
+
+    Raises:
+        InputError: Both or impossible sizes of a run, or an unknown convention.
+    """
+    if frames is not None and flops_budget is not None:
+        raise InputError("give frames= or flops_budget=, not both")
+    if convention not in BUDGETS:
+        raise InputError(f"convention={convention!r}: use one of {', '.join(BUDGETS)}")
+    for name, value in {"peak_flops": peak_flops, "utilisation": utilisation}.items():
+        if not value > 0:
+            raise InputError(f"{name}={value}: must be positive")
+    built = on_meta(policy) if "encoder" in policy else instantiate(policy)
+    per_frame = {name: flops_per_frame(built, name) for name in BUDGETS}
+    per_frame["hardware"] = flops_per_frame(built, "hardware", steps=unroll_length)
+    console = Console()
+    console.print(layer_table(built, per_frame))
+    for name, value in per_frame.items():
+        where = f", in steps of {unroll_length} frames" if name == "hardware" else ""
+        console.print(f"{name}: {value:,.0f} FLOPs per frame{where}", highlight=False)
+    if flops_budget is not None:
+        frames = flops_budget / per_frame[convention]
+    if frames is not None:
+        console.print(run_table(frames, per_frame, peak_flops * utilisation))
+        console.print(f"GPU-hours: {peak_flops:.3g} FLOP/s · {utilisation:.0%} model utilisation")
+
+
+def layer_table(policy: Policy, per_frame: dict[Convention, float]) -> Table:
+    """A row per layer: its parameters, and its training FLOPs per frame by convention."""
+    table = Table(title="training FLOPs per frame", title_justify="left", box=SIMPLE)
+    shown = [c for c in BUDGETS if c == "model" or per_frame[c] != per_frame["model"]]
+    for name in ("layer", "parameters", *shown, "of model"):
+        table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
+    owned = layer_params(policy)
+    for cost in policy.costs():
+        params = owned.pop(cost.name, 0)
+        costs = {c: TRAINING_PASSES * layer_flops(cost, c) for c in BUDGETS} | {"6nd": 6 * params}
+        share = f"{costs['model'] / per_frame['model']:.1%}"
+        numbers = map(short, (params, *(costs[c] for c in shown)))
+        table.add_row(cost.name, *numbers, share)
+    rest = sum(owned.values())
+    others = (short(6 * rest) if c == "6nd" else "0" for c in shown)
+    table.add_row(OTHER, short(rest), *others, "0.0%")
+    table.add_section()
+    totals = (short(per_frame[name]) for name in shown)
+    table.add_row("all", short(policy.num_params), *totals, "100.0%")
+    return table
+
+
+def layer_params(policy: Policy) -> dict[str, int]:
+    """Parameters by the layer that ``costs()`` names; those of no such layer under their own."""
+    layers = {cost.name for cost in policy.costs()}
+    found = dict.fromkeys(layers, 0)
+    for name, parameter in policy.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        stacked = LSTM_PARAMETER.fullmatch(name)
+        full = f"{stacked[1]}.{stacked[2]}" if stacked else name
+        layer = full.removeprefix("encoder.")
+        owner = next((n for n in (layer, layer.rpartition(".")[0]) if n in layers), name)
+        found[owner] = found.get(owner, 0) + parameter.numel()
+    return found
+
+
+def run_table(frames: float, per_frame: dict[Convention, float], speed: float) -> Table:
+    """What ``frames`` cost in every convention, and the time they take at ``speed`` FLOP/s."""
+    table = Table("run", "", box=SIMPLE)
+    table.add_row("frames", f"{frames:,.0f}")
+    for name, value in per_frame.items():
+        table.add_row(f"FLOPs, {name}", f"{frames * value:.4g}")
+    table.add_row("GPU-hours", f"{frames * per_frame['model'] / speed / 3600:,.4g}")
+    return table

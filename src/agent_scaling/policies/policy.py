@@ -1,0 +1,124 @@
+"""A policy: encoder, core and heads; what it answers to a window, and to one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import NUM_ACTIONS
+from agent_scaling.envs.families import NETHACK, Description
+from agent_scaling.policies.costs import LayerCost, linear_cost
+from agent_scaling.runtime.errors import InputError
+
+OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
+"""Observations that not all data have → the option that reads them."""
+
+State = Any
+"""What crosses windows: a tuple of tensors whose second axis is the lane."""
+
+
+class Policy(nn.Module):
+    """Logits and a baseline for every frame of a window.
+
+    Args:
+        encoder: ``encoder(batch, state) → ([T, B, encoder.width], state)``, with
+            ``initial_state(lanes)``, ``observations``, ``width`` and ``costs()``.
+        core: Given the encoder's width, makes ``core(features, batch, state) → (out, state)``,
+            with ``initial_state(lanes)``, ``width`` and ``costs()``.
+        num_actions: Width A of the policy's head.
+        baseline: Whether there is a baseline, which imitation does not need; else it is 0.
+    """
+
+    encoder: Any
+    core: Any
+
+    def __init__(
+        self,
+        encoder: Any,
+        core: Callable[[int], Any],
+        num_actions: int = NUM_ACTIONS,
+        baseline: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.core = core(encoder.width)
+        self.core_parts = len(self.core.initial_state(0))
+        self.config: dict[str, Any] = {}
+        """How to build this policy again; travels in checkpoints."""
+        self.game: Description = NETHACK
+        """What it was trained on; travels in checkpoints."""
+        self.num_actions = num_actions
+        self.policy = nn.Linear(self.core.width, num_actions)
+        self.baseline = nn.Linear(self.core.width, 1) if baseline else None
+
+    def initial_state(self, lanes: int) -> State:
+        """The state of ``lanes`` lanes before their first frame: the core's, then the encoder's."""
+        return (*self.core.initial_state(lanes), *self.encoder.initial_state(lanes))
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
+        """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
+        features_TBD, seen = self.encoder(batch, state[self.core_parts :])
+        core_TBD, after = self.core(features_TBD, batch, state[: self.core_parts])
+        logits_TBA = self.policy(core_TBD)
+        baseline_TB = logits_TBA.new_zeros(logits_TBA.shape[:2])
+        if self.baseline is not None:
+            baseline_TB = self.baseline(core_TBD).squeeze(-1)
+        return logits_TBA, baseline_TB, (*after, *seen)
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """Names of what the policy reads; a game and a data module must have them."""
+        return tuple(self.encoder.observations)
+
+    @property
+    def causal(self) -> bool:
+        """Whether it answers a frame without those after it; else it labels games, as an
+        inverse-dynamics model, and cannot play them."""
+        return bool(getattr(self.core, "causal", True))
+
+    def check_causal(self, what: str) -> None:
+        """Refuse an inverse-dynamics model where ``what`` needs a player.
+
+        Raises:
+            InputError: It is one.
+        """
+        if not self.causal:
+            raise InputError(
+                f"{what}: an inverse-dynamics model needs the frames after an action, and cannot "
+                "play; it labels games (agent-scaling label) and trains with module=inverse"
+            )
+
+    def costs(self) -> list[LayerCost]:
+        """Forward cost per frame by layer, in execution order."""
+        heads = [linear_cost("policy", self.core.width, self.num_actions)]
+        if self.baseline is not None:
+            heads.append(linear_cost("baseline", self.core.width, 1))
+        return [*self.encoder.costs(), *self.core.costs(), *heads]
+
+    def check_data(self, observations: Sequence[str], num_actions: int | None = None) -> None:
+        """Refuse data that lack what the policy reads, before anything is trained on them.
+
+        Raises:
+            InputError: ``observations``, the names of what the data have, lack one; or they have
+                another number of actions.
+        """
+        if num_actions not in (None, self.num_actions):
+            raise InputError(
+                f"policy.num_actions={self.num_actions}: the data have {num_actions} actions; set "
+                f"policy.num_actions={num_actions}"
+            )
+        for name in self.observations:
+            if name not in observations:
+                fix = f"set {OPTIONS[name]}=false" if name in OPTIONS else "give other data"
+                raise InputError(
+                    f"the policy reads {name}, and the data have only {', '.join(observations)}: "
+                    f"{fix}"
+                )
+
+    @property
+    def num_params(self) -> int:
+        """Trainable parameters N."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)

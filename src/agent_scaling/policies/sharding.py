@@ -1,0 +1,48 @@
+"""Policies whose parameters are shared out over ranks (FSDP2), and whole ones again."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from agent_scaling.policies.checkpoints.load import build_policy
+from agent_scaling.policies.policy import Policy
+
+
+def shard_policy(policy: Policy, mesh: DeviceMesh) -> None:
+    """Leave each rank its share of every parameter, in place.
+
+    Gathered together, and let go again, are the parameters of a block of a stack (``ModuleList``),
+    those of the rest of the core, of the encoder, and what is left.
+
+    Args:
+        policy: The same on every rank.
+        mesh: [machines, ranks of each]: parameters are shared out over the second axis, and the
+            first has copies (Zhao et al. 2023, arXiv 2304.11277, hybrid sharding).
+    """
+    for parameter in policy.parameters():
+        parameter.data = parameter.data.contiguous()  # convolutions' are channels-last
+    stacks = [module for module in policy.modules() if isinstance(module, nn.ModuleList)]
+    for part in (*(block for stack in stacks for block in stack), policy.core, policy.encoder):
+        fully_shard(part, mesh=mesh)
+    fully_shard(policy, mesh=mesh)
+
+
+def is_sharded(policy: Policy) -> bool:
+    """Whether :func:`shard_policy` was here."""
+    return isinstance(policy, FSDPModule)
+
+
+def whole_policy(policy: Policy) -> Policy:
+    """The policy, or a whole copy of one that is sharded, for use without the other ranks; each of
+    them must call it."""
+    if not is_sharded(policy):
+        return policy
+    copy = build_policy(policy.config)
+    copy.load_state_dict(
+        get_model_state_dict(policy, options=StateDictOptions(full_state_dict=True))
+    )
+    copy.game = policy.game
+    return copy.to(next(policy.parameters()).device)

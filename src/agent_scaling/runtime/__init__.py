@@ -1,0 +1,1 @@
+"""Files, locks, processes, ranks and the terminal."""

@@ -1,0 +1,115 @@
+"""Files that appear whole or not at all, and what to say when the disk does not take them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from agent_scaling.runtime.errors import InputError
+
+PARTIAL = ".partial"
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
+FULL[errno.EFBIG] = "the file would exceed the size limit"
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """As :func:`replacing`; a full disk or a missing permission becomes an :class:`InputError`."""
+    with disk_errors(path), replacing(path) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write beside ``path``, sync, then rename: a reader never sees half a file.
+
+    What goes wrong is raised as it is, and the part is removed. Its name is this process's own:
+    two that write the same file do not write into each other's.
+    """
+    part = part_of(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_directory(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def part_of(path: Path) -> Path:
+    """A hidden file beside ``path``, under a name of this process's own."""
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a whole file, text as UTF-8; raises :class:`InputError` where it cannot be written."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """What the disk says while ``path`` is written becomes an :class:`InputError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise InputError(
+                f"{path}: {FULL[error.errno]}; finished files are kept: "
+                "make room and run the same command again"
+            ) from None
+        raise InputError(f"{path}: cannot be written ({error.strerror}); change output=") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def content_hash(data: bytes) -> str:
+    """blake2b, 16 bytes, as hexadecimal digits."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    write_file(path, json.dumps(content, indent=2) + "\n")
+
+
+def digest(ckpt: str) -> str | None:
+    """SHA-256 of the checkpoint's file: ``last.ckpt`` is another one after an hour of training."""
+    if ckpt == "random":
+        return None
+    with Path(ckpt).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether shards are read through fsspec."""
+    return "://" in str(location) and not str(location).startswith("file://")
+
+
+def local_path(location: str | Path) -> Path:
+    """The folder that a path or a ``file://`` URL names."""
+    return Path(str(location).removeprefix("file://"))
+
+
+def absolute(location: str | Path) -> str:
+    """The same place, from whatever folder a program is started."""
+    return str(location) if is_url(location) else str(local_path(location).resolve())

@@ -1,0 +1,110 @@
+"""Laws of a table of runs as an object: exponents, flags, forecasts, without files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling.fit import analyse
+from agent_scaling.scaling.fitting.forecasts import forecast_of
+from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
+
+QUANTITIES = ("N_opt", "D_opt", "optimum")
+PREDICTED = ("params", "frames", "loss", "return")
+
+
+@dataclass(frozen=True)
+class Laws:
+    """What was fitted to a table of runs."""
+
+    runs: Runs
+    """The table as it was used: its rows, and the cells that equal ones were averaged to."""
+    fitted: dict[str, Any]
+    """Everything, in the shape of ``fit.json`` (``docs/fits.md``)."""
+
+    @property
+    def exponents(self) -> pd.DataFrame:
+        """Power laws of C: a row per form, target (loss, return) and quantity.
+
+        ``N_opt`` parameters, ``D_opt`` frames and ``optimum`` the value at the best size of each
+        budget; ``exponent`` and the ends ``low`` and ``high`` of its 90 % interval, NaN where there
+        is none.
+        """
+        unknown = np.nan, np.nan
+        rows = [
+            {
+                "form": form, "target": target, "quantity": name, "exponent": law[name]["exponent"],
+                **dict(zip(("low", "high"), law[name]["interval"] or unknown, strict=True)),
+            }
+            for form in ("best_of_grid", "parabola")
+            for target, law in self.fitted[form].items()
+            for name in QUANTITIES
+            if law[name]
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    @property
+    def flags(self) -> list[str]:
+        """What to be careful about, one line each: ``kind: detail``."""
+        return list(self.fitted["flags"])
+
+    def forecast(self, flops: float | Sequence[float]) -> pd.DataFrame:
+        """The best run at budgets that nobody has trained at.
+
+        Args:
+            flops: One budget or several, training FLOPs.
+
+        Returns:
+            A row per budget: ``flops``; parameters, frames, loss (nats per action) and return, as
+            far as the runs have them, each with the ends of its 90 % interval (``loss_low``,
+            ``loss_high``).
+        """
+        budgets = np.atleast_1d(np.asarray(flops, float))
+        found = forecast_of(self.runs, budgets, [], self.fitted["expert_return"])["forecast"]
+        rows = []
+        for row in found:
+            flat = {"flops": row["flops"]}
+            for name in PREDICTED:
+                if name in row:
+                    low, high = row[f"{name}_interval"]
+                    flat |= {name: row[name], f"{name}_low": low, f"{name}_high": high}
+            rows.append(flat)
+        return pd.DataFrame(rows)
+
+
+def fit_laws(
+    table: pd.DataFrame | str | Path,
+    *,
+    game: str | None = None,
+    budgets: tuple[float, float] | None = None,
+    bootstraps: int = 0,
+    seed: int = 0,
+    expert_return: float | None = None,
+) -> Laws:
+    """Fit the scaling laws to a table of runs.
+
+    Args:
+        table: A row per trained policy and budget, or a CSV of them: ``params``, ``flops``,
+            ``samples`` (frames), ``loss`` (nats per action) or ``return`` or both; other names and
+            columns that are known: ``docs/fits.md``.
+        game: The game to fit, where a CSV holds several.
+        budgets: Lowest and highest budget used, FLOPs; None: all.
+        bootstraps: Resamples for the bootstrap intervals in ``fitted``; 0: none.
+        seed: Of the resampling.
+        expert_return: Return at which a form may saturate; None: what the table holds, if anything.
+
+    Raises:
+        InputError: The CSV cannot be read, columns are missing, fewer than three budgets have a
+            value that has a logarithm, or the expert's return has none.
+    """
+    if isinstance(table, pd.DataFrame):
+        runs = tidy(table, "table", budgets)
+    else:
+        runs = tidy(read_csv(str(table), game), f"{table}", budgets)
+    ahead = [10 * float(runs.cells["flops"].max())]
+    return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))

@@ -1,0 +1,1 @@
+"""Fits laws to tables of runs, and forecasts from them."""

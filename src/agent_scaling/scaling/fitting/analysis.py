@@ -1,0 +1,276 @@
+"""The laws of a table of runs, in the shape of ``fit.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.fitting import forms, returns
+from agent_scaling.scaling.intervals import LEVEL, NORMAL, half_width
+from agent_scaling.scaling.laws import curves, parametric, profiles
+from agent_scaling.scaling.runs.table import Runs
+
+FEWEST = 3
+"""Budgets that a power law needs for an interval."""
+
+ROUNDING = 1e-9
+"""Differences of logarithms that are none: an interval made of them would be one of rounding."""
+
+
+def laws_of(runs: Runs) -> dict[str, Any]:
+    """All laws of ``runs`` but the forecast.
+
+    Raises:
+        InputError: Fewer than three budgets.
+    """
+    cells, flags = runs.cells, list[str]()
+    budgets = np.sort(cells["flops"].unique())
+    if len(budgets) < FEWEST:
+        raise InputError(f"{len(budgets)} budgets: laws need {FEWEST} or more")
+    targets = [t for t in ("loss", "return") if runs.target(t)["flops"].nunique() >= FEWEST]
+    fitted: dict[str, Any] = {"budgets": [budgets[0], budgets[-1]], "level": LEVEL}
+    for name in ("best_of_grid", "parabola", "saturating", "saturating_weighted"):
+        fitted[name] = {}
+    for target in targets:
+        best = profiles.best_of_grid(cells, target)
+        curved = of_parabolas(cells, target)
+        flags += profiles.flags(best, target) + profiles.flags(curved["points"], target)
+        fitted["best_of_grid"][target] = _best(best)
+        flags += _one_size(fitted["best_of_grid"][target], target)
+        fitted["parabola"][target] = curved
+    if "loss" in targets and len(budgets) > FEWEST:
+        best = profiles.best_of_grid(cells, "loss")
+        fitted["saturating"]["loss"] = _saturating(best, 0.0, flags)
+        fitted["saturating_weighted"]["loss"] = _saturating(best, 0.25, flags)
+        fitted["parametric"] = _parametric(cells, flags)
+        fitted["quadratic"] = _quadratic(cells)
+    if "return" in targets and (bounded := _bounded(cells)):
+        fitted["saturating"]["return"] = bounded
+    fitted["return_from_loss"] = _return_from_loss(cells) if len(targets) == 2 else None
+    return fitted | {"flags": flags}
+
+
+def exponent(
+    x: pd.Series, y: pd.Series, sd: pd.Series | None = None, shifts: pd.Series | None = None
+) -> dict[str, Any] | None:
+    """Slope of log y on log x, its t-interval, and each point's residual and leverage.
+
+    With the standard errors ``sd`` of log y and its ``shifts`` (:func:`minima.shifts`) the interval
+    is the wider of those for points of equal variances and of variances in the proportions of
+    ``sd``, both scaled by the residuals; what shifts all points together is added in quadrature.
+    Points on one line, to rounding, have no residuals to make an interval of: it is ``None``, with
+    a ``reason``.
+    """
+    known = (x > 0) & (y > 0)
+    if known.sum() < FEWEST:
+        return None
+    at, value = np.log(x[known].to_numpy(float)), np.log(y[known].to_numpy(float))
+    curve = curves.fit_power(at, value)
+    centred = at - at.mean()
+    leverage, residuals = 1 / len(at) + centred**2 / (centred**2).sum(), value - curve(at)
+    low, high = curve.interval(1)
+    if sd is not None and shifts is not None:
+        own = sd[known].to_numpy(float)
+        half = _half(curve, centred, residuals, leverage, own, np.stack(list(shifts[known])))
+        low, high = curve.theta[1] - half, curve.theta[1] + half
+    found = {
+        "exponent": curve.theta[1],
+        "interval": (low, high),
+        "log_coefficient": curve.theta[0],
+        "residual_sd": curve.noise,
+        "points": len(at),
+        "residuals": residuals,
+        "leverage": leverage,
+        "without_lowest": _dropping(at, value),
+    }
+    if np.ptp(residuals) <= ROUNDING:
+        found |= {"interval": None, "reason": "the points lie on one line"}
+    return found
+
+
+def _half(
+    curve: curves.Curve,
+    centred: np.ndarray,
+    residuals: np.ndarray,
+    leverage: np.ndarray,
+    sd: np.ndarray,
+    shifts: np.ndarray,
+) -> float:
+    weight = centred / (centred**2).sum()  # of each point in the slope
+    variance = curve.covariance[1, 1]
+    if curve.spare and np.isfinite(sd).all() and (sd > 0).all():
+        scale = (residuals**2).sum() / (sd**2 * (1 - leverage)).sum()
+        variance = max(variance, scale * (weight**2 * sd**2).sum())
+    together = NORMAL * np.linalg.norm(weight @ shifts)
+    return float(np.hypot(half_width(float(np.sqrt(variance)), curve.spare), together))
+
+
+def _dropping(x: np.ndarray, y: np.ndarray) -> list[float]:
+    """The exponent without the 1, 2, 3 … lowest budgets."""
+    return [float(np.polyfit(x[k:], y[k:], 1)[0]) for k in range(1, len(x) - FEWEST + 1)]
+
+
+def exponents(points: pd.DataFrame) -> dict[str, Any]:
+    """Exponents of parameters, frames and value at the optima of a table of budgets.
+
+    Where all optima are of one size those of parameters and frames would be 0 and 1 whatever the
+    truth: they are ``None``, as their intervals, with a ``reason``.
+    """
+    names = {"N_opt": "params", "D_opt": "samples", "optimum": "value"}
+    found = {
+        name: exponent(
+            points["flops"],
+            points[column],
+            points.get(f"{column}_sd"),
+            points.get(f"{column}_shifts"),
+        )
+        for name, column in names.items()
+    }
+    if one_size(points["params"]):
+        reason = f"every best is of {points['params'].iloc[0]:,.0f} parameters"
+        for name in ("N_opt", "D_opt"):
+            if law := found[name]:
+                law |= {"exponent": None, "interval": None, "reason": reason}
+    return found
+
+
+def one_size(params: pd.Series) -> bool:
+    """Whether optima are all of one size, to rounding."""
+    logs = np.log(params.to_numpy(float))
+    return len(logs) > 0 and bool(np.ptp(logs) <= ROUNDING)
+
+
+def _best(best: pd.DataFrame) -> dict[str, Any]:
+    inner = best[~best["edge"]]
+    return exponents(best) | {"without_edges": exponents(inner), "points": best}
+
+
+def _one_size(law: dict[str, Any], target: str) -> list[str]:
+    """A line for each part whose sizes say nothing of an exponent."""
+    parts = {"best of grid": law, "best of grid without edges": law["without_edges"]}
+    return [
+        f"one size: {name}, {target}: {part['N_opt']['reason']}; N_opt and D_opt say nothing"
+        for name, part in parts.items()
+        if part["N_opt"] and part["N_opt"]["exponent"] is None
+    ]
+
+
+def of_parabolas(cells: pd.DataFrame, target: str) -> dict[str, Any]:
+    """Exponents of the profiles' minima, the minima, and the exponents of their shared shape."""
+    shape = profiles.shape_of(cells, target)
+    curved = profiles.parabolas(cells, target, shape)
+    usable = curved[~curved["flag"].isin(["edge", "concave"])]
+    significant = curved[curved["flag"] == ""]
+    half = NORMAL * np.sqrt(np.diag(shape.covariance))
+    ends = np.exp([shape.mean - half, shape.mean, shape.mean + half])
+    shared = {
+        name: {"value": middle, "interval": [low, high]}
+        for name, low, middle, high in zip(("alpha", "beta"), *ends, strict=True)
+    }
+    plain = profiles.quadratics(cells, target)
+    found = {
+        "significant": exponents(significant),
+        "symmetric": exponents(plain) | {"points": plain},
+        "points": curved,
+        "shape": shared,
+    }
+    return exponents(usable) | found
+
+
+def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[str, Any]:
+    x, y = np.log(best["flops"].to_numpy(float)), np.log(best["loss"].to_numpy(float))
+    curve = curves.fit_saturating(x, y, recency)
+    found = curves.has_floor(curve, x.max())
+    if not found:
+        flags.append("no irreducible loss: the saturating law's floor went to 0")
+    low, high = curve.interval(0)
+    return {
+        "L_inf": np.exp(curve.theta[0]) if found else 0.0,
+        "L_inf_interval": [np.exp(low), np.exp(high)] if found else [0.0, None],
+        "gamma": curve.theta[2],
+        "gamma_interval": curve.interval(2),
+        "log_a": curve.theta[1],
+        "residual_sd": curve.noise,
+        "residuals": y - curve(x),
+        "converged": curve.converged,
+    }
+
+
+def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
+    """R = 1 / (1/R_max + a C^−γ) over the latest budgets."""
+    try:
+        curve = returns.fit_bounded(cells)
+    except ValueError:
+        return None
+    at, value = forms.series(cells, "return")
+    found = curves.has_floor(curve, at.max())
+    low, high = curve.interval(0)
+    with np.errstate(over="ignore"):
+        interval = [np.exp(-high), np.exp(-low)]
+    return {
+        "R_max": np.exp(-curve.theta[0]) if found else None,
+        "R_max_interval": interval if found else [np.exp(value.max()), None],
+        "gamma": curve.theta[2],
+        "gamma_interval": curve.interval(2),
+        "log_a": curve.theta[1],
+        "residual_sd": curve.noise,
+        "budgets": returns.LATEST,
+        "converged": curve.converged,
+    }
+
+
+def _parametric(cells: pd.DataFrame, flags: list[str]) -> dict[str, Any] | None:
+    near = parametric.near_optimum(cells)
+    if not parametric.enough(near):
+        sizes = near["params"].nunique()
+        flags.append(
+            f"no parametric law: {len(near)} cells of {sizes} sizes near the optimum; "
+            f"{parametric.FEWEST} cells of 3 sizes are needed"
+        )
+        return None
+    law = parametric.fit_parametric(cells)
+    values: dict[str, Any] = law.coefficients()
+    if values["E"] < 1e-4 * near["loss"].min():
+        flags.append("no irreducible loss: E of the parametric law went to 0")
+    if not law.converged:
+        flags.append("not converged: the parametric law")
+    names = ("cells", "objective", "gradient", "converged", "minima")
+    return values | {name: getattr(law, name) for name in names} | {"near": parametric.NEAR}
+
+
+def _quadratic(cells: pd.DataFrame) -> dict[str, Any] | None:
+    """ln L = c0 + c1 n + c2 d + c3 n² + c4 n d + c5 d², n = ln N, d = ln D, all cells."""
+    known = cells[(cells["loss"] > 0) & (cells["samples"] > 0)]
+    if len(known) < 8:
+        return None
+    n, d = np.log(known["params"].to_numpy(float)), np.log(known["samples"].to_numpy(float))
+    y = np.log(known["loss"].to_numpy(float))
+    design = np.stack([np.ones_like(n), n, d, n**2, n * d, d**2], 1)
+    scale = np.linalg.norm(design, axis=0)
+    coefficients = np.linalg.lstsq(design / scale, y, rcond=None)[0] / scale
+    residual = y - design @ coefficients
+    noise = np.sqrt((residual**2).sum() / (len(y) - 6)) if len(y) > 6 else None
+    r2 = 1 - residual.var() / y.var()
+    return {"coefficients": coefficients, "residual_sd": noise, "r2": r2, "cells": len(y)}
+
+
+def _return_from_loss(cells: pd.DataFrame) -> dict[str, Any] | None:
+    variants: dict[str, Any] = {}
+    for name, count in (("latest", returns.LATEST), ("all", None)):
+        try:
+            curve = returns.from_loss(cells, count)
+        except ValueError:
+            return None
+        variants[name] = {"exponent": curve.theta[1], "interval": curve.interval(1)}
+        variants[name] |= {"log_coefficient": curve.theta[0], "residual_sd": curve.noise}
+    both = cells[(cells["loss"] > 0) & (cells["return"] > 0)]
+    loss, score = (np.log(both[c].to_numpy(float)) for c in ("loss", "return"))
+    size = np.log(both["params"].to_numpy(float))
+    design = np.stack([np.ones_like(loss), loss, size], 1)
+    theta = np.linalg.lstsq(design, score, rcond=None)[0]
+    with_size = {"exponent": theta[1], "size_exponent": theta[2], "cells": len(both)}
+    latest: dict[str, Any] = variants.pop("latest")
+    return latest | variants | {"with_size": with_size}

@@ -1,0 +1,263 @@
+"""Intervals by resampling sizes, the runs of a size, and a checkpoint's rollout episodes.
+
+One run's checkpoints serve every budget of its size, so the points of one size stand or fall
+together: sizes are drawn, not points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling.fitting.returns import LATEST
+from agent_scaling.scaling.intervals import LEVEL
+from agent_scaling.scaling.laws import batched, minima, parametric, profiles
+from agent_scaling.scaling.runs.table import Runs
+
+CHUNK = 500
+"""Resamples held in memory at once."""
+
+PARAMETRIC = 200
+"""Most resamples that the law of two variables is fitted to in a fit."""
+
+SIZES = 5
+"""Sizes below which there is no interval: what needs three sizes sees one table of 3 (the original,
+as if nothing varied) and five of 4; from 5 on there are sixteen and more."""
+
+SHARE = 0.5
+"""Of the resamples; where fewer could be fitted, percentiles are of the lucky ones."""
+
+ROUNDING = 1e-9
+"""Ends that differ by less, relatively, are one value: nothing that was drawn moved it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs as arrays: S sizes, R runs of a size, K budgets; NaN where nothing was measured.
+
+    Attributes:
+        log_n_S, log_c_K: Logs of parameters and of FLOPs.
+        log_d_SK: Log frames.
+        loss_SRK: Log loss; only runs that have any loss are stored, from index 0.
+        return_SRK, error_SRK, weight_SRK: Return, its standard error over episodes, episodes.
+    """
+
+    log_n_S: np.ndarray
+    log_c_K: np.ndarray
+    log_d_SK: np.ndarray
+    loss_SRK: np.ndarray
+    return_SRK: np.ndarray
+    error_SRK: np.ndarray
+    weight_SRK: np.ndarray
+
+
+def as_grid(runs: Runs) -> Grid:
+    """The rows of ``runs`` laid out by size, run and budget."""
+    rows = runs.rows
+    sizes, budgets = np.unique(rows["params"]), np.unique(rows["flops"])
+    cells = runs.cells.pivot(index="params", columns="flops", values="samples")
+    known = rows.assign(
+        log_loss=np.log(rows["loss"].where(rows["loss"] > 0)),
+        return_se=rows["return_se"].fillna(0.0),
+        rollouts=rows["rollouts"].fillna(1.0),
+    )
+    with_loss = known[known["log_loss"].notna()]
+    with_return = known[known["return"].notna()]
+    columns = ("return", "return_se", "rollouts")
+    returns = [_spread(with_return, column, sizes, budgets) for column in columns]
+    return Grid(
+        np.log(sizes),
+        np.log(budgets),
+        np.log(cells.reindex(index=sizes, columns=budgets).to_numpy(float)),
+        _spread(with_loss, "log_loss", sizes, budgets),
+        *returns,
+    )
+
+
+def _spread(rows: pd.DataFrame, column: str, sizes: np.ndarray, budgets: np.ndarray) -> np.ndarray:
+    """Values by size, run (numbered within its size) and budget."""
+    number = rows.groupby("params")["run"].transform(lambda run: pd.factorize(run)[0]).astype(int)
+    spread = np.full((len(sizes), int(number.max() + 1) if len(rows) else 1, len(budgets)), np.nan)
+    at = np.searchsorted(sizes, rows["params"]), number, np.searchsorted(budgets, rows["flops"])
+    spread[at] = rows[column]
+    return spread
+
+
+def bootstrap_intervals(runs: Runs, count: int, seed: int = 0) -> dict[str, Any]:
+    """Percentile intervals of the default fits over ``count`` resamples, in ``fit.json``'s shape.
+
+    As :func:`summarise`.
+    """
+    return summarise(bootstrap(runs, count, seed), runs.rows["params"].nunique())
+
+
+def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Estimates of the default fits, each of shape (count,), named ``form/target/quantity``."""
+    grid, generator = as_grid(runs), np.random.default_rng(seed)
+    known = [target for target in ("loss", "return") if len(runs.target(target))]
+    shapes = {target: profiles.shape_of(runs.cells, target).mean for target in known}
+    parts = [
+        _estimates(grid, min(CHUNK, count - done), generator, shapes)
+        for done in range(0, count, CHUNK)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def bootstrap_parametric(runs: Runs, count: int, seed: int = 0) -> dict[str, Any] | None:
+    """Percentile intervals of the law of two variables over ``count`` resamples.
+
+    Each starts from the law of all runs; as :func:`summarise`. ``None`` where that law cannot be
+    fitted.
+    """
+    near = parametric.near_optimum(runs.cells)
+    if not parametric.enough(near):
+        return None
+    sizes, names = near["params"].nunique(), ("E", "alpha", "beta", "N_opt", "D_opt")
+    estimates = {name: np.full(count, np.nan) for name in names}
+    if sizes >= SIZES:
+        whole, grid = parametric.fit_parametric(runs.cells), as_grid(runs)
+        loss_BSK, _ = resample(grid, count, np.random.default_rng(seed))
+        for number, loss_SK in enumerate(loss_BSK):
+            cells = _as_cells(grid, loss_SK)
+            if parametric.enough(parametric.near_optimum(cells)):
+                found = parametric.fit_parametric(cells, start=whole).coefficients()
+                for name in names:
+                    estimates[name][number] = found[name]
+    return summarise(estimates, sizes)
+
+
+def _as_cells(grid: Grid, loss_SK: np.ndarray) -> pd.DataFrame:
+    size, budget = np.nonzero(np.isfinite(loss_SK))
+    logs = {"params": grid.log_n_S[size], "flops": grid.log_c_K[budget]}
+    logs |= {"samples": grid.log_d_SK[size, budget], "loss": loss_SK[size, budget]}
+    return pd.DataFrame({name: np.exp(values) for name, values in logs.items()})
+
+
+def summarise(estimates: dict[str, np.ndarray], sizes: int) -> dict[str, Any]:
+    """Nested dictionaries from names with slashes, of estimates from resamples of ``sizes`` sizes.
+
+    Each entry: interval (nominal :data:`minima.LEVEL`; ``None`` with the ``reason`` where there is
+    none), median, resamples (those in which the fit was possible).
+    """
+    nested: dict[str, Any] = {"resamples": len(next(iter(estimates.values())))}
+    tails = 50 * (1 - LEVEL), 50.0, 50 * (1 + LEVEL)
+    for name, values in estimates.items():
+        *folders, last = name.split("/")
+        place = nested
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        finite = values[np.isfinite(values)]
+        low, middle, high = np.percentile(finite, tails) if len(finite) else (np.nan,) * 3
+        place[last] = {"interval": [low, high], "median": middle, "resamples": len(finite)}
+        if reason := _no_interval(low, high, len(finite), len(values), sizes):
+            place[last] |= {"interval": None, "reason": reason}
+    return nested
+
+
+def _no_interval(low: float, high: float, fitted: int, drawn: int, sizes: int) -> str | None:
+    """Why percentiles of the estimates would be no interval, if they would be none."""
+    if sizes < SIZES:
+        return f"{sizes} sizes to draw from, {SIZES} are needed"
+    if fitted < SHARE * drawn:
+        return f"{fitted} of {drawn} resamples could be fitted"
+    if high - low <= ROUNDING * max(abs(low), abs(high)):
+        return "all resamples gave one value"
+    return None
+
+
+def flags(found: dict[str, Any]) -> list[str]:
+    """A line for each reason why quantities of ``fit.json``'s ``bootstrap`` have no interval."""
+    leaves, by_reason = list(_leaves(found)), dict[str, list[str]]()
+    for name, entry in leaves:
+        if "reason" in entry:
+            by_reason.setdefault(entry["reason"], []).append(name)
+    return [
+        f"no bootstrap interval: {'any' if len(names) == len(leaves) else ', '.join(names)}: {why}"
+        for why, names in by_reason.items()
+    ]
+
+
+def _leaves(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, part in found.items():
+        if isinstance(part, dict):
+            within = f"{path} {name}".strip()
+            yield from [(within, part)] if "interval" in part else _leaves(part, within)
+
+
+def resample(
+    grid: Grid, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log loss and log return of ``count`` resamples, both (B, S, K); absent sizes are NaN."""
+    sizes = len(grid.log_n_S)
+    drawn = generator.multinomial(sizes, np.full(sizes, 1 / sizes), size=count)[:, :, None] > 0
+    most = max(grid.loss_SRK.shape[1], grid.return_SRK.shape[1])
+    uniform = generator.random((count, sizes, most))  # one draw: a run brings both its metrics
+    loss = _mean_of_runs(grid.loss_SRK, np.isfinite(grid.loss_SRK) * 1.0, uniform)
+    noise = generator.standard_normal((count, *grid.return_SRK.shape))
+    episodes = np.where(np.isfinite(grid.weight_SRK), grid.weight_SRK, 0.0)
+    score = _mean_of_runs(grid.return_SRK + noise * grid.error_SRK, episodes, uniform)
+    with np.errstate(invalid="ignore"):
+        score = np.log(np.where(score > 0, score, np.nan))
+    return np.where(drawn, loss, np.nan), np.where(drawn, score, np.nan)
+
+
+def _mean_of_runs(values: np.ndarray, weight_SRK: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Weighted mean over as many runs as the size has, drawn with replacement; (B, S, K)."""
+    runs = weight_SRK.shape[1]
+    held = (weight_SRK > 0).any(2).sum(1)  # runs of each size
+    index = np.floor(uniform[..., :runs] * held[:, None]).astype(int)
+    taken = np.arange(runs) < held[:, None]
+    times = ((index[..., None] == np.arange(runs)) & taken[..., None]).sum(2)  # B, S, R
+    weight = times[..., None] * weight_SRK
+    total = weight.sum(2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean: np.ndarray = (weight * np.nan_to_num(values)).sum(2) / total
+    return np.where(total > 0, mean, np.nan)
+
+
+def _estimates(
+    grid: Grid, count: int, generator: np.random.Generator, shapes: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    loss, score = resample(grid, count, generator)
+    found: dict[str, np.ndarray] = {}
+    for target, value in (("loss", loss), ("return", -score)):  # minima of both
+        if target in shapes:
+            found |= _profiles(grid, target, value, shapes[target])
+    index, lowest = batched.best(loss)
+    if np.isfinite(lowest).any():
+        floor, gamma = batched.saturating(grid.log_c_K, lowest).T
+        found |= {"saturating/loss/L_inf": np.exp(floor), "saturating/loss/gamma": gamma}
+    if len(found) > 8:
+        at_optimum = np.take_along_axis(score, index[:, None], 1)[:, 0]
+        latest = slice(-LATEST, None)
+        delta = batched.slopes(lowest[:, latest], at_optimum[:, latest])
+        found["return_from_loss/exponent"] = delta
+    return found
+
+
+def _profiles(
+    grid: Grid, target: str, value: np.ndarray, shape: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Exponents over the best cells and over the minima of curves of the whole table's shape."""
+    sign = 1.0 if target == "loss" else -1.0
+    index, lowest = batched.best(value)
+    present = np.isfinite(lowest)
+    x = np.where(present, grid.log_c_K, np.nan)
+    n, d = grid.log_n_S[index], grid.log_d_SK[index, np.arange(len(grid.log_c_K))]
+    curves = minima.find(grid.log_n_S, value.swapaxes(1, 2), shape)
+    frames = minima.line_at(grid.log_n_S, grid.log_d_SK.T, curves.taken, curves.log_n)
+    at, frames, bottom = (
+        np.where(curves.inside, part, np.nan) for part in (curves.log_n, frames, curves.value)
+    )
+    return {
+        f"best_of_grid/{target}/N_opt": batched.slopes(x, n),
+        f"best_of_grid/{target}/D_opt": batched.slopes(x, d),
+        f"best_of_grid/{target}/optimum": sign * batched.slopes(x, lowest),
+        f"parabola/{target}/N_opt": batched.slopes(x, at),
+        f"parabola/{target}/D_opt": batched.slopes(x, frames),
+        f"parabola/{target}/optimum": sign * batched.slopes(x, bottom),
+    }

@@ -1,0 +1,123 @@
+"""The forecast: forms compared by what they predicted, then their average or a decisive one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling.fitting import returns, select
+from agent_scaling.scaling.fitting.analysis import one_size
+from agent_scaling.scaling.fitting.forms import LOSS_AVERAGED, LOSS_FORMS
+from agent_scaling.scaling.fitting.select import AVERAGE, FEWEST, Form, Validation
+from agent_scaling.scaling.intervals import half_width
+from agent_scaling.scaling.laws import curves
+from agent_scaling.scaling.laws.profiles import best_of_grid, parabolas
+from agent_scaling.scaling.runs.table import Runs
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The competing forms of a target, how they did, and the one that forecasts."""
+
+    target: str
+    forms: Mapping[str, Form]
+    averaged: tuple[str, ...]
+    checks: Mapping[str, Validation]
+    name: str
+
+    def form(self) -> Form:
+        """The chosen form as one function."""
+        return returns.averaged_loss if self.name == AVERAGE else self.forms[self.name]
+
+    def predict(self, cells: pd.DataFrame, x: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Log mean, low and high at log budgets ``x``."""
+        found = select.predict_each(self.forms, self.averaged, cells, x)[self.name]
+        ratio = np.exp(x) / float(cells["flops"].max())
+        prior = select.PRIOR[self.target]
+        return found.mean, *select.interval(found, self.checks.get(self.name), ratio, prior)
+
+
+def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float | None) -> Chosen:
+    """Rolling-origin validation of every form of ``target``; ``loss`` carries two stages."""
+    averaged: tuple[str, ...]
+    if target == "loss":
+        forms, averaged = LOSS_FORMS, LOSS_AVERAGED
+    else:
+        forms = returns.return_forms(loss, expert)
+        averaged = tuple(name for name in returns.RETURN_AVERAGED if name in forms)
+    truth, prior = best_of_grid(cells, target), select.PRIOR[target]
+    checks = select.rolling_origin(cells, truth, forms, averaged, prior)
+    if "expert" in checks and checks["expert"].mean_error < checks["bounded"].mean_error:
+        averaged = tuple("expert" if name == "bounded" else name for name in averaged)
+        checks = select.rolling_origin(cells, truth, forms, averaged, prior)
+    return Chosen(target, forms, averaged, checks, select.choose(checks))
+
+
+def forecast_of(
+    runs: Runs, ahead: np.ndarray, flags: list[str], expert: float | None = None
+) -> dict[str, Any]:
+    """``chosen``, ``averaged``, ``validation`` and ``forecast`` at the budgets ``ahead`` (FLOPs).
+
+    Adds to ``flags`` what cannot be forecast or validated.
+    """
+    cells, x = runs.cells, np.log(ahead)
+    rows: list[dict[str, Any]] = [{"flops": float(c)} for c in ahead]
+    found: dict[str, Chosen] = {}
+    for target in ("loss", "return"):
+        if runs.target(target)["flops"].nunique() < FEWEST:
+            flags.append(f"no forecast of {target}: fewer than {FEWEST} budgets have it")
+            continue
+        loss = found["loss"].form() if "loss" in found else None
+        found[target] = compete(cells, target, loss, expert)
+        if not found[target].checks:
+            flags.append(f"not validated: {target} has too few budgets to predict any from others")
+        for row, mean, low, high in zip(rows, *found[target].predict(cells, x), strict=True):
+            row[target] = float(np.exp(mean))
+            row[f"{target}_interval"] = [float(np.exp(low)), float(np.exp(high))]
+    _add_sizes(rows, cells, x, "loss" if "loss" in found else "return")
+    return {
+        "chosen": {t: found[t].name if t in found else None for t in ("loss", "return")},
+        "averaged": {target: chosen.averaged for target, chosen in found.items()},
+        "validation": {target: _as_rows(chosen.checks) for target, chosen in found.items()},
+        "forecast": rows,
+    }
+
+
+def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
+    return {
+        name: {
+            "mean_abs_log_error": check.mean_error,
+            "error_scale": check.scale,
+            "origins": check.origins,
+            "errors": check.errors,
+        }
+        for name, check in checks.items()
+    }
+
+
+def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, target: str) -> None:
+    """Optimal parameters and frames: power laws through the parabolas' minima, where enough.
+
+    Optima of one size alone say nothing of how sizes grow: their intervals are unbounded.
+    """
+    points = parabolas(cells, target)
+    points = points[~points["flag"].isin(["edge", "concave"])]
+    if len(points) < FEWEST:
+        points = best_of_grid(cells, target)
+    one = one_size(points["params"])
+    for name, column in (("params", "params"), ("frames", "samples")):
+        known = points[points[column] > 0]
+        if len(known) < 3:
+            continue
+        curve = curves.fit_power(
+            np.log(known["flops"].to_numpy(float)), np.log(known[column].to_numpy(float))
+        )
+        error = curve.standard_error(x)
+        for row, mean, sd in zip(rows, curve(x), error, strict=True):
+            half = np.inf if one else half_width(float(sd), curve.spare)
+            row[name] = float(np.exp(mean))
+            row[f"{name}_interval"] = [float(np.exp(mean - half)), float(np.exp(mean + half))]

@@ -1,0 +1,99 @@
+"""The forms of L_opt(C) and of R_opt(C) alone that compete for the forecast."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling.fitting.select import FEWEST, Form, Prediction
+from agent_scaling.scaling.laws import curves, parametric
+from agent_scaling.scaling.laws.profiles import best_rows
+
+RECENT = 3
+"""Budgets of the local forms: the latest alone."""
+
+HALVING = 1.0
+"""Decades of FLOPs in which the damped form's slope halves."""
+
+RECENCY = 0.25
+"""A budget weighs C^RECENCY in the weighted saturating law."""
+
+
+def series(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """Log budgets and the log of their best cells; ``ValueError`` below :data:`select.FEWEST`."""
+    best = best_rows(cells, target)
+    if len(best) < FEWEST:
+        raise ValueError(f"{len(best)} budgets; {FEWEST} are needed")
+    flops, value = (cells[name].to_numpy(float)[best] for name in ("flops", target))
+    return np.log(flops), np.log(value)
+
+
+def _at(curve: curves.Curve, x: np.ndarray) -> Prediction:
+    return Prediction(curve(x), curve.standard_error(x))
+
+
+def power(
+    cells: pd.DataFrame, x: np.ndarray, target: str = "loss", last: int | None = None
+) -> Prediction:
+    """A power law through the best cells of all budgets, or of the ``last`` ones."""
+    at, value = series(cells, target)
+    chosen = slice(-last, None) if last else slice(None)
+    return _at(curves.fit_power(at[chosen], value[chosen]), x)
+
+
+def damped(cells: pd.DataFrame, x: np.ndarray, target: str = "loss") -> Prediction:
+    """The latest budgets' power law, its exponent halving every :data:`HALVING` decades ahead.
+
+    A damped trend (Gardner and McKenzie 1985): what a curve did last, but less and less so.
+    """
+    at, value = series(cells, target)
+    curve = curves.fit_power(at[-RECENT:], value[-RECENT:])
+    rate = np.log(2) / (HALVING * np.log(10))
+    last = at[-1]
+    ahead = np.maximum(x - last, 0.0)
+    reached = np.minimum(x, last) + (1 - np.exp(-rate * ahead)) / rate
+    return Prediction(curve(reached), curve.standard_error(x))
+
+
+def saturating(cells: pd.DataFrame, x: np.ndarray, recency: float = 0.0) -> Prediction:
+    """L∞ + a C^−γ through the best cells, each weighing C^``recency``."""
+    return _at(curves.fit_saturating(*series(cells, "loss"), recency=recency), x)
+
+
+def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
+    """The lowest L(N, D) on the budget; its error by the delta method over the cells."""
+    near = parametric.near_optimum(cells)
+    if not parametric.enough(near) or near["flops"].nunique() < FEWEST:
+        raise ValueError("too few cells near the optimum for five coefficients")
+    law = parametric.fit_parametric(cells)
+    log_n, log_d = np.log(near["params"].to_numpy(float)), np.log(near["samples"].to_numpy(float))
+    residual = np.log(near["loss"].to_numpy(float)) - law.log_loss(log_n, log_d)
+    spare = len(near) - 5
+    variance = float((residual**2).sum() / spare)
+
+    def of_cells(theta: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return law.moved(theta).log_loss(log_n, log_d)
+
+    def of_budgets(theta: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return law.moved(theta).optimum(at)[0]
+
+    slopes = curves.numerical_slopes(of_cells, law.theta, x)
+    covariance = variance * np.linalg.pinv(slopes.T @ slopes, rcond=1e-12, hermitian=True)
+    curve = curves.Curve(of_budgets, law.theta, covariance, float(np.sqrt(variance)), spare)
+    return _at(curve, x)
+
+
+LOSS_FORMS: dict[str, Form] = {
+    "power": power,
+    "power_recent": partial(power, last=RECENT),
+    "damped": damped,
+    "saturating": saturating,
+    "saturating_weighted": partial(saturating, recency=RECENCY),
+    "parametric": two_variables,
+}
+"""Forms of L_opt(C) by the names used in ``fit.json``."""
+
+LOSS_AVERAGED = ("power_recent", "damped", "saturating")
+"""What the average is of: a trend that goes on, one that fades, and a floor."""

@@ -1,0 +1,172 @@
+"""Choosing a form by rolling-origin cross-validation, and intervals calibrated on its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from agent_scaling.scaling.intervals import LEVEL
+
+AHEAD = 3
+"""Budgets ahead by which forms are ranked: about a decade on the usual grid 1, 2, 5, 10."""
+
+FEWEST = 4
+"""Budgets below which no form is fitted."""
+
+AVERAGE = "average"
+"""Name of the equal-weight average of forms."""
+
+DECISIVE = 0.25
+"""A single form replaces the average only where its error is below this share of the average's:
+over past hold-outs, choosing by smaller margins predicted worse than never choosing."""
+
+DECISIVE_ORIGINS = 6
+"""Origins below which no error is decisive: few are small by luck."""
+
+PRIOR = {"loss": 0.1, "return": 0.25}
+"""Error per decade ahead, in log units, before any was seen: what noise does not explain."""
+
+PRIOR_ORIGINS = 2.0
+"""Origins that :data:`PRIOR` weighs as much as."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Log values at log budgets, and their standard errors as new points."""
+
+    mean: np.ndarray
+    error: np.ndarray
+
+
+Form = Callable[[pd.DataFrame, np.ndarray], Prediction]
+"""(cells, log budgets) → :class:`Prediction`; raises ``ValueError`` where it cannot be fitted."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a form predicted from the lower budgets, against what was then measured.
+
+    Attributes:
+        errors: One row per prediction: origin and flops (FLOPs), error (log predicted − log
+            measured), own (the form's own standard error of it).
+        mean_error: Mean absolute log error up to :data:`AHEAD` budgets ahead.
+        scale: What errors were, over what :func:`deviation` expects, with its prior.
+        origins: Number of origins behind ``scale``.
+    """
+
+    errors: pd.DataFrame
+    mean_error: float
+    scale: float
+    origins: int
+
+
+def average(predictions: Sequence[Prediction]) -> Prediction:
+    """Equal weights for the means; the median of their standard errors.
+
+    Equal weights predict as well as fitted ones, which are themselves estimated from few errors
+    (Stock and Watson 2004; Makridakis et al. 2020).
+    """
+    if not predictions:
+        raise ValueError("no form to average can be fitted")
+    mean = np.mean([p.mean for p in predictions], axis=0)
+    return Prediction(mean, np.median([p.error for p in predictions], axis=0))
+
+
+def predict_each(
+    forms: Mapping[str, Form], averaged: Sequence[str], cells: pd.DataFrame, x: np.ndarray
+) -> dict[str, Prediction]:
+    """Every form that can be fitted to ``cells``, at log budgets ``x``, and :data:`AVERAGE`."""
+    found: dict[str, Prediction] = {}
+    for name, form in forms.items():
+        try:
+            found[name] = form(cells, x)
+        except ValueError:
+            continue
+    members = [found[name] for name in averaged if name in found]
+    return found | ({AVERAGE: average(members)} if members else {})
+
+
+def rolling_origin(
+    cells: pd.DataFrame,
+    truth: pd.DataFrame,
+    forms: Mapping[str, Form],
+    averaged: Sequence[str],
+    prior: float,
+) -> dict[str, Validation]:
+    """Fit each form on the lowest k budgets and predict the later ones, for every k.
+
+    ``truth`` holds flops and value, the measured optimum of each budget. A form that cannot be
+    fitted at some origin is infinitely wrong there. ``prior`` is of :data:`PRIOR`.
+    """
+    budgets = truth["flops"].to_numpy(float)
+    measured = np.log(truth["value"].to_numpy(float))
+    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in (*forms, AVERAGE)}
+    for k in range(first_origin(len(budgets)), len(budgets)):
+        seen = cells[cells["flops"] <= budgets[k - 1]]
+        found = predict_each(forms, averaged, seen, np.log(budgets[k:]))
+        absent = Prediction(np.full(len(budgets) - k, np.inf), np.ones(len(budgets) - k))
+        for name, parts in rows.items():
+            p = found.get(name, absent)
+            table = {"flops": budgets[k:], "error": p.mean - measured[k:], "own": p.error}
+            ahead = np.arange(1, len(budgets) - k + 1)
+            parts.append(pd.DataFrame(table | {"origin": budgets[k - 1], "ahead": ahead}))
+    return {name: _validate(pd.concat(parts), prior) for name, parts in rows.items() if parts}
+
+
+def first_origin(budgets: int) -> int:
+    """Budgets that the first origin is fitted on."""
+    return max(FEWEST, min(5, budgets - 2))
+
+
+def deviation(own: np.ndarray, ratio: np.ndarray, prior: float) -> np.ndarray:
+    """Expected size of a log error ``ratio`` (C over the origin's) ahead.
+
+    A form's own standard error knows noise, but not that the form is wrong: what it is wrong by
+    grows with the distance ahead.
+    """
+    decades = np.maximum(np.log10(ratio), 0.0)
+    expected: np.ndarray = np.hypot(own, prior * decades)
+    return expected
+
+
+def _validate(errors: pd.DataFrame, prior: float) -> Validation:
+    near = errors[errors["ahead"] <= AHEAD]
+    fitted = errors[np.isfinite(errors["error"])]
+    ratio = (fitted["flops"] / fitted["origin"]).to_numpy(float)
+    expected = deviation(fitted["own"].to_numpy(float), ratio, prior)
+    square = (fitted["error"] / expected) ** 2
+    by_origin = square.groupby(fitted["origin"]).mean()  # errors of one origin stand together
+    scale = (PRIOR_ORIGINS + by_origin.sum()) / (PRIOR_ORIGINS + len(by_origin))
+    columns = ["origin", "flops", "error", "own"]
+    mean = float(near["error"].abs().mean())
+    return Validation(errors[columns], mean, float(np.sqrt(scale)), len(by_origin))
+
+
+def choose(validations: Mapping[str, Validation], default: str = AVERAGE) -> str:
+    """The average, unless a form was decisively better; ``default`` where nothing was validated."""
+    known = {n: v.mean_error for n, v in validations.items() if np.isfinite(v.mean_error)}
+    if not known:
+        return default
+    best = min(known, key=known.__getitem__)
+    if AVERAGE not in known:
+        return best
+    many = validations[best].origins >= DECISIVE_ORIGINS
+    return best if many and known[best] < DECISIVE * known[AVERAGE] else AVERAGE
+
+
+def interval(
+    found: Prediction, check: Validation | None, ratio: np.ndarray, prior: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high log values of :data:`minima.LEVEL`, ``ratio`` ahead of the highest budget.
+
+    The deviation expected is scaled by what past errors were, as a t-interval with one degree of
+    freedom for each origin and for each that the prior counts as.
+    """
+    scale, origins = (check.scale, check.origins) if check else (1.0, 0)
+    spread = scale * deviation(found.error, ratio, prior)
+    half = stats.t.ppf((1 + LEVEL) / 2, PRIOR_ORIGINS + origins) * spread
+    return found.mean - half, found.mean + half

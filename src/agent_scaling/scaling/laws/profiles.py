@@ -1,0 +1,137 @@
+"""IsoFLOP profiles: each budget's best size, of the grid and of a curve through the nearest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling.laws import minima
+
+
+def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Each budget's best cell: lowest loss or highest return.
+
+    Returns a row per budget: flops, params, samples, loss, return, value (the target), edge (the
+    best is the smallest or the largest size of its budget).
+    """
+    index = best_rows(cells, target)
+    best = cells.iloc[index][["flops", "params", "samples", "loss", "return"]].copy()
+    known = cells[cells[target] > 0]
+    sizes = known.groupby("flops")["params"].agg(["min", "max"]).to_numpy()
+    best["value"] = best[target]
+    best["edge"] = (best["params"].to_numpy()[:, None] == sizes).any(1)
+    return best.reset_index(drop=True)
+
+
+def best_rows(cells: pd.DataFrame, target: str) -> np.ndarray:
+    """Positions in ``cells`` of each budget's best cell, by budget."""
+    value, flops = cells[target].to_numpy(float), cells["flops"].to_numpy(float)
+    known = np.flatnonzero(value > 0)
+    signed = value[known] if target == "loss" else -value[known]
+    order = known[np.lexsort((signed, flops[known]))]
+    first = np.diff(flops[order], prepend=-np.inf) > 0
+    return order[first]
+
+
+def grid(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Budgets (K,) and sizes (S,), and the logs of a column by both, (K, S).
+
+    NaN where nothing was measured, or nothing that has a logarithm.
+    """
+    wide = cells.pivot(index="flops", columns="params", values=column)
+    values = wide.to_numpy(float)
+    logs = np.log(np.where(values > 0, values, np.nan))
+    return wide.index.to_numpy(float), wide.columns.to_numpy(float), logs
+
+
+def _curved(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Budgets that three sizes know (K,), log sizes (S,), and what is lowest at the best (K, S)."""
+    flops, size, value = grid(cells, target)
+    known = np.isfinite(value).sum(1) >= 3
+    return flops[known], np.log(size), value[known] if target == "loss" else -value[known]
+
+
+def shape_of(cells: pd.DataFrame, target: str) -> minima.Shape:
+    """The exponents that the profiles of all budgets share."""
+    return minima.shared_shape(*_curved(cells, target)[1:])
+
+
+def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = None) -> pd.DataFrame:
+    """Each budget's optimum, of the curve of :mod:`minima` through the sizes near its best.
+
+    Returns a row per budget with three sizes or more: flops; params, samples and value at the
+    minimum; of each ``_low`` and ``_high`` (NaN where unbounded), ``_sd`` (standard error of its
+    log) and ``_shifts`` (of its log, as :func:`minima.shifts`); curvature; flag ("" where the
+    minimum can be used; "edge": it lies beyond the sizes; "curvature": its interval is unbounded;
+    "concave").
+    """
+    flops, size, y = _curved(cells, target)
+    names = ("params", "samples", "value")
+    if not len(flops):
+        parts = [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_sd")]
+        shifted = [f"{name}_shifts" for name in names]
+        empty = pd.DataFrame(columns=["flops", *parts, "curvature"], dtype=float)
+        return empty.reindex(columns=[*empty.columns, *shifted, "flag"])
+    shape = shape or minima.shared_shape(size, y)
+    found, (by_size, by_value) = minima.find(size, y, shape.mean), minima.shifts(size, y, shape)
+    low, high = minima.widened(found.log_n, found.low, found.high, by_size)
+    budgets, _, frames = grid(cells, "samples")
+    frames = frames[np.isin(budgets, flops)]
+    ends = [minima.line_at(size, frames, found.taken, at) for at in (found.log_n, high, low)]
+    per_size = minima.line_at(size, frames, found.taken, found.log_n + 1) - ends[0]
+    bottom = found.value - found.value_half, found.value + found.value_half
+    bottom = minima.widened(found.value, *bottom, by_value)
+    sign = 1 if target == "loss" else -1
+    columns = {
+        "params": (found.log_n, low, high, found.log_n_sd, by_size),
+        "samples": (*ends, np.abs(per_size) * found.log_n_sd, per_size[:, None] * by_size),
+        "value": (sign * found.value, *(sign * end for end in bottom[::sign])),
+    }
+    columns["value"] += (found.value_sd, sign * by_value)
+    flag = np.where(np.isnan(low) | np.isnan(high), "curvature", "")
+    flag = np.where(found.inside, flag, np.where(found.concave, "concave", "edge"))
+    table: dict[str, object] = {"flops": flops}
+    for name, (at, start, end, error, moved) in columns.items():
+        table |= {name: np.exp(at), f"{name}_low": np.exp(start), f"{name}_high": np.exp(end)}
+        table |= {f"{name}_sd": error, f"{name}_shifts": list(moved)}
+    return pd.DataFrame(table | {"curvature": found.curvature, "flag": flag})
+
+
+def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
+    """Each budget's optimum of a quadratic of the log target in log parameters.
+
+    Through the :data:`minima.NEAREST` sizes around the best, as is usual (Hoffmann et al. 2022,
+    approach 2); biased where the profile is not symmetric. Returns a row per budget whose minimum
+    lies within these sizes: flops, params, samples, value.
+    """
+    flops, size, y = _curved(cells, target)
+    near = minima.nearest(size, y, 1.0)
+    _, _, frames = grid(cells[cells["flops"].isin(flops)], "samples")
+    names, rows = ["params", "samples", "value"], []
+    for budget, taken, value, played in zip(flops, near, y, frames, strict=True):
+        x = size[taken]
+        a, b, c = np.polyfit(x - x.mean(), value[taken], 2)
+        centre = -b / (2 * a) + x.mean()
+        if a > 0 and x.min() <= centre <= x.max():
+            bottom = (c - b**2 / (4 * a)) * (1 if target == "loss" else -1)
+            rows.append((budget, centre, minima.line_at(size, played, taken, centre), bottom))
+    table = pd.DataFrame(rows, columns=["flops", *names], dtype=float)
+    table[names] = np.exp(table[names])
+    return table
+
+
+def flags(profile: pd.DataFrame, target: str) -> list[str]:
+    """A line for each budget whose optimum should not be trusted."""
+    lines = []
+    for row in profile.to_dict("records"):
+        where = f"{row['flops']:.3g} FLOPs, {target}"
+        if row.get("edge"):
+            lines.append(f"edge: {where}: the best of the grid is its smallest or largest size")
+        if row.get("flag"):
+            reason = {
+                "edge": "edge of parabola: {}: the minimum lies outside the sizes around the best",
+                "curvature": "insignificant curvature: {}: the minimum's interval is unbounded",
+                "concave": "insignificant curvature: {}: the curve has no minimum",
+            }[row["flag"]]
+            lines.append(reason.format(where))
+    return lines

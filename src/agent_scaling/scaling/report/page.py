@@ -1,0 +1,169 @@
+"""``report.html``: a fit as one page that needs no network, to read on a screen or on paper."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from agent_scaling.runtime.files import write_file
+from agent_scaling.scaling.intervals import NORMAL
+from agent_scaling.scaling.laws.profiles import best_rows
+from agent_scaling.scaling.report import marks
+from agent_scaling.scaling.report.plotly_figures import figures
+from agent_scaling.scaling.report.replays import Replay
+from agent_scaling.scaling.runs.fit_run import run_name
+from agent_scaling.scaling.runs.settings import Settings
+from agent_scaling.scaling.runs.table import Runs
+
+FILE = "report.html"
+DASH = "–"
+ROUNDING = 1e-12
+"""What is closer to zero is zero, but for the errors of sums."""
+
+SIGNS = np.array([-1.0, 1.0])
+
+
+def write_report(
+    runs: Runs,
+    fitted: dict[str, Any],
+    folder: Path,
+    replays: Sequence[Replay] = (),
+    settings: Settings | None = None,
+) -> Path:
+    """Write the report of ``fitted`` to ``folder``; returns its path.
+
+    ``settings`` say what was run, where that is known.
+    ``replays`` are embedded, each in a frame of its own: files beside the report would not be found
+    from MLflow's artifact viewer.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    drawn, parabolas = figures(runs, fitted), fitted["parabola"]
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "span": span, "flops": marks.budget}
+    text = (
+        resources.files("agent_scaling.scaling.report").joinpath(FILE).read_text(encoding="utf-8")
+    )
+    page = environment.from_string(text).render(
+        title=run_name(fitted["origin"]),
+        fit=fitted,
+        plotly=get_plotlyjs(),
+        figures={s: {n: _script(f) for n, f in group.items()} for s, group in drawn.items()},
+        runs=run_table(runs.rows),
+        cells=cell_table(runs.cells),
+        replays=replays,
+        settings=settings,
+        flags=by_kind(fitted["flags"]),
+        bars={target: marks.bars(runs.cells, target) for target in fitted["best_of_grid"]},
+        unbounded={t: len(marks.minima(p["points"], "params")[1]) for t, p in parabolas.items()},
+        command=command(fitted),
+        folder=str(folder),
+        version=version("agent-scaling"),
+    )
+    write_file(folder / FILE, page)
+    return folder / FILE
+
+
+def _script(figure: Any) -> str:
+    """The figure as JSON that may stand in a ``<script>``."""
+    return str(figure.to_json()).replace("</", "<\\/")
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Significant digits; thousands as k, M, G; a dash for what is not known."""
+    if value is None or value != value:
+        return DASH
+    size = abs(float(value))
+    if size < ROUNDING:
+        return "0"
+    if size < 1e-3 or size >= 1e15:
+        return f"{value:.{digits}g}".replace("e+", "e")
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= unit:
+            return f"{value / (1e3 if letter == 'k' else unit):.{digits}g} {letter}"
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.{digits}g}"
+
+
+def span(interval: Any, digits: int = 3) -> str:
+    """Low to high; what is unbounded as ∞; nothing where an end is not known at all."""
+    if interval is None or any(v != v for v in interval if v is not None):
+        return ""
+    ends = ("∞" if v is None or abs(v) == float("inf") else number(v, digits) for v in interval)
+    return " to ".join(ends)
+
+
+def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """A line per run: its size, status, budgets, and what it had reached at the last.
+
+    Intervals are by its own standard errors, as those of a cell of one run (:mod:`runs`).
+    """
+    found = []
+    for run, group in rows.groupby("run", sort=False):
+        last = group.iloc[int(group["flops"].to_numpy().argmax())]
+        status = sorted({str(s) for s in group["status"].dropna()})
+        found.append(
+            {
+                "run": str(run),
+                "params": last["params"],
+                "status": ", ".join(status) or DASH,
+                "budgets": group["flops"].nunique(),
+                "flops": last["flops"],
+                "loss": last["loss"],
+                "loss_interval": tuple(
+                    last["loss"] * np.exp(NORMAL * last["loss_se"] / last["loss"] * SIGNS)
+                ),
+                "return": last["return"],
+                "return_interval": tuple(last["return"] + NORMAL * last["return_se"] * SIGNS),
+            }
+        )
+    return sorted(found, key=lambda line: (line["params"], line["run"]))
+
+
+def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """A line per budget and size: frames, loss, return, and which are the budget's best."""
+    best = {target: best_rows(cells, target) for target in ("loss", "return")}
+    names = ["flops", "params", "samples", "loss", "return"]
+    marked = cells[names].reset_index(drop=True)
+    for target, rows in best.items():
+        marked[f"best_{target}"] = marked.index.isin(rows)
+        marked[f"{target}_interval"] = list(zip(*marks.ends(cells, target), strict=True))
+    lines: list[Any] = marked.to_dict("records")
+    return lines
+
+
+def by_kind(flags: list[str]) -> dict[str, list[str]]:
+    """Flags by what stands before their first colon."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for flag in flags:
+        kind, _, rest = flag.partition(": ")
+        kinds[kind].append(rest)
+    return dict(kinds)
+
+
+def command(fitted: dict[str, Any]) -> str:
+    """The command that makes this fit."""
+    given = {k: v for k, v in fitted["origin"].items() if v is not None}
+    if given["source"] == "csv":
+        given.pop("tracking_uri", None)
+    given["budgets"] = [f"{value:g}" for value in fitted["budgets"]]
+    given["forecast"] = [f"{row['flops']:g}" for row in fitted["forecast"]]
+    if fitted.get("expert_return"):
+        given["expert_return"] = f"{fitted['expert_return']:g}"
+    words = [f"{key}={_word(value)}" for key, value in given.items()]
+    return " ".join(["agent-scaling fit", *words])
+
+
+def _word(value: Any) -> str:
+    text = "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
+    return text if text.replace("[", "").isalnum() else json.dumps(text, ensure_ascii=False)

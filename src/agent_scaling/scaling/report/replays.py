@@ -1,0 +1,78 @@
+"""Replays that a study's best run logged, for the report to hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agent_scaling.scaling.laws.profiles import best_rows
+from agent_scaling.scaling.runs.table import Runs
+from agent_scaling.tracking.store import open_store
+
+KINDS = ("best", "median", "worst")
+FOLDER = "replays"
+
+LARGEST = 1_000_000
+"""Bytes of the largest page that is embedded: a phone opens the report, too."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """One episode's page.
+
+    Attributes:
+        kind: Of :data:`KINDS`, by return.
+        run, name: The MLflow run's id and name.
+        path: The page among the run's artifacts.
+        flops, params: Its budget, FLOPs, and size.
+        page: The HTML; ``None`` where it is larger than :data:`LARGEST`.
+    """
+
+    kind: str
+    run: str
+    name: str
+    path: str
+    flops: float
+    params: float
+    page: str | None
+
+
+def replays_of(runs: Runs, tracking_uri: str) -> list[Replay]:
+    """The replays at the highest budget of its best run, by loss where that is known.
+
+    Empty where that run logged none, or is not known by its id in MLflow.
+    """
+    target = "loss" if len(runs.target("loss")) else "return"
+    row = runs.rows.iloc[best_rows(runs.rows, target)[-1]]
+    if pd.isna(row["mlflow_run_id"]):
+        return []
+    client, run_id = open_store(tracking_uri), str(row["mlflow_run_id"])
+    found = []
+    for path in _pages(client, run_id, row["samples"]):
+        page = Path(client.download_artifacts(run_id, path)).read_text(encoding="utf-8")
+        found.append(
+            Replay(
+                kind=Path(path).stem,
+                run=run_id,
+                name=client.get_run(run_id).info.run_name or run_id,
+                path=path,
+                flops=float(row["flops"]),
+                params=float(row["params"]),
+                page=page if len(page.encode()) <= LARGEST else None,
+            )
+        )
+    return found
+
+
+def _pages(client: Any, run_id: str, frames: float) -> list[str]:
+    """The pages of the milestone after ``frames``; folders are named after the frames trained."""
+    folders = {Path(item.path).name for item in client.list_artifacts(run_id, FOLDER)}
+    name = f"{frames:.0f}"
+    if name not in folders:
+        return []
+    held = {item.path for item in client.list_artifacts(run_id, f"{FOLDER}/{name}")}
+    pages = (f"{FOLDER}/{name}/{kind}.html" for kind in KINDS)
+    return [page for page in pages if page in held]

@@ -1,0 +1,1 @@
+"""Tables of runs, from CSV files and MLflow."""

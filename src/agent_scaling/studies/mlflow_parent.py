@@ -1,0 +1,88 @@
+"""The MLflow run that stands for a whole study; its training runs are its children."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent_scaling.runtime.files import write_file
+from agent_scaling.studies.plan_file import FILE, Plan
+
+REMEMBERED = "mlflow_run_id"
+
+
+def client_of(plan: Plan) -> Any:
+    """A client of the plan's store."""
+    from mlflow import MlflowClient  # takes seconds to import
+
+    return MlflowClient(plan.store.tracking_uri)
+
+
+def open_parent(plan: Plan, folder: Path) -> str:
+    """The id of the parent run, which is made at the first call and taken up at later ones."""
+    client, remembered = client_of(plan), folder / REMEMBERED
+    if remembered.exists():
+        run_id = remembered.read_text()
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    experiment = client.get_experiment_by_name(plan.store.experiment_name)
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment(
+            plan.store.experiment_name, artifact_location=plan.store.artifact_location
+        )
+    )
+    tags = {
+        "study": plan.name,
+        "game": plan.store.experiment_name,
+        "kind": "study",  # its fit leaves it out
+        "mlflow.note.content": description(plan, folder),
+    }
+    run = client.create_run(experiment_id, tags=tags, run_name=f"{plan.name} (study)")
+    run_id = str(run.info.run_id)
+    client.log_artifact(run_id, str(folder / FILE))
+    write_file(remembered, run_id)
+    return run_id
+
+
+def description(plan: Plan, folder: Path) -> str:
+    """Markdown for the run's page: what is trained, and the command to go on."""
+    budgets = sorted({budget for run in plan.runs for budget in run.budgets})
+    sizes = sorted({run.params for run in plan.runs})
+    lines = [
+        f"- {len(plan.runs)} runs, {len(budgets)} budgets: "
+        + ", ".join(f"{budget:.3g}" for budget in budgets)
+        + f" FLOPs ({plan.convention})",
+        "- parameters: " + ", ".join(f"{size:,}" for size in sizes),
+        f"- go on: `agent-scaling sweep plan={folder}`",
+    ]
+    return "\n".join(lines)
+
+
+def close_parent(plan: Plan, run_id: str, status: str) -> None:
+    """Close it as ``FINISHED``, ``FAILED`` or ``KILLED``."""
+    client_of(plan).set_terminated(run_id, status)
+
+
+def log_results(
+    plan: Plan,
+    folder: Path,
+    metrics: Mapping[str, float],
+    files: Sequence[Path],
+    variant: str | None = None,
+) -> None:
+    """Numbers and files of the study on its parent run, those of a variant in its own folder.
+
+    What the run says already is not said again: a study that is called again adds no points. Nor is
+    what is unbounded.
+    """
+    client, run_id = client_of(plan), (folder / REMEMBERED).read_text()
+    known = client.get_run(run_id).data.metrics
+    for name, value in metrics.items():
+        if known.get(name) != value and math.isfinite(value):
+            client.log_metric(run_id, name, value)
+    for path in files:
+        client.log_artifact(run_id, str(path), variant)

@@ -1,0 +1,145 @@
+"""``plan.json``: the runs of a study, what they cost, and where they are recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent_scaling.runtime.errors import InputError
+
+if TYPE_CHECKING:  # workers of a sweep read plans and need no torch
+    from agent_scaling.policies.flops import Convention
+
+FILE = "plan.json"
+FORMAT = "agent-scaling-plan"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run; its budgets are the cells of the grid that it serves."""
+
+    name: str
+    study: str
+    """Its tag ``study``: that of the plan, and of its variant where there are any."""
+    variant: str
+    """Empty: none."""
+    size: float
+    """Parameters asked for, or the value of the key that makes the size."""
+    params: int
+    """Parameters that it has."""
+    seed: int
+    budgets: tuple[float, ...]
+    """FLOPs in the plan's convention, ascending; the last one ends the run."""
+    cost: float
+    """Training FLOPs per frame, the plan's convention."""
+    model_cost: float
+    """Training FLOPs per frame, ``model`` convention."""
+    step_frames: int
+    """Frames of an optimiser step; of a run that plays, interactions with the game."""
+    epoch_frames: int
+    """Frames of the training games that it uses; 0: it plays, and each frame is a new one."""
+
+    def frames(self, budget: float) -> float:
+        """Frames that a budget buys."""
+        return budget / self.cost
+
+    def flops(self, budget: float) -> float:
+        """A budget in the ``model`` convention."""
+        return self.frames(budget) * self.model_cost
+
+    def output(self, folder: Path) -> Path:
+        """Its output folder in the plan's ``folder``."""
+        return folder / "runs" / self.name
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the runs are recorded."""
+
+    tracking_uri: str
+    experiment_name: str
+    artifact_location: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``agent-scaling plan`` wrote."""
+
+    name: str
+    convention: Convention
+    train: Mapping[str, Any]
+    """Settings of ``train`` that all runs share."""
+    variants: Mapping[str, Mapping[str, Any]]
+    """Settings of each variant."""
+    data: str
+    """Fingerprint of the data."""
+    store: Store
+    runs: tuple[Run, ...]
+    launcher: Mapping[str, Any] = field(default_factory=dict)
+    """Hydra's settings with which ``sweep`` launches."""
+    speeds: tuple[tuple[float, float], ...] = ()
+    """(parameters, FLOP/s of the ``model`` convention) as measured."""
+    warnings: tuple[str, ...] = ()
+    forecast: Mapping[str, Any] = field(default_factory=dict)
+    """Of a compute-optimal run: what the fit predicts, with intervals."""
+
+    @property
+    def studies(self) -> list[str]:
+        """Tags ``study`` of the runs, in order."""
+        return list(dict.fromkeys(run.study for run in self.runs))
+
+    def speed(self, params: float) -> float | None:
+        """FLOP/s at a size: a line between measured sizes in logarithms, flat outside."""
+        if not self.speeds:
+            return None
+        points = sorted(self.speeds)
+        for (n0, s0), (n1, s1) in pairwise(points):
+            if n0 <= params <= n1:
+                share = math.log(params / n0) / math.log(n1 / n0)
+                return float(s0 * (s1 / s0) ** share)
+        return points[0][1] if params < points[0][0] else points[-1][1]
+
+    def hours(self, run: Run, budget: float) -> float | None:
+        """Hours until ``run`` has spent ``budget``, one process alone."""
+        speed = self.speed(run.params)
+        return None if speed is None else run.flops(budget) / speed / 3600
+
+    def to_json(self) -> str:
+        """As read by :func:`load`."""
+        return json.dumps({"format": FORMAT, "version": VERSION} | asdict(self), indent=1) + "\n"
+
+    def differs(self, other: Plan) -> str | None:
+        """The first field in which ``other`` trains something else; ``None``: it does not."""
+        for name in ("name", "convention", "train", "variants", "data", "runs"):
+            if getattr(self, name) != getattr(other, name):
+                return name
+        return None
+
+
+def load(folder: Path) -> Plan:
+    """The plan that a folder holds.
+
+    Raises:
+        InputError: None is there, or it cannot be read.
+    """
+    path = folder / FILE
+    try:
+        found = json.loads(path.read_text())
+        if found.pop("format") != FORMAT or found.pop("version") != VERSION:
+            raise ValueError("another format or version")
+        runs = tuple(Run(**run | {"budgets": tuple(run["budgets"])}) for run in found.pop("runs"))
+        found["speeds"] = tuple((n, speed) for n, speed in found["speeds"])
+        found["warnings"] = tuple(found["warnings"])
+        return Plan(**found | {"runs": runs, "store": Store(**found["store"])})
+    except OSError as error:
+        raise InputError(f"plan={folder}: no {FILE} there; make it with agent-scaling plan") from (
+            error
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is broken ({error}): plan into another folder") from error

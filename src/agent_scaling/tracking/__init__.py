@@ -1,0 +1,1 @@
+"""MLflow: the logger, its outbox, and stored runs."""

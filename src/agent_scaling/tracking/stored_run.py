@@ -1,0 +1,39 @@
+"""Runs as MLflow has stored them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from agent_scaling.runtime.errors import InputError
+
+
+class StoredRun:
+    """A run of an MLflow store that files can be added to, whoever began it.
+
+    Args:
+        tracking_uri: The store.
+        run_id: The run.
+
+    Raises:
+        InputError: There is no such run.
+    """
+
+    def __init__(self, tracking_uri: str, run_id: str) -> None:
+        database = tracking_uri.removeprefix("sqlite:///")
+        if database != tracking_uri and not Path(database).exists():  # MLflow would make one
+            raise InputError(f"tracking_uri={tracking_uri}: no such store; give the run's")
+        self.run_id, self._client = run_id, MlflowClient(tracking_uri)
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            raise InputError(
+                f"mlflow_run_id={run_id}: not found in {tracking_uri} ({error.message}); "
+                "give the run's tracking_uri="
+            ) from None
+
+    def log_file(self, path: Path, folder: str) -> None:
+        """Copy a file to the run's artifacts."""
+        self._client.log_artifact(self.run_id, str(path), folder)

@@ -1,0 +1,1 @@
+"""Trains policies: the train verb, modules, objectives and optimisers."""

@@ -1,0 +1,69 @@
+"""Builds what a training config describes: data, policy, optimiser and module."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.utils import instantiate
+from lightning import LightningDataModule, LightningModule
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+
+from agent_scaling.policies.checkpoints.files import write_checkpoint
+from agent_scaling.policies.policy import Policy
+from agent_scaling.policies.sizes import take_actions
+from agent_scaling.training.optim.optimizer import OptimizerFactory
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes as :func:`~agent_scaling.policies.checkpoints.files.write_checkpoint` does.
+
+    (A temporary file in another file system, as Lightning writes it, is copied at the end, and a
+    kill meanwhile tears the target.)
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Save; raises :class:`InputError` where the disk is full or not writable."""
+        write_checkpoint(checkpoint, path)
+
+
+def quiet() -> None:
+    """Leave out what Lightning and MLflow say that no user can act on."""
+    for name in ("lightning.pytorch", "mlflow", "alembic", "nle"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric.utilities").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+
+
+def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
+    """The module and its data."""
+    data: LightningDataModule = instantiate(cfg.data)
+    take_actions(cfg.policy, data)
+    policy: Policy = instantiate(cfg.policy)
+    shown = getattr(data, "observations", policy.observations)
+    policy.check_data(shown, getattr(data, "num_actions", None))
+    policy.game = getattr(data, "game", None) or policy.game
+    # A policy that was loaded knows its own config; one that was built here is what it says.
+    policy.config = policy.config or plain(cfg.policy)
+    optimizer: OptimizerFactory = instantiate(cfg.optimizer)
+    if policy.training:  # one that was loaded is in evaluation mode: its weights stay
+        optimizer.initialise(policy)
+    policy.train()
+    # What `policy.params` was solved to is on the record: in config.yaml and MLflow.
+    cfg.policy.update({k: v for k, v in policy.config.items() if k in ("encoder", "core")})
+    # Partial: as an argument of Hydra's own, a schedule would become a config again.
+    make_module = instantiate(cfg.module, _partial_=True)
+    return make_module(policy, optimizer, instantiate(cfg.schedule)), data
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A config as plain values, with its references resolved."""
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))

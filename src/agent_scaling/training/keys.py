@@ -1,0 +1,46 @@
+"""The top keys of ``train``, and which of its parts make no run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from omegaconf import DictConfig
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from agent_scaling.runtime.errors import InputError
+
+
+class TrainKeys(TypedDict):
+    """What ``conf/train.yaml`` and its groups hold."""
+
+    seed: NonNegativeInt
+    threads: PositiveInt | None
+    flops_budget: PositiveFloat
+    milestones: Sequence[float]
+    ckpt_path: str | None
+    tags: Mapping[str, Any]
+    output: str
+    data: Any
+    policy: Any
+    module: Any
+    optimizer: Any
+    schedule: Any
+    trainer: Any
+    logger: Any
+    callbacks: Mapping[str, Any]
+
+
+def check_callbacks(cfg: DictConfig) -> None:
+    """Raise :class:`InputError` for settings of one that is not there, and a run without an end."""
+    for name, part in cfg.callbacks.items():
+        if part is not None and "_target_" not in (part if isinstance(part, DictConfig) else ()):
+            raise InputError(
+                f"callbacks.{name}={part}: is no callback; callbacks=default has all, "
+                f"and callbacks.{name}=null takes this one out"
+            )
+    ends = [cfg.callbacks.get("flops"), cfg.trainer.get("max_time")]
+    if not any(ends) and max(cfg.trainer.get(k) or 0 for k in ("max_steps", "max_epochs")) <= 0:
+        raise InputError(
+            "callbacks.flops: without it nothing ends the run; keep it, or give trainer.max_steps"
+        )

@@ -1,0 +1,1 @@
+"""Labels games without actions with an inverse-dynamics model."""

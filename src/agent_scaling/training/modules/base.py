@@ -1,0 +1,128 @@
+"""What every way of training shares: frames, FLOPs, optimiser, learning rate, clipping."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+
+from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
+from agent_scaling.policies.policy import Policy
+from agent_scaling.training.optim.optimizer import OptimizerFactory
+from agent_scaling.training.optim.schedules import Schedule
+
+
+class PolicyModule(LightningModule):
+    """A policy, its optimiser and schedule, and how far it has been trained.
+
+    A subclass calls :meth:`count` in each ``training_step``. With gradients accumulated over
+    several windows, frames are trained on when the optimiser steps: ``frames`` stands still in
+    between, and with it everything that is measured in frames or FLOPs.
+
+    Args:
+        policy: The policy to train.
+        optimizer: Makes its optimiser.
+        schedule: The learning rate over frames or FLOPs; ``None``: constant.
+    """
+
+    counted = "forward and backward"
+    """What :attr:`flops_per_frame` counts, for the terminal."""
+
+    def __init__(
+        self, policy: Policy, optimizer: OptimizerFactory, schedule: Schedule | None = None
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.make_optimizer, self.schedule = optimizer, schedule or Schedule()
+        self.frames = 0
+        """Frames trained on so far, all ranks."""
+        self.step_frames = 0
+        """Frames of the optimiser step that the latest window has led to; 0: it led to none."""
+        self.skipped_frames = 0
+        """This rank's frames since the last point on the record whose chunk was damaged."""
+        self._waiting = 0  # frames whose gradients wait for the optimiser
+        self.costs_per_frame = {name: flops_per_frame(policy, name) for name in BUDGETS}
+        """Training FLOPs per frame by convention."""
+        self.flops_per_frame = self.costs_per_frame["model"]
+        """Training FLOPs per frame, ``model`` convention."""
+        self.grad_norm = MeanMetric(nan_strategy="disable")
+        """The gradient's norm before clipping, over steps."""
+        self.latest_norm = torch.zeros(())
+        """That of the latest step of the optimiser."""
+
+    @property
+    def spent(self) -> dict[Convention, float]:
+        """Training FLOPs spent so far, all ranks, by convention."""
+        return {name: self.frames * cost for name, cost in self.costs_per_frame.items()}
+
+    def cost_of_batches(self, steps: int, convention: Convention = "model") -> float:
+        """Training FLOPs per frame of batches of ``steps``."""
+        return self.costs_per_frame[convention]
+
+    @property
+    def flops(self) -> float:
+        """Training FLOPs spent so far, all ranks, ``model`` convention."""
+        return self.spent["model"]
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """FLOPs so far by what they were spent on; nothing where that is one thing."""
+        return {}
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the latest step, before muP's factors."""
+        return self.make_optimizer.lr * self.schedule(self.frames, self.spent)
+
+    def count(self, frames: int, skipped: int = 0) -> None:
+        """Add this rank's frames of one window; ``skipped`` of them are padding for lost ones."""
+        self.step_frames = 0
+        self.skipped_frames += skipped
+        self._waiting += frames * self.trainer.world_size
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser; fused on CUDA, unless float16's scaled gradients are to be clipped."""
+        scaled = self._trainer is not None and self.trainer.precision == "16-mixed"
+        return self.make_optimizer(self.policy, fused=self.device.type == "cuda" and not scaled)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Count the frames that wait, and set the rate of the frame that the step ends on."""
+        self.step_frames, self._waiting = self._waiting, 0
+        self.frames += self.step_frames
+        fraction = self.schedule(self.frames, self.spent)
+        self.make_optimizer.set_rate(optimizer, fraction)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the trainer asks, and keep the norm from before: it is computed once."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if isinstance(norm, DTensor):  # the policy is sharded
+            norm = norm.full_tensor()
+        self.latest_norm = norm.detach()
+        self.grad_norm.update(norm)
+        if gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the frames, the schedule, the policy's config and its game."""
+        checkpoint["frames"] = self.frames
+        checkpoint["schedule"] = asdict(self.schedule)
+        checkpoint["policy_config"] = self.policy.config
+        checkpoint["game"] = self.policy.game
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the frames."""
+        self.frames = checkpoint["frames"]

@@ -1,0 +1,140 @@
+"""Behavioural cloning: cross-entropy with the expert's action, state carried over windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.evaluation.held_out import Evaluation
+from agent_scaling.evaluation.next_action import NextActionMetrics
+from agent_scaling.policies.policy import Policy, State
+from agent_scaling.policies.sharding import is_sharded, shard_policy
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.ranks import count_ranks, summed
+from agent_scaling.training.modules.base import PolicyModule
+from agent_scaling.training.modules.lane_state import dealt_lanes, gathered_lanes
+from agent_scaling.training.objectives.losses import summed_nats
+from agent_scaling.training.optim.optimizer import OptimizerFactory
+from agent_scaling.training.optim.schedules import Schedule
+
+
+class BehaviouralCloning(PolicyModule):
+    """Truncated back-propagation through time over lanes (arXiv 2307.09423, §3).
+
+    Each lane's state crosses from window to window without gradient, and is reset where a game
+    opens. Frames without a decision (action -100) carry no loss. Accumulated over k windows, the
+    gradient is the mean of the windows' own, and the state crosses them all the same.
+
+    Args:
+        policy: The policy to train.
+        optimizer: Makes its optimiser.
+        schedule: The learning rate over frames or FLOPs; ``None``: constant.
+        weights: ``probability``: of games that a model has labelled, each decision weighs as much
+            as the model was sure of it; ``None``: all alike.
+        min_probability: Labels of which the model was less sure are not learnt from.
+
+    Raises:
+        InputError: The policy needs frames ahead, or a value is out of its range.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        *,
+        weights: str | None = None,
+        min_probability: float = 0.0,
+    ) -> None:
+        self.check_policy(policy)
+        if weights not in (None, "probability"):
+            raise InputError(f"module.weights={weights}: must be null or probability")
+        if not 0 <= min_probability <= 1:
+            raise InputError(f"module.min_probability={min_probability}: must be 0 to 1")
+        super().__init__(policy, optimizer, schedule)
+        self.weights, self.min_probability = weights, min_probability
+        self.lane_state: State | None = None
+        self.train_metrics = NextActionMetrics()
+
+    def check_policy(self, policy: Policy) -> None:
+        """Raise :class:`InputError` for a policy that this cannot train."""
+        policy.check_causal("policy.core goes with module=inverse alone")
+
+    def configure_model(self) -> None:
+        """Share the policy out over the ranks, where the trainer's strategy says how.
+
+        Raises:
+            InputError: muP's columns are to be scaled, which a share does not have.
+        """
+        if self.device_mesh is None or is_sharded(self.policy):
+            return
+        if self.make_optimizer.mup:
+            raise InputError("optimizer.mup=true: not with trainer=fsdp; use trainer=ddp")
+        shard_policy(self.policy, self.device_mesh)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Mean nats over the window's decisions, weighted where that is asked for: the mean over
+        ranks is that of all their lanes.
+
+        Raises:
+            InputError: The actions are the policy's own.
+        """
+        if batch.played is not None:
+            raise InputError(
+                "data=actors: nobody to imitate plays there; give module=impala, or data=shards"
+            )
+        if self.lane_state is None:
+            self.lane_state = self.policy.initial_state(batch.lanes)
+        logits_TBA, _, state = self.policy(batch, self.lane_state)
+        self.lane_state = tuple(part.detach() for part in state)
+        action_TB, weight_TB = self.learnt(batch)
+        nats, decisions = summed_nats(logits_TBA, action_TB, weight_TB)
+        self.train_metrics.update(logits_TBA, action_TB)
+        self.count((batch.steps - batch.ahead) * batch.lanes, batch.skipped)
+        # Ranks differ in decisions, and their gradients are averaged: each is divided by the mean.
+        least = 1 if weight_TB is None else torch.finfo(torch.float32).tiny
+        return nats / (summed(decisions).clamp(min=least) / count_ranks())
+
+    def learnt(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """A window's actions as they are learnt from, and their weights; None: they weigh alike.
+
+        Raises:
+            InputError: Probabilities are asked for, and the actions are no labels.
+        """
+        given_TB, action_TB = batch.probability_TB, batch.action_TB
+        if self.weights is None and not self.min_probability:
+            return action_TB, None
+        if given_TB is None:
+            raise InputError(
+                "module.weights and module.min_probability: these shards have their players' own "
+                "keys, without probabilities; give shards of agent-scaling label, or set neither"
+            )
+        action_TB = action_TB.masked_fill(given_TB < self.min_probability, NO_ACTION)
+        return action_TB, given_TB if self.weights else None
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a pass over the held-out games."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        self._evaluation = Evaluation(self.policy, data.val_games, self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a window (``trainer.validate``; in training, ``callbacks.held_out`` evaluates)."""
+        self._evaluation.add(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/…``."""
+        self.log_dict({f"val/{k}": v for k, v in self._evaluation.compute().items()})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the lanes' states of all ranks."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["lane_state"] = gathered_lanes(self.lane_state, self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take this rank's share of the lanes' states."""
+        super().on_load_checkpoint(checkpoint)
+        self.lane_state = dealt_lanes(checkpoint["lane_state"], self.trainer, self.device)

@@ -1,0 +1,241 @@
+"""IMPALA: a policy that learns from what it played a few updates ago (arXiv 1802.01561)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.evaluation.means import Means, Total
+from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
+from agent_scaling.policies.policy import Policy, State
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.ranks import count_ranks, summed
+from agent_scaling.training.modules.base import PolicyModule
+from agent_scaling.training.modules.lane_state import dealt_lanes, gathered_lanes
+from agent_scaling.training.objectives.impala import Objective, PlayLosses
+from agent_scaling.training.objectives.losses import kl_divergences
+from agent_scaling.training.objectives.rewards import Rewards
+from agent_scaling.training.objectives.teacher import Ramp, Teacher
+from agent_scaling.training.optim.optimizer import OptimizerFactory
+from agent_scaling.training.optim.schedules import Schedule
+
+METRICS = (
+    "return", "length", "reward", "policy_loss", "baseline_loss", "entropy", "rho", "lag",
+    "restarted", "teacher_kl", "cloning_nats",
+)  # fmt: skip
+"""``docs/impala.md`` explains them."""
+KINDS = ("acting", "learning", "teaching", "cloning")
+"""What FLOPs are spent on."""
+
+
+class Impala(PolicyModule):
+    """The learner: V-trace policy gradient, baseline and entropy, and what may be added to them.
+
+    A batch is an unroll that actors played (T+1 frames), or such an unroll and a window of
+    demonstrations (``unroll``, ``demonstrations``). Frames are environment interactions: T · B for
+    each unroll. BatchNorm keeps the statistics that it has, so that learner and actors are the same
+    function of a frame.
+
+    Args:
+        policy: The policy to train.
+        optimizer: Makes its optimiser.
+        schedule: The learning rate over frames or FLOPs; ``None``: constant.
+        objective: Discount, costs, V-trace's thresholds.
+        rewards: From the game's rewards to the learner's.
+        critic_frames: So many frames train the baseline's layer alone: the critic of a policy that
+            was cloned knows nothing yet.
+        teacher: A frozen policy to stay near to (kickstarting, arXiv 1803.03835).
+        cloning: Weight of the cross-entropy on demonstrations.
+    """
+
+    counted = "acting once; learning, forward and backward"
+
+    def __init__(
+        self,
+        policy: Policy,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        *,
+        objective: Objective | None = None,
+        rewards: Rewards | None = None,
+        critic_frames: int = 0,
+        teacher: Teacher | None = None,
+        cloning: Ramp | None = None,
+    ) -> None:
+        policy.check_causal("module=impala")
+        super().__init__(policy, optimizer, schedule)
+        if teacher is not None and teacher.policy.num_actions != policy.num_actions:
+            raise InputError(
+                f"module.teacher chooses from {teacher.policy.num_actions} actions, the policy "
+                f"from {policy.num_actions}: give a teacher that was trained on the same game"
+            )
+        if policy.baseline is None:
+            raise InputError("policy.baseline=false: learning by playing needs one; set it to true")
+        self.objective, self.rewards = objective or Objective(), rewards or Rewards()
+        self.critic_frames, self.teacher, self.cloning = critic_frames, teacher, cloning
+        self.demo_state: State | None = None
+        self.train_metrics = Means(METRICS)
+        self.unit_costs = unit_costs(policy, teacher)
+        """FLOPs per frame of each kind, by convention."""
+        self.worked = dict.fromkeys(KINDS, 0)
+        """Frames of each kind so far, all ranks."""
+        self._working = dict.fromkeys(KINDS, 0)  # of steps that wait for the optimiser
+        kinds = [kind for kind in KINDS if kind != "cloning" or cloning]
+        # Nearly: the frame that ends an unroll is learnt from twice.
+        self.costs_per_frame = {c: sum(self.unit_costs[k][c] for k in kinds) for c in BUDGETS}
+        self.flops_per_frame = self.costs_per_frame["model"]
+
+    def configure_model(self) -> None:
+        """Refuse a strategy that shares the policy out: actors play with whole ones.
+
+        Raises:
+            InputError: The trainer's strategy is FSDP.
+        """
+        if self.device_mesh is not None:
+            raise InputError("trainer=fsdp: not with module=impala; use trainer=ddp")
+
+    @property
+    def spent(self) -> dict[Convention, float]:
+        """FLOPs spent so far, all ranks, by convention."""
+        return {c: sum(self._spent_on(kind, c) for kind in KINDS) for c in BUDGETS}
+
+    def cost_of_batches(self, steps: int, convention: Convention = "model") -> float:
+        """FLOPs per interaction of unrolls of ``steps``: T + 1 frames are learnt from."""
+        twice = self.unit_costs["learning"][convention] / steps
+        return self.costs_per_frame[convention] + twice
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """FLOPs so far by what they were spent on, ``model`` convention."""
+        return {kind: self._spent_on(kind, "model") for kind in KINDS if self.worked[kind]}
+
+    @property
+    def critic_only(self) -> bool:
+        """Whether only the baseline's layer learns."""
+        return self.frames < self.critic_frames
+
+    def training_step(self, batch: Batch | dict[str, Batch], batch_idx: int) -> Tensor:
+        """The weighted sum of all losses."""
+        unroll = batch if isinstance(batch, Batch) else batch["unroll"]
+        freeze_norms(self.policy)
+        loss, totals = self._learn_from_play(unroll)
+        skipped = 0
+        if not isinstance(batch, Batch) and self.cloning is not None:
+            nats, decisions = self._clone(batch["demonstrations"])
+            mean = summed(decisions.clone()).clamp(min=1) / count_ranks()
+            loss = loss + self.cloning(self.frames) * nats / mean
+            totals["cloning_nats"] = (nats.detach(), decisions)
+            skipped = batch["demonstrations"].skipped
+        self.train_metrics.update(totals)
+        self.count((unroll.steps - 1) * unroll.lanes, skipped)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Keep all but the critic as it is in its warm-up; count what the step has cost."""
+        if self.critic_only:
+            assert self.policy.baseline is not None
+            own = set(self.policy.baseline.parameters())
+            for parameter in self.policy.parameters():
+                if parameter not in own:
+                    parameter.grad = None
+        for kind, frames in self._working.items():
+            self.worked[kind] += frames
+        self._working = dict.fromkeys(KINDS, 0)
+        super().on_before_optimizer_step(optimizer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the frames of each kind, and the demonstrations' lanes of all ranks."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["worked"] = dict(self.worked)
+        checkpoint["demo_state"] = gathered_lanes(self.demo_state, self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them."""
+        super().on_load_checkpoint(checkpoint)
+        self.worked = dict(checkpoint["worked"])
+        self.demo_state = dealt_lanes(checkpoint["demo_state"], self.trainer, self.device)
+
+    def _learn_from_play(self, unroll: Batch) -> tuple[Tensor, dict[str, Total]]:
+        """The unroll's loss, the teacher's part included, and what to log of it.
+
+        Raises:
+            InputError: Nobody played: these are recorded games.
+        """
+        if unroll.played is None or unroll.reward_TB is None:
+            raise InputError(
+                "module=impala learns by playing, and data has recorded games alone; give "
+                "data=actors, or data=mixed for both"
+            )
+        logits_TBA, values_TB, _ = self.policy(unroll, unroll.played.state)
+        reward_TB = self.rewards(unroll.reward_TB[:-1])
+        losses = self.objective.losses(unroll, reward_TB, logits_TBA, values_TB)
+        loss = self.objective.total(losses, self.critic_only)
+        steps = reward_TB.numel()
+        self._work("acting", steps)
+        self._work("learning", values_TB.numel())
+        totals = self._totals(unroll, reward_TB, losses)
+        if self.teacher is not None and (cost := self.teacher.cost(self.frames)):
+            kl_TB = kl_divergences(logits_TBA[:-1], self.teacher.logits(unroll))
+            loss = loss + (0.0 if self.critic_only else cost) * self.objective.reduce(kl_TB)
+            totals["teacher_kl"] = (kl_TB.sum(), steps)
+            self._work("teaching", steps)
+        return loss, totals
+
+    def _clone(self, window: Batch) -> tuple[Tensor, Tensor]:
+        """Nats of the demonstrations' decisions, and how many they are."""
+        if self.demo_state is None:
+            self.demo_state = self.policy.initial_state(window.lanes)
+        logits_TBA, _, state = self.policy(window, self.demo_state)
+        self.demo_state = tuple(part.detach() for part in state)
+        self._work("cloning", window.steps * window.lanes)
+        action_N = window.action_TB.flatten()
+        nats = F.cross_entropy(
+            logits_TBA.flatten(0, 1).float(), action_N, ignore_index=NO_ACTION, reduction="sum"
+        )
+        return nats, (action_N != NO_ACTION).sum()
+
+    def _totals(self, unroll: Batch, reward_TB: Tensor, losses: PlayLosses) -> dict[str, Total]:
+        assert unroll.played is not None
+        steps = reward_TB.numel()
+        whole = [record for record in unroll.played.episodes if "return" in record]
+        return {
+            "return": (sum(float(record["return"]) for record in whole), len(whole)),
+            "length": (sum(float(record["steps"]) for record in whole), len(whole)),
+            "reward": (reward_TB.sum(), steps),
+            "policy_loss": (losses.policy.sum(), steps),
+            "baseline_loss": (losses.baseline.sum(), steps),
+            "entropy": (losses.entropy.sum(), steps),
+            "rho": (losses.log_rho.exp().sum(), steps),
+            "lag": (float(self.trainer.global_step - unroll.played.updates), 1.0),
+            "restarted": (float(unroll.played.restarted), 1.0),
+        }
+
+    def _work(self, kind: str, frames: int) -> None:
+        self._working[kind] += frames * self.trainer.world_size
+
+    def _spent_on(self, kind: str, convention: Convention) -> float:
+        return self.worked[kind] * self.unit_costs[kind][convention]
+
+
+def unit_costs(policy: Policy, teacher: Teacher | None) -> dict[str, dict[Convention, float]]:
+    """FLOPs of a frame that is acted on, learnt from, shown to the teacher, cloned."""
+    training = {c: flops_per_frame(policy, c) for c in BUDGETS}
+    costs = {"learning": training, "cloning": training}
+    costs["acting"] = {c: flops_per_frame(policy, c, training=False) for c in BUDGETS}
+    costs["teaching"] = dict.fromkeys(BUDGETS, 0.0)
+    if teacher is not None:
+        costs["teaching"] = {c: flops_per_frame(teacher.policy, c, training=False) for c in BUDGETS}
+    return costs
+
+
+def freeze_norms(policy: nn.Module) -> None:
+    """BatchNorm layers use and keep the statistics that they have."""
+    for module in policy.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()

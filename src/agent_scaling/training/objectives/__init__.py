@@ -1,0 +1,1 @@
+"""Losses, V-trace, rewards and teachers."""

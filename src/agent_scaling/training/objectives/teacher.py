@@ -1,0 +1,67 @@
+"""A frozen policy beside the learner: what it would have done where the learner played."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from agent_scaling.data.batch import Batch
+from agent_scaling.policies.inference import for_inference
+from agent_scaling.policies.policy import Policy, State
+from agent_scaling.runtime.errors import InputError
+
+
+class Ramp:
+    """A weight over frames: straight lines between points, constant before and after them.
+
+    Args:
+        frames: Where the points are, ascending, in frames of training.
+        weights: What it is there.
+
+    Raises:
+        InputError: The points are none, not ascending, or not as many as the weights.
+    """
+
+    def __init__(self, frames: Sequence[float], weights: Sequence[float]) -> None:
+        self.frames, self.weights = list(frames), list(weights)
+        ascending = all(np.diff(self.frames) > 0)
+        if not self.frames or len(self.frames) != len(self.weights) or not ascending:
+            raise InputError(
+                f"a ramp with frames={self.frames} and weights={self.weights}: give as many "
+                "weights as frames, the frames ascending"
+            )
+
+    def __call__(self, frames: int) -> float:
+        """The weight after ``frames`` frames."""
+        return float(np.interp(frames, self.frames, self.weights))
+
+
+class Teacher:
+    """Follows the actors' lanes from unroll to unroll with a state of its own.
+
+    It is no part of the module that holds it: it is neither trained nor saved. After a resume every
+    lane opens a game, and so its state need not be kept.
+
+    Args:
+        policy: What the learner is held to.
+        cost: Weight of KL(teacher ‖ learner) in the loss.
+    """
+
+    def __init__(self, policy: Policy, cost: Ramp) -> None:
+        self.policy, self.cost = policy, cost
+        self._ready: nn.Module | None = None
+        self._state: State = None
+
+    @torch.no_grad()
+    def logits(self, unroll: Batch) -> Tensor:
+        """[T, B, A] for the T frames of an unroll that have an action."""
+        if self._ready is None:
+            self._ready = for_inference(self.policy, unroll.first_TB.device)
+            self._state = self._ready.initial_state(unroll.lanes)  # type: ignore[operator]
+        seen = unroll.until(unroll.steps - 1)
+        logits_TBA, _, self._state = self._ready(seen, self._state)
+        answer: Tensor = logits_TBA
+        return answer

@@ -1,0 +1,171 @@
+"""muP: initial values and learning rates by width, so that a rate tuned on a narrow policy serves.
+
+Maximal update parametrisation for Adam (Yang et al., *Tensor Programs V*, arXiv 2203.03466). Of its
+equivalent forms this is Table 3: no multipliers in the network. The readout's 1/width (Table 8) is
+in its initial values and its rate, which is the same by Lemma J.1: a policy stays the function that
+it was, and checkpoints need to know nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+
+from agent_scaling.policies.policy import Policy
+from agent_scaling.runtime.errors import InputError
+
+Role = Literal["vector", "input", "hidden", "output"]
+
+MATRICES = (nn.Linear, _ConvNd, nn.LSTM)
+"""Modules whose weights are [out, in, …]; other tensors of two axes are tables to look up."""
+
+HEAD_TOLERANCE = 2.0
+"""Attention divides by √(head width), which is right while heads are about as wide as at the base
+(more width: more heads); where they grow, Definition 4.1 asks for 1/width."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What muP makes of one parameter, relative to the same policy at base widths."""
+
+    role: Role
+    """``vector``: biases, gains; ``input``: from a fixed number of inputs to a width, or a table;
+    ``hidden``: from width to width; ``output``: from a width to a fixed number."""
+    lr: float = 1.0
+    """Multiplies Adam's learning rate."""
+    init: float | Tensor = 1.0
+    """Multiplies the initial values that the layer's own rule has drawn."""
+    columns: Tensor | None = None
+    """Multiplies each column's steps, where a layer reads vectors that grow differently."""
+
+
+def is_matrix(owner: nn.Module, parameter: Tensor) -> bool:
+    """Whether a parameter is multiplied with activations: no bias, norm, embedding or table."""
+    return isinstance(owner, MATRICES) and parameter.ndim >= 2
+
+
+def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
+    """Role and factors of each parameter of ``policy``; those of ``base`` may be on ``meta``.
+
+    Raises:
+        InputError: ``base`` lacks a parameter, or its attention heads are much narrower or wider.
+    """
+    _check_structure(policy, base)
+    joins = _joins(policy, base)
+    found: dict[str, Scaling] = {}
+    for name, parameter in policy.named_parameters():
+        path = name.rpartition(".")[0]
+        owner, base_owner = policy.get_submodule(path), base.get_submodule(path)
+        drawn = _drawn(owner, base_owner)
+        if name in joins:
+            found[name] = _joined(joins[name], drawn)
+        else:
+            base_shape = base.get_parameter(name).shape
+            found[name] = _scaling(owner, parameter.shape, base_shape, drawn)
+    return found
+
+
+def rescale(policy: Policy, found: dict[str, Scaling]) -> None:
+    """Turn freshly drawn initial values into muP's, in place."""
+    with torch.no_grad():
+        for name, parameter in policy.named_parameters():
+            parameter.mul_(found[name].init)
+
+
+def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Multiply what each step of ``optimizer`` adds to a matrix by factors of its columns.
+
+    A learning rate is of a whole parameter; a step's size is not changed by the gradient's.
+
+    Args:
+        optimizer: The optimiser of the matrices.
+        columns: Matrices [out, in], and factors [in].
+    """
+    if not columns:
+        return
+    before: list[Tensor] = []
+
+    def keep(*_: Any) -> None:
+        before[:] = [matrix.detach().clone() for matrix, _ in columns]
+
+    def scale(*_: Any) -> None:
+        for (matrix, factors), old in zip(columns, before, strict=True):
+            matrix.detach().sub_(old).mul_(factors.to(matrix)).add_(old)
+
+    optimizer.register_step_pre_hook(keep)
+    optimizer.register_step_post_hook(scale)
+
+
+def _joins(policy: Policy, base: Policy) -> dict[str, Tensor]:
+    """By weight: how each input's vector has grown, for layers whose inputs grow differently."""
+    found: dict[str, Tensor] = {}
+    for path, module in policy.named_modules():
+        mine: Any = getattr(module, "joins", {})
+        theirs: Any = getattr(base.get_submodule(path), "joins", {}) if mine else {}
+        for layer, widths in mine.items():
+            pairs = [(a, b) for a, b in zip(widths, theirs[layer], strict=True) if a]
+            if not all(b for _, b in pairs):
+                raise InputError(f"optimizer.base: {path}.{layer} of its policy lacks an input")
+            if len({a / b for a, b in pairs}) > 1:
+                growth = [torch.full((a,), a / b) for a, b in pairs]
+                found[f"{path}.{layer}.weight"] = torch.cat(growth)
+    return found
+
+
+def _joined(growth: Tensor, drawn: float) -> Scaling:
+    """As the matrices are that it consists of side by side, of which each reads one vector."""
+    return Scaling("hidden", init=growth**-0.5 / drawn, columns=1 / growth)
+
+
+def _scaling(owner: nn.Module, shape: torch.Size, base: torch.Size, drawn: float) -> Scaling:
+    """Table 3 of the paper; ``drawn`` is how the layer's own rule has scaled its values."""
+    if len(shape) < 2:
+        return Scaling("vector", init=1 / drawn)
+    out_axis, in_axis = (0, 1) if isinstance(owner, MATRICES) else (1, 0)
+    fan_in, fan_out = shape[in_axis] / base[in_axis], shape[out_axis] / base[out_axis]
+    if fan_in == 1:
+        return Scaling("input", init=1 / drawn)
+    if fan_out == 1:
+        return Scaling("output", lr=1 / fan_in, init=1 / fan_in / drawn)
+    return Scaling("hidden", lr=1 / fan_in, init=fan_in**-0.5 / drawn)
+
+
+def _drawn(owner: nn.Module, base: nn.Module) -> float:
+    """How the standard deviation of the layer's values, biases included, differs from the base's.
+
+    torch draws linear layers and convolutions from ±1/√fan_in and an LSTM from ±1/√width; tables,
+    norms and what the cores draw themselves do not depend on widths.
+    """
+    if isinstance(owner, nn.LSTM):
+        assert isinstance(base, nn.LSTM)
+        return float((owner.hidden_size / base.hidden_size) ** -0.5)
+    if isinstance(owner, MATRICES):
+        weight, base_weight = owner.get_parameter("weight"), base.get_parameter("weight")
+        return float((weight.shape[1] / base_weight.shape[1]) ** -0.5)
+    return 1.0
+
+
+def _check_structure(policy: Policy, base: Policy) -> None:
+    shapes = {name: parameter.shape for name, parameter in base.named_parameters()}
+    for name, parameter in policy.named_parameters():
+        if name not in shapes or shapes[name][2:] != parameter.shape[2:]:
+            raise InputError(
+                f"optimizer.base: its policy has no {name} like the one to train; "
+                "give base widths that differ from policy= in widths alone"
+            )
+    for name, module in policy.named_modules():
+        after: Any = getattr(module, "head_width", None)
+        if after is None:
+            continue
+        before: Any = getattr(base.get_submodule(name), "head_width", after)
+        if not 1 / HEAD_TOLERANCE <= after / before <= HEAD_TOLERANCE:
+            raise InputError(
+                f"optimizer.mup: attention heads have {after} features, and {before} at base "
+                f"widths: muP holds for heads of one width; set policy.core.head_dim={before}"
+            )

@@ -1,0 +1,113 @@
+"""Optimisers: parameters in groups by learning rate and weight decay."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from agent_scaling.policies.policy import Policy
+from agent_scaling.policies.sizes import on_meta, solve
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.optim.mup import Scaling, is_matrix, rescale, scale_columns, scalings
+
+Group = dict[str, Any]
+
+
+class OptimizerFactory:
+    """Makes the optimiser of a policy, and sets its rate.
+
+    Args:
+        kind: Class of the optimiser, e.g. ``torch.optim.Adam``.
+        lr: Learning rate; with ``mup``, at base widths.
+        weight_decay: Of matrices and kernels; biases, norms, embeddings and tables have none.
+        mup: Whether widths other than the base's get muP's initial values and rates
+            (:mod:`agent_scaling.training.optim.mup`).
+        base: The policy that ``lr`` was tuned on, as changes to the one in training: ``params``
+            sizes it as ``policy.params`` does, then ``encoder`` and ``core`` replace arguments.
+        options: Further arguments of ``kind``.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., Optimizer],
+        lr: float,
+        weight_decay: float = 0.0,
+        mup: bool = False,
+        base: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if lr < 0 or weight_decay < 0:
+            raise InputError(
+                f"optimizer.lr={lr:g}, optimizer.weight_decay={weight_decay:g}: must be at least 0"
+            )
+        if mup and not base:
+            raise InputError("optimizer.mup needs optimizer.base: the widths that lr was tuned on")
+        self.kind, self.lr, self.weight_decay = kind, lr, weight_decay
+        self.mup, self.base, self.options = mup, dict(base or {}), options
+
+    def initialise(self, policy: Policy) -> None:
+        """Scale the initial values of a new policy; for one that was trained, leave it out."""
+        if self.mup:
+            rescale(policy, self._scalings(policy))
+
+    def groups(self, policy: Policy) -> list[Group]:
+        """Parameters by ``lr_scale`` (of ``lr``) and ``weight_decay``, in the policy's order.
+
+        torch's AdamW takes lr · weight_decay off a weight: where muP lowers lr with the width, the
+        decay is raised by as much, so that the product is that of the base.
+        """
+        found = self._scalings(policy) if self.mup else {}
+        groups: dict[tuple[float, float], Group] = {}
+        for name, parameter in policy.named_parameters():
+            scale = found[name].lr if found else 1.0
+            owner = policy.get_submodule(name.rpartition(".")[0])
+            decay = self.weight_decay / scale if is_matrix(owner, parameter) else 0.0
+            new: Group = {"params": [], "lr_scale": scale, "weight_decay": decay}
+            groups.setdefault((scale, decay), new)["params"].append(parameter)
+        return list(groups.values())
+
+    def __call__(self, policy: Policy, fused: bool = False) -> Optimizer:
+        """The optimiser of all parameters; ``fused``: in one kernel, where ``kind`` has it."""
+        options = dict(self.options)
+        if fused and "fused" in inspect.signature(self.kind).parameters:
+            options["fused"] = True
+        optimizer = self.kind(self.groups(policy), lr=self.lr, **options)
+        self.set_rate(optimizer, 1.0)
+        if self.mup:
+            found = self._scalings(policy).items()
+            joined = [(n, s.columns) for n, s in found if s.columns is not None]
+            scale_columns(optimizer, [(policy.get_parameter(n), c) for n, c in joined])
+        return optimizer
+
+    def set_rate(self, optimizer: Optimizer, fraction: float) -> None:
+        """Set every group to ``fraction`` of its learning rate."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * group.get("lr_scale", 1.0) * fraction
+
+    def check_saved(self, policy: Policy, saved: Mapping[str, Any], path: Any) -> None:
+        """Compare with an optimiser's saved state.
+
+        Raises:
+            InputError: It has other groups: another ``optimizer=``, ``mup`` or base.
+        """
+        ours = [(len(g["params"]), g["lr_scale"], g["weight_decay"]) for g in self.groups(policy)]
+        theirs = [
+            (len(g["params"]), g.get("lr_scale", 1.0), g.get("weight_decay", 0.0))
+            for g in saved["param_groups"]
+        ]
+        if ours != theirs:
+            raise InputError(
+                f"{path}: trained with another optimizer=, weight_decay, mup or base; "
+                "resume with those"
+            )
+
+    def _scalings(self, policy: Policy) -> dict[str, Scaling]:
+        config = dict(policy.config)
+        if self.base.get("params") is not None:
+            config = solve(config, self.base["params"])
+        for part in ("encoder", "core"):
+            config[part] = {**config[part], **(self.base.get(part) or {})}
+        return scalings(policy, on_meta(config))

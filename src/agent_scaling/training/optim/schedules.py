@@ -1,0 +1,111 @@
+"""Learning-rate schedules over frames or FLOPs: functions of what was trained, never of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent_scaling.policies.flops import BUDGETS, Convention
+from agent_scaling.runtime.errors import InputError
+
+DECAYS: dict[str, Callable[[float, float], float]] = {
+    "constant": lambda x, final: 1.0,
+    "cosine": lambda x, final: final + (1 - final) * (1 + math.cos(math.pi * x)) / 2,
+    "linear": lambda x, final: 1 - (1 - final) * x,
+}
+"""(share of the way from warm-up to horizon, final fraction) → fraction of the rate."""
+
+UNITS = ("flops", "frames")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The fraction of the learning rate at a point of training.
+
+    It rises linearly from 0 over ``warmup``, then follows ``decay`` down to ``final`` at the
+    horizon, and stays there. A step is taken at the rate of the frame that it ends on, so that the
+    rate at a frame does not depend on batch size, accumulation, ranks, or where a run was cut.
+
+    Args:
+        decay: ``constant``, ``cosine`` (arXiv 1608.03983, eq. 5, without restarts) or ``linear``.
+        warmup: Length of the rise, in ``unit``.
+        horizon: Where ``final`` is reached, in ``unit``; ``None``: at ``budget`` (in FLOPs only).
+        final: Fraction of the rate that is left at the horizon.
+        unit: ``flops`` (training FLOPs of all ranks, in ``convention``) or ``frames``.
+        budget: The run's FLOPs, in ``convention``.
+        convention: How FLOPs are counted: ``model``, ``paper`` or ``6nd``.
+    """
+
+    decay: str = "constant"
+    warmup: float = 0.0
+    horizon: float | None = None
+    final: float = 0.0
+    unit: str = "flops"
+    budget: float | None = None
+    convention: Convention = "model"
+
+    def __post_init__(self) -> None:
+        """Raises :class:`InputError` for values that no schedule can have."""
+        for key, known in (("decay", DECAYS), ("unit", UNITS), ("convention", BUDGETS)):
+            value = getattr(self, key)
+            if value not in known:
+                raise InputError(f"schedule.{key}={value!r}: use one of {', '.join(known)}")
+        if self.warmup < 0 or not 0 <= self.final <= 1:
+            raise InputError(
+                f"schedule.warmup={self.warmup:g}, schedule.final={self.final:g}: the warm-up must "
+                "be at least 0, and final a fraction from 0 to 1"
+            )
+        if self.decays and self.end == math.inf:
+            raise InputError(
+                f"schedule={self.decay} has no end: set schedule.horizon, in {self.unit}"
+            )
+        if self.end <= self.warmup:
+            raise InputError(
+                f"schedule.warmup={self.warmup:g} is not shorter than the horizon, {self.end:g} "
+                f"{self.unit}: set schedule.warmup or schedule.horizon"
+            )
+
+    @property
+    def decays(self) -> bool:
+        """Whether the rate depends on how long the run is to be."""
+        return self.decay != "constant"
+
+    @property
+    def end(self) -> float:
+        """The horizon in ``unit``; infinite where there is none."""
+        horizon = self.horizon
+        if horizon is None and self.unit == "flops":
+            horizon = self.budget
+        return math.inf if horizon is None or not self.decays else horizon
+
+    def __call__(self, frames: int, spent: Mapping[Convention, float]) -> float:
+        """The fraction after ``frames``, all ranks, that have cost ``spent`` FLOPs."""
+        done = spent[self.convention] if self.unit == "flops" else float(frames)
+        rise = min(1.0, done / self.warmup) if self.warmup else 1.0
+        if not self.decays:
+            return rise
+        way = (done - self.warmup) / (self.end - self.warmup)
+        return rise * DECAYS[self.decay](min(1.0, max(0.0, way)), self.final)
+
+
+def change(
+    before: Schedule, after: Schedule, frames: int, spent: Mapping[Convention, float]
+) -> str | None:
+    """One line on what a run that is resumed at ``frames`` with another schedule will do.
+
+    ``None`` where the schedules agree, as constant ones do whatever the budget.
+    """
+    old, new = (
+        (s.decay, s.warmup, s.unit, s.end, s.final if s.decays else 1.0) for s in (before, after)
+    )
+    if old == new:
+        return None
+    line = (
+        f"another learning-rate schedule than before: at {frames:,} frames the rate was "
+        f"{before(frames, spent):.3g} of optimizer.lr and is {after(frames, spent):.3g} now"
+    )
+    if before.decays and before.end != after.end:
+        moved = f"its end moved from {before.end:.6g} {before.unit} to {after.end:.6g} {after.unit}"
+        return f"{line}; {moved}; schedule.horizon={before.end:.6g} would keep it"
+    return line

@@ -1,0 +1,103 @@
+"""What a run goes on from: found, checked against the config, and the same on all ranks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from agent_scaling.policies.checkpoints.files import LAST, read_checkpoint, resume_path
+from agent_scaling.policies.checkpoints.load import check_weights, policy_weights
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import PARTIAL, disk_errors
+from agent_scaling.runtime.ranks import gathered
+from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.training.optim.schedules import Schedule, change
+
+Start = tuple[int, int]
+"""Frames and steps of the optimiser that were made before."""
+BEGINNING: Start = (0, 0)
+NAMED = 4
+"""Ranks that a line names at most."""
+
+
+def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
+    """What ``ckpt_path`` means: null for a new run, ``last``, or a file.
+
+    The first rank, which holds the run's lock, removes what a kill during a save has left.
+
+    Raises:
+        InputError: A new run is asked for where one already is, or the file cannot be read.
+    """
+    if is_first():
+        with disk_errors(folder):
+            for part in folder.glob(f".*{PARTIAL}"):
+                part.unlink()
+    if cfg.ckpt_path is None:
+        if any(folder.glob("*.ckpt")):
+            raise InputError(
+                f"{folder.parent} holds a run: continue it with ckpt_path=last, "
+                "or give another output="
+            )
+        return None
+    if cfg.ckpt_path != "last":
+        read_checkpoint(cfg.ckpt_path)
+        return Path(cfg.ckpt_path)
+    found = resume_path(folder)
+    if found is None:
+        say(f"no checkpoint in {folder} yet: starting from the beginning")
+    elif found.name != LAST:
+        say(f"{LAST} is missing, torn or damaged: going on from {found}")
+    return found
+
+
+def check_fits(module: Any, path: Path) -> Start:
+    """Where a run goes on from a checkpoint; says what another schedule does to it.
+
+    Raises:
+        InputError: The checkpoint's policy has other shapes, or its optimiser other groups.
+    """
+    saved = read_checkpoint(path)
+    check_weights(module.policy, policy_weights(saved), path)
+    module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
+    if "schedule" in saved:
+        before, frames = Schedule(**saved["schedule"]), saved["frames"]
+        spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
+        if line := change(before, module.schedule, frames, spent):
+            say(line)
+    return saved["frames"], saved["global_step"]
+
+
+class OneStart(Callback):
+    """Stops all ranks before any loads its checkpoint, where they have found different ones: in
+    folders that only look the same, or because one could not read the last. Training would go
+    wrong unseen, each rank at a place of its own in the data.
+
+    Args:
+        start: Where this rank would go on.
+        output: The run's folder.
+    """
+
+    def __init__(self, start: Start, output: Path) -> None:
+        self.start, self.output = start, output
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Compare, as soon as ranks have met; raises :class:`InputError` on all of them."""
+        starts = gathered(self.start)
+        if any(start != starts[0] for start in starts):
+            found = "; ".join(
+                f"{ranks_of(starts, start)} at frame {start[0]:,}" for start in sorted({*starts})
+            )
+            raise InputError(
+                f"{self.output}: ranks would not go on from one checkpoint ({found}): output= must "
+                f"be a folder that all ranks see, and each must be able to read its {LAST}"
+            )
+
+
+def ranks_of(starts: list[Start], start: Start) -> str:
+    """Those with that start, such as ``ranks 0, 2, 3, 5 and 12 more``."""
+    ranks = [str(rank) for rank, own in enumerate(starts) if own == start]
+    more = f" and {len(ranks) - NAMED} more" if len(ranks) > NAMED else ""
+    return f"rank{'s'[: len(ranks) > 1]} {', '.join(ranks[:NAMED])}{more}"

@@ -1,0 +1,148 @@
+"""What an MLflow run says of itself: its name, tags, description and data."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from omegaconf import DictConfig, OmegaConf
+
+from agent_scaling.config.check import flatten
+from agent_scaling.config.command import PROGRAM, typed_words
+from agent_scaling.policies.policy import Policy
+from agent_scaling.runtime.errors import InputError, error_line
+from agent_scaling.runtime.files import is_url
+from agent_scaling.runtime.formats import compact, short
+from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
+from agent_scaling.tracking.run import STORE_ERRORS
+from agent_scaling.tracking.store import RUN_ID_FILE
+from agent_scaling.training.build import plain
+
+DIGEST_LENGTH = 36  # MLflow's limit
+UNKNOWN = "unknown"
+NOTE = "mlflow.note.content"
+OWN = ("ckpt_path=", "output=", "+tags.mlflow.parentRunId=")
+"""Of the command, what the command to go on says itself, or a sweep has added."""
+
+
+def run_name(study: str, policy: Policy, budget: float | None, seed: int) -> str:
+    """``demo lstm 98.31k 1e12 s0``: study, core, parameters, FLOPs, seed."""
+    bought = [compact(budget)] if budget else []
+    return " ".join([study, core_of(policy), short(policy.num_params), *bought, f"s{seed}"])
+
+
+def core_of(policy: Policy) -> str:
+    """``lstm``: the module that the policy's core is in."""
+    return type(policy.core).__module__.rpartition(".")[2]
+
+
+def run_tags(policy: Policy, budget: float | None, seed: int) -> dict[str, str]:
+    """What runs are grouped and searched by; versions and commit."""
+    commit = git_commit()
+    found = {"core": core_of(policy), "size": short(policy.num_params), "seed": str(seed)}
+    if budget:
+        found["budget"] = compact(budget)
+    if commit != UNKNOWN:
+        found["mlflow.source.git.commit"] = commit.removesuffix("-dirty")  # the column Version
+    return found | environment() | {"git_commit": commit}
+
+
+def description(module: Any, data: Any, budget: float | None, output: Path) -> str:
+    """Markdown for the run's page: data, policy, budget, and the commands to go on and to play."""
+    policy, cost = module.policy, module.flops_per_frame
+    goal = "no budget"
+    if budget:
+        goal = f"{compact(budget)} FLOPs = {budget / cost:,.0f} frames at {cost:,.0f} FLOPs each"
+    lines = [
+        f"- data: {data.description}",
+        f"- policy: {policy.num_params:,} parameters, core {core_of(policy)}",
+        f"- budget: {goal}",
+    ]
+    if (words := typed_words()) is not None:
+        given = [word for word in words if not word.startswith(OWN)]
+        command = shlex.join([PROGRAM, *given, "ckpt_path=last", f"output={output}"])
+        lines.append(f"- go on: `{command}`")
+    if policy.causal:  # one that looks ahead plays nothing
+        checkpoint = output / "checkpoints" / "last.ckpt"
+        lines.append(f"- play: `agent-scaling rollout ckpt={checkpoint} episodes=100`")
+    return "\n".join(lines)
+
+
+def data_inputs(shards: str | None, facts: Mapping[str, Any]) -> list[DatasetInput]:
+    """The recordings that a run learns from, by their fingerprint; a run that plays has none."""
+    if shards is None or "fingerprint" not in facts:
+        return []
+    dataset = Dataset(
+        name=Path(shards).name,
+        digest=str(facts["fingerprint"])[:DIGEST_LENGTH],
+        source_type="url" if is_url(shards) else "local",
+        source=json.dumps({"uri": shards}),
+        profile=json.dumps({k: v for k, v in facts.items() if k != "fingerprint"}),
+    )
+    return [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+
+
+def environment() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = ("agent-scaling", "torch", "lightning", "nle", "numpy", "mlflow")
+    found = {f"version.{name}": version(name) for name in packages}
+    return found | {"version.python": platform.python_version()}
+
+
+def git_commit() -> str:
+    """The checkout's commit, ``-dirty`` where it has changes; ``unknown`` outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--dirty", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return UNKNOWN
+    return done.stdout.strip()
+
+
+def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
+    """As :func:`make_logger`; raises :class:`InputError` where MLflow will not take the run at
+    another time, either."""
+    try:
+        return make_logger(cfg, output, module, data)
+    except STORE_ERRORS as error:
+        raise InputError(
+            f"logger.tracking_uri={cfg.logger.tracking_uri}: MLflow cannot begin or find the run "
+            f"({error_line(error)}); start its server, or give another store"
+        ) from error
+
+
+def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
+    """The logger, on the MLflow run that this output folder began, if it did."""
+    remembered = output / RUN_ID_FILE
+    about = (module.policy, cfg.flops_budget, cfg.seed)
+    logger: BufferedMLFlowLogger = instantiate(
+        cfg.logger,
+        run_id=remembered.read_text().strip() if remembered.exists() else None,
+        run_name=cfg.logger.run_name or run_name(cfg.tags.study, *about),
+        outbox=output / OUTBOX_FILE,
+        remember=remembered,
+    )
+    if logger.begun:
+        logger.take_up()
+        return logger
+    facts = flatten(plain(cfg))
+    facts["policy.num_params"] = module.policy.num_params
+    facts["policy.flops_per_frame"] = module.flops_per_frame
+    facts |= {f"data.{name}": value for name, value in data.facts.items()}
+    tags = flatten(plain(cfg.tags))  # first on the run's page, and they win
+    note = description(module, data, cfg.flops_budget, output)
+    tags = {**tags, **run_tags(*about), NOTE: note, **tags}
+    keys = ("data.shards", "data.demonstrations.shards")
+    shards = next(filter(None, (OmegaConf.select(cfg, key) for key in keys)), None)
+    logger.begin(facts, tags, data_inputs(shards, data.facts))
+    return logger

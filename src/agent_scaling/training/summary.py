@@ -1,0 +1,119 @@
+"""What a run says of itself on the terminal: before it starts, and when it has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from agent_scaling.evaluation.accuracy import accuracy_rows
+from agent_scaling.runtime.formats import measured
+from agent_scaling.runtime.terminal import say
+from agent_scaling.training.hooks import measurements
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from agent_scaling.tracking.logger import BufferedMLFlowLogger
+
+LOSSES = {
+    "val/nats": "policy",
+    "baseline/bigram_nats": "previous action alone (bigram)",
+    "baseline/unigram_nats": "action frequencies (unigram)",
+}
+RETURNS = {
+    "rollout/return": "policy",
+    "reference/random_return": "uniformly random keys",
+    "reference/demonstrator_return": "scripted demonstrator",
+    "reference/recorded_return": "the recorded games (no step cap)",
+}
+
+
+def print_start(trainer: Trainer, module: Any, budget: float | None) -> None:
+    """Data, policy, cost, budget and place of the run that is about to begin."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    policy, device = module.policy, describe_device(module)
+    rows = {
+        "data": data.description,
+        "policy": f"{policy.num_params:,} parameters ({kinds(policy)}) on {device}",
+        "cost": f"{module.flops_per_frame:,.0f} FLOPs per frame ({module.counted})",
+        "budget": "none",
+        "done": f"{module.flops:.3g} FLOPs, {module.frames:,} frames",
+        "output": trainer.default_root_dir,
+    }
+    if budget:
+        frames = budget / module.flops_per_frame
+        epochs = data.progress(int(frames)).get("data/epoch")
+        passes = "" if epochs is None else f" = {epochs:.3g} passes over the data"
+        rows["budget"] = f"{budget:.3g} FLOPs = {frames:,.0f} frames{passes}"
+    for name, text in rows.items():
+        if name != "done" or module.frames:
+            say(f"{name:8}{text}", bold=len(name))
+
+
+def kinds(policy: Any) -> str:
+    """The classes of a policy's parts: ``NetHackEncoder, LSTMCore``."""
+    return ", ".join(type(part).__name__ for part in (policy.encoder, policy.core))
+
+
+def describe_device(module: Any) -> str:
+    """``NVIDIA H200``, or ``cpu, 2 threads``."""
+    if module.device.type == "cuda":
+        return torch.cuda.get_device_name(module.device)
+    threads = torch.get_num_threads()
+    return f"{module.device.type}, {threads} thread{'s' * (threads > 1)}"
+
+
+def print_milestone(trainer: Trainer, module: Any, flops: float | None, console: Console) -> None:
+    """One line for what was measured at a milestone on the way."""
+    found = measurements(trainer)
+    parts = [f"{module.frames:,} frames"]
+    for text, values, se, digits in (
+        ("nats per action held out", "val/nats", "val/nats_se", 3),
+        ("mean return", "rollout/return_mean", "rollout/return_se", 1),
+    ):
+        if values in found:
+            parts.append(f"{measured(found[values], found.get(se), digits)} {text}")
+    console.print(
+        f"[bold]milestone {flops:.3g} FLOPs[/]: {', '.join(parts)}", highlight=False, soft_wrap=True
+    )
+
+
+def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> None:
+    """Held-out loss beside the baselines, returns beside the references, and what to do next."""
+    found, console = measurements(trainer), Console()
+    losses = Table("held-out cross-entropy", "nats per action", title_justify="left")
+    for key, text in LOSSES.items():
+        if key in found:
+            losses.add_row(text, measured(found[key], found.get(f"{key}_se")))
+    returns = Table("mean return", "score", title_justify="left")
+    for key, text in RETURNS.items():
+        if f"{key}_mean" in found:
+            returns.add_row(text, measured(found[f"{key}_mean"], found.get(f"{key}_se"), 1))
+    accuracies = Table("held-out accuracy", "and 95 % interval", title_justify="left")
+    for row in accuracy_rows({k.removeprefix("val/"): v for k, v in found.items()}):
+        accuracies.add_row(*row)
+    for table in (losses, accuracies, returns):
+        if table.row_count:
+            console.print(table)
+    checkpoint = output / "checkpoints" / "last.ckpt"
+    say(f"checkpoint {checkpoint}")
+    if replays := sorted((output / "replays").glob("*/best.html"), key=mtime):
+        say(f"replay     {replays[-1]}")
+    say(f"metrics    mlflow ui --backend-store-uri {logger.tracking_uri}")
+    if logger.experiment_id:  # unless the store has been away all the time
+        page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
+        say(f"           then open http://127.0.0.1:5000/{page}")
+    module: Any = trainer.lightning_module
+    if module.policy.causal:
+        say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
+    else:
+        say(f"label with agent-scaling label ckpt={checkpoint} input=SHARDS output=LABELLED")
+
+
+def mtime(path: Path) -> float:
+    """When a file was last written."""
+    return path.stat().st_mtime

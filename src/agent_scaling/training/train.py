@@ -1,0 +1,90 @@
+"""The ``train`` verb: instantiate the parts, resume if asked, hand over to the Trainer."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Unpack
+
+import lightning
+import torch
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+from agent_scaling.runtime.allocator import keep_memory
+from agent_scaling.runtime.files import write_file
+from agent_scaling.runtime.locks import LOCK_FILE, output_locked
+from agent_scaling.runtime.processes import die_with_parent
+from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.training.build import AtomicCheckpointIO, build, quiet
+from agent_scaling.training.keys import TrainKeys, check_callbacks
+from agent_scaling.training.optim.schedules import Schedule
+from agent_scaling.training.resume import BEGINNING, OneStart, check_fits, find_resume
+from agent_scaling.training.run_record import (
+    reach_logger,
+)
+from agent_scaling.training.stopping import SIGNALS, fit, is_launched, status_of_stop
+from agent_scaling.training.summary import print_end
+
+
+def train(**config: Unpack[TrainKeys]) -> None:
+    """Train what the config describes into ``output``.
+
+    It exits with 143 after SIGTERM, which schedulers take for "run me again", with 130 after
+    Ctrl-C.
+
+    Raises:
+        InputError: The output folder holds a run that was not asked to go on, is in use or not
+            writable, or the checkpoint does not fit the config.
+    """
+    cfg = OmegaConf.create(dict(config))
+    check_callbacks(cfg)
+    quiet()
+    keep_memory()
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    output = Path(cfg.output).resolve()
+    own = output_locked(output, "run", file=LOCK_FILE) if is_first() else nullcontext()
+    with own:
+        resume = find_resume(cfg, output / "checkpoints")
+        lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+        module, data = build(cfg)
+        start = check_fits(module, resume) if resume else BEGINNING
+        callbacks = [instantiate(c) for c in cfg.callbacks.values() if c]
+        trainer: Trainer = instantiate(
+            cfg.trainer,
+            default_root_dir=str(output),
+            callbacks=[OneStart(start, output), *callbacks],
+            plugins=[AtomicCheckpointIO()],
+        )
+        # When all parts are made. Even to open it, a new store must have one process alone.
+        logger = reach_logger(cfg, output, module, data) if is_first() else None
+        trainer.loggers = [logger] if logger is not None else []
+        warn_of_milestones(module, cfg.milestones)
+        if is_first():
+            write_file(output / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        if is_launched(trainer):
+            die_with_parent(signal.SIGKILL)  # the exchange that waits for it may wait for long
+        if number := fit(trainer, module, data, resume):
+            if logger is not None:
+                logger.set_status("KILLED")
+            say(f"stopped by {SIGNALS[number]}; to go on: ckpt_path=last output={output}")
+            sys.exit(status_of_stop(trainer, number))
+        if logger is not None:
+            print_end(trainer, output, logger)
+
+
+def warn_of_milestones(module: Any, milestones: Sequence[float]) -> None:
+    """Milestones below a decaying schedule's end are of a rate that has not decayed."""
+    schedule: Schedule = module.schedule
+    cost = module.costs_per_frame[schedule.convention] if schedule.unit == "frames" else 1.0
+    if schedule.decays and any(milestone < schedule.end * cost for milestone in milestones):
+        say(
+            f"milestones below the end of schedule={schedule.decay}, {schedule.end:.4g} "
+            f"{schedule.unit}, are measured before the rate has decayed: for the best at each "
+            "budget, give each a run of its own"
+        )

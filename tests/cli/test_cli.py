@@ -1,0 +1,106 @@
+"""The command line as a user meets it: help, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+from agent_scaling.cli.main import VERBS
+from tests.helpers.runs import overrides, train
+
+COMMAND = Path(sys.executable).with_name("agent-scaling")
+
+
+def agent_scaling(
+    *arguments: str | Path, file_size: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; ``file_size``: bytes beyond which no file can grow, as on a full disk."""
+
+    def limit() -> None:
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+
+    return subprocess.run(
+        [COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        preexec_fn=limit,
+    )
+
+
+def test_alone_it_explains_itself() -> None:
+    done = agent_scaling()
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_help_takes_choices() -> None:
+    done = agent_scaling("train", "data=actors", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("agent-scaling train experiment=")
+    assert "\ndata. game=??? " in done.stdout
+
+
+def test_a_part_for_the_whole_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    done = agent_scaling("train", "callbacks=ema", f"output={tmp_path}/run", "flops_budget=1e9")
+    assert "callbacks=ema: is one part" in one_line(done)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_that_the_verb_has_not_is_one_line() -> None:
+    done = agent_scaling("rollout", "ckpt=random", "+temprature=2")
+    assert "temprature: no such key; did you mean temperature?" in one_line(done)
+
+
+def test_unknown_verb_is_one_line() -> None:
+    done = agent_scaling("trian")
+    assert done.returncode == 2
+    assert done.stderr == f"error: unknown verb 'trian'; known: {', '.join(VERBS)}\n"
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_shards_that_are_not_there(tmp_path: Path) -> None:
+    done = agent_scaling(
+        "train", *overrides(tmp_path / "none", tmp_path / "run"), "flops_budget=1e9"
+    )
+    assert str(tmp_path / "none") in one_line(done)
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "run"
+    done = agent_scaling("train", *overrides(tmp_path, output), "flops_budget=1e9")
+    assert "output=" in one_line(done)
+
+
+def test_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    done = agent_scaling("rollout", f"ckpt={tmp_path}/none.ckpt", f"output={tmp_path}/out")
+    assert "none.ckpt" in one_line(done)
+
+
+def test_disk_full_at_a_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
+    """The error names the file; the checkpoint before it is intact, and the run goes on from it."""
+    output = tmp_path / "run"
+    settings = ["callbacks.checkpoints.every_frames=320", "flops_budget=1e18"]
+    train(tiny_shards, output, *settings, "trainer.max_steps=5")
+    last = output / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    more = [*settings, "trainer.max_steps=12", "ckpt_path=last"]
+    words = overrides(tiny_shards, output, *more)
+    done = agent_scaling("train", *words, file_size=len(before) // 2)
+    assert "last.ckpt" in one_line(done)
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob(".*.partial"))
+    train(tiny_shards, output, *more)

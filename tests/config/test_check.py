@@ -1,0 +1,120 @@
+"""Values that a config gives are checked before anything runs; what is missing is named."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from omegaconf import OmegaConf
+
+from agent_scaling.cli.main import VERBS
+from agent_scaling.config.call import call_verb
+from agent_scaling.config.check import check_keys, check_value, check_values, missing_keys
+from agent_scaling.envs.families import Game
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.keys import check_callbacks
+from tests.config.test_configs import options
+from tests.helpers.runs import composed
+
+FILLED = ["flops_budget=1e9", "experiment=nethack_bc", "data.shards=x"]
+STORE = ["logger.tracking_uri=sqlite:///x.db", "logger.artifact_location=x"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_defaults_of_every_verb_pass(verb: str) -> None:
+    check_values(composed(verb, {"train": [*FILLED, *STORE], "study": ["name=x"]}.get(verb, [])))
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "line"),
+    [
+        ("rollout", "episodes=many", "episodes=many: input should be a valid integer"),
+        ("rollout", "episodes=1.5", "episodes=1.5: input should be a valid integer"),
+        ("train", "data.lanes=[1,2]", "data.lanes=[1, 2]: input should be a valid integer"),
+        ("train", "milestones=[x]", "milestones=['x']: input should be a valid number"),
+        ("train", "seed=abc", "seed=abc: input should be a valid integer"),
+        ("train", "flops_budget=-1", "flops_budget=-1: input should be greater than 0"),
+        ("train", "policy.encoder.width=wide", "policy.encoder.width=wide: input should be"),
+        ("train", "callbacks.held_out.every_frames=x", "callbacks.held_out.every_frames=x: "),
+        (
+            "train",
+            "callbacks.flops.convention=7nd",
+            "schedule.convention=7nd: input should be 'model'",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_one_line(verb: str, override: str, line: str) -> None:
+    given = [*FILLED, *STORE] if verb == "train" else []
+    with pytest.raises(InputError) as caught:
+        check_values(composed(verb, [*given, override]))
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (1e6, int),
+        (3, float),
+        (2024, str),
+        (None, int | None),
+        (True, bool | str),
+        ("a", Any),
+        ("a", Game),
+    ],
+)
+def test_what_a_command_line_makes_of_a_value_passes(value: Any, hint: Any) -> None:
+    check_value("key", value, hint)
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_passes(name: str) -> None:
+    more = ["policy.path=x"] if name.endswith("kickstart") else []
+    cfg = composed("train", ["flops_budget=1e9", *STORE, f"experiment={name}", *more])
+    check_values(cfg)
+    OmegaConf.set_struct(cfg, False)
+    del cfg.examples
+    check_keys(cfg)
+
+
+@pytest.mark.parametrize(
+    ("verb", "key"), [("train", "new"), ("train", "data.lanez"), ("shard", "inputs")]
+)
+def test_a_key_that_nothing_takes_is_named(verb: str, key: str) -> None:
+    cfg = composed(verb, [f"+{key}={{a: 1}}"])
+    OmegaConf.set_struct(cfg, False)
+    del cfg.examples
+    with pytest.raises(InputError, match=f"^{key}: no such key"):
+        check_keys(cfg)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["callbacks=[flops,tracking]"], "callbacks.rollouts={.*}: is no callback"),
+        (["callbacks.held_out=3"], "callbacks.held_out=3: is no callback"),
+        (["~callbacks.flops"], "callbacks.flops: without it nothing ends the run"),
+    ],
+)
+def test_callbacks_that_make_no_run(words: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        check_callbacks(composed("train", [*FILLED, *words]))
+
+
+def test_steps_may_end_a_run() -> None:
+    check_callbacks(composed("train", [*FILLED, "callbacks.flops=null", "trainer.max_steps=3"]))
+
+
+def test_the_choices_are_in_the_line() -> None:
+    with pytest.raises(InputError, match="key=c: input should be 'a' or 'b'"):
+        check_value("key", "c", Literal["a", "b"])
+
+
+def test_what_must_be_given_is_named() -> None:
+    with pytest.raises(InputError, match="ckpt: must be given, as key=value"):
+        call_verb(composed("rollout", []))
+
+
+def test_missing_keys_are_all_named_and_interpolations_are_not() -> None:
+    cfg = OmegaConf.create({"a": "???", "b": {"c": "???", "d": "${a}"}, "e": 1})
+    assert missing_keys(cfg) == ["a", "b.c"]

@@ -1,0 +1,187 @@
+"""Minari's data sets: made by Minari itself on ALE's own environments, read back frame by frame."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import ale_py
+import cv2
+import gymnasium
+import minari
+import numpy as np
+import pytest
+from minari.data_collector import EpisodeBuffer
+
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.data.recordings.minari import MinariSource
+from agent_scaling.data.shards.reader import ShardReader
+from agent_scaling.data.windows.loader import WindowLoader
+from agent_scaling.data.windows.order import EvalLanes
+from agent_scaling.envs.atari import Atari
+from agent_scaling.runtime.errors import InputError
+
+gymnasium.register_envs(ale_py)
+# It warns of each field that a description might have: author, permalink, …
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
+STEPS = 40
+"""Of each episode but the first, which is played to its end."""
+
+
+def preprocessed(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+    whole = gymnasium.wrappers.AtariPreprocessing(env, frame_skip=4, noop_max=7)
+    return gymnasium.wrappers.FrameStackObservation(whole, 4)
+
+
+def record(
+    env: gymnasium.Env[Any, Any], name: str, *, jpeg: bool, episodes: int = 3, bonus: float = 0
+) -> dict[str, list[list[Any]]]:
+    """Make the data set ``name``; what each step's frame, action and score should be."""
+    ale = getattr(env.unwrapped, "ale", None)
+    rng = np.random.default_rng(0)
+    expected: dict[str, list[list[Any]]] = {"frame": [], "action": [], "score": []}
+    buffers = []
+    for episode in range(episodes):
+        seen, _ = env.reset(seed=episode)
+        seen_all, rewards, overs, caps = [seen], [], [], []
+        for column in expected.values():
+            column.append([])
+        while not (overs and (overs[-1] or caps[-1])):
+            if np.shape(seen) == (4, 84, 84):
+                frame = np.array(seen)[-1]
+            elif ale is not None:
+                frame = cv2.resize(ale.getScreenGrayscale(), (84, 84), interpolation=cv2.INTER_AREA)
+            action = int(rng.integers(env.action_space.n))
+            values = {"frame": frame if ale else seen, "action": action, "score": sum(rewards)}
+            for key, value in values.items():
+                expected[key][-1].append(value)
+            seen, reward, over, cap, _ = env.step(action)
+            seen_all.append(seen)
+            rewards.append(float(reward) + bonus)
+            overs.append(over)
+            caps.append(cap or (episode > 0 and len(rewards) == STEPS))
+        actions = expected["action"][-1]
+        buffers.append(EpisodeBuffer(None, episode, None, seen_all, actions, rewards, overs, caps))
+    minari.create_dataset_from_buffers(
+        name, buffers, env, algorithm_name="uniform", jpeg_encoding=jpeg
+    )
+    env.close()
+    return expected
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "minari"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
+    return folder
+
+
+def read(shards: Path) -> dict[str, list[Any]]:
+    """Episode's number → its frames, actions and scores, both splits."""
+    found = {}
+    for split in ("train", "val"):
+        reader = ShardReader(str(shards), split)
+        order = EvalLanes([game.frames for game in reader.games], 1)
+        windows = WindowLoader(
+            reader, order, range(1), 32, end_step=order.steps(32), scores=True, games=True
+        )
+        parts = []
+        for batch in windows:
+            assert batch.frame_TBHW is not None
+            columns = (batch.game_TB, batch.frame_TBHW, batch.action_TB, batch.score_TB)
+            parts.append([column[:, 0].numpy().copy() for column in columns])
+        game, *columns = (np.concatenate(part) for part in zip(*parts, strict=True))
+        for index, entry in enumerate(reader.games):
+            found[entry.id] = [column[game == index] for column in columns]
+    return found
+
+
+def convert(name: str, output: Path) -> Any:
+    return shard(
+        input=name,
+        output=str(output),
+        source=MinariSource(),
+        processes=1,
+        chunk_frames=32,
+        val_fraction=0.3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "blur"), [("rgb", 0), ("jpeg", 1), ("stack", 0)], ids=["rgb", "jpeg", "stack"]
+)
+def test_episodes_come_back_frame_by_frame(kind: str, blur: float, tmp_path: Path) -> None:
+    stacked = kind == "stack"
+    env = gymnasium.make(
+        "ALE/Breakout-v5", frameskip=1 if stacked else 4, repeat_action_probability=0.1
+    )
+    env = preprocessed(env) if stacked else env
+    expected = record(env, "atari/breakout/test-v0", jpeg=kind == "jpeg")
+    made = convert("atari/breakout/test-v0", tmp_path / "shards")
+    options = {"env": "breakout", "frame_skip": 4, "sticky": 0.1, "full_actions": False}
+    assert made.layout.options == options | {"noop_max": 7 if stacked else 0}
+    Atari({}, **made.layout.options)
+    assert not made.skipped
+    found = read(tmp_path / "shards")
+    assert len(found) == 3
+    for number, (name, columns) in enumerate(sorted(found.items())):
+        assert name == f"atari/breakout/test-v0/{number:06d}"
+        frame, action, score = (np.array(expected[key][number]) for key in expected)
+        off = np.abs(columns[0].astype(int) - frame)
+        assert off.mean() <= blur
+        assert np.array_equal(columns[1], action)
+        assert np.array_equal(columns[2], score)
+    ends = {
+        game.id: game.metadata["end"]
+        for split in ("train", "val")
+        for game in ShardReader(str(tmp_path / "shards"), split).games
+    }
+    assert [ends[name] for name in sorted(ends)] == ["over", "cap", "cap"]
+
+
+def test_a_path_and_an_id_are_the_same_games(store: Path, tmp_path: Path) -> None:
+    env = gymnasium.make("ALE/Breakout-v5", obs_type="grayscale", frameskip=4)
+    record(env, "grey-v0", jpeg=False, episodes=2)
+    by_id = convert("grey-v0", tmp_path / "id")
+    by_path = convert(str(store / "grey-v0"), tmp_path / "path")
+    assert by_id.fingerprint == by_path.fingerprint
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "id").glob("*.tar")}
+    assert convert("grey-v0", tmp_path / "id") == by_id
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "id").glob("*.tar")} == before
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "fault"),
+    [
+        ("CartPole-v1", {}, r"not Atari's screen: .*float32.* is not uint8"),
+        ("ALE/Breakout-v5", {"obs_type": "ram"}, r"not Atari's screen: \(128,\) is no screen"),
+        ("ALE/Breakout-v5", {"frameskip": (2, 5)}, r"frameskip=\[2, 5\]"),
+        ("ALE/Breakout-v5", {"mode": 4}, r"'mode': 4"),
+    ],
+)
+def test_other_kinds_of_data_are_refused(
+    env: str, options: dict[str, Any], fault: str, tmp_path: Path
+) -> None:
+    record(gymnasium.make(env, max_episode_steps=5, **options), "other-v0", jpeg=True, episodes=1)
+    with pytest.raises(InputError, match=fault):
+        convert("other-v0", tmp_path / "shards")
+    assert not (tmp_path / "shards").exists()
+
+
+def test_scaled_rewards_are_no_score(tmp_path: Path) -> None:
+    env = gymnasium.make("ALE/Breakout-v5", max_episode_steps=5)
+    record(env, "scaled-v0", jpeg=True, episodes=1, bonus=0.5)
+    with pytest.raises(InputError, match="not whole numbers"):
+        convert("scaled-v0", tmp_path / "shards")
+
+
+def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="minari download atari/pong/expert-v0"):
+        convert("atari/pong/expert-v0", tmp_path / "shards")
+
+
+def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minari", None)
+    with pytest.raises(InputError, match=r"pip install 'agent-scaling\[minari\]'"):
+        convert("atari/pong/expert-v0", tmp_path / "shards")

@@ -1,0 +1,78 @@
+"""Runs of ``train`` for tests: in this process, or in a child that can be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from agent_scaling.config.call import call_verb
+from tests.helpers.stores import new_store
+
+SMALL = [
+    "experiment=nethack_bc",
+    "policy.encoder.width=16",
+    "policy.encoder.message_width=8",
+    "policy.encoder.status_width=16",
+    "policy.encoder.map_width=16",
+    "policy.encoder.blocks=2",
+    "policy.encoder.residual_blocks=1",
+    "data.lanes=4",
+    "data.unroll_length=16",
+    "data.val_lanes=4",
+    "data.val_frames=600",
+    "callbacks.rollouts=null",
+    "callbacks.progress=null",
+    "callbacks.model=null",
+]
+"""A run that is over in seconds."""
+
+
+def composed(verb: str, overrides: list[str]) -> DictConfig:
+    """The config that the command line would make."""
+    with initialize_config_module("conf", version_base=None):
+        return compose(verb, overrides)
+
+
+def overrides(shards: Path, output: Path, *more: str) -> list[str]:
+    """A small run on ``shards`` into ``output``, its MLflow store beside; ``more`` wins."""
+    return [
+        *SMALL,
+        f"data.shards={shards}",
+        f"output={output}",
+        f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
+        f"logger.artifact_location={output.parent}/artifacts",
+        *more,
+    ]
+
+
+def train(shards: Path, output: Path, *more: str) -> None:
+    """Train in this process; raises what the verb raises."""
+    call_verb(composed("train", overrides(shards, output, *more)))
+
+
+def child(shards: Path, output: Path, *more: str) -> BaseProcess:
+    """Start training in a process of its own."""
+    return forked(train, shards, output, *more)
+
+
+def forked(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a process, forked from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "tests.helpers.runs",
+            "agent_scaling.training.train",
+            "data_modules.shards",
+            "callbacks.rollouts",
+            "mlflow",
+        ]
+    )
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process

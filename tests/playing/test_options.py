@@ -1,0 +1,25 @@
+"""The options of episodes stand in one place; the configs repeat them for the reader."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pytest
+
+from agent_scaling.playing.options import PlayOptions
+from tests.helpers.runs import composed
+
+
+@pytest.mark.parametrize("verb", ["rollout", "watch"])
+def test_configs_have_every_option_with_its_default(verb: str) -> None:
+    cfg = composed(verb, [])
+    defaults = asdict(PlayOptions())
+    assert {name: cfg[name] for name in defaults} == defaults
+
+
+def test_the_callbacks_config_has_no_other_defaults() -> None:
+    cfg = composed("train", []).callbacks.rollouts
+    defaults = asdict(PlayOptions())
+    shared = defaults.keys() & cfg.keys()
+    assert {"seed", "sampling", "character", "max_episode_steps"} <= shared
+    assert {name: cfg[name] for name in shared} == {name: defaults[name] for name in shared}
