@@ -15,8 +15,17 @@ HEAVY = {"torch", "torchmetrics", *TRAINING}
     ("parts", "kept_out"),
     [
         # A worker of a conversion and a launcher's job import them as well.
-        ("demonstrators.record shards.convert doctor studies.sweep scaling.fit", HEAVY),
-        ("rollout watch published library account label studies.study", TRAINING),
+        (
+            "playing.demonstrators.demonstrate data.conversion.shard cli.doctor studies.sweep "
+            "scaling.fit",
+            HEAVY,
+        ),
+        (
+            "playing.rollouts.rollout playing.watch policies.checkpoints.published "
+            "policies.compose playing.players data.windows.read policies.flops_table "
+            "training.labelling.label studies.study",
+            TRAINING,
+        ),
     ],
 )
 def test_what_need_not_be_imported_is_not(parts: str, kept_out: set[str]) -> None:
