@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.scaling.runs.table import merge_budgets, read_csv, tidy
+from agent_scaling.scaling.runs.budgets import merge_budgets
+from agent_scaling.scaling.runs.table import read_csv, tidy
 
 
 def table():
@@ -59,10 +60,30 @@ def test_duplicates_average_log_loss_and_weigh_returns_by_rollouts():
     assert cell["return"] == pytest.approx(17.5)
 
 
-def test_budgets_within_a_percent_are_one():
-    merged = merge_budgets(np.array([1e12, 2e12, 1.004e12, 1e12]))
+def test_budgets_that_stand_apart_from_the_others_are_one():
+    merged, lines = merge_budgets(np.array([1e12, 2e12, 1.004e12, 1e12]))
     assert merged[0] == merged[2] == merged[3] == pytest.approx(1.002e12, rel=1e-4)
     assert merged[1] == 2e12
+    assert lines == ["merged budgets: 2 from 1e+12 to 1.004e+12 FLOPs are one, 1.002e+12"]
+
+
+def test_an_even_series_of_close_budgets_is_not_one_budget():
+    flops = 1e18 * 1.009 ** np.arange(200)
+    merged, lines = merge_budgets(flops)
+    assert (merged == flops).all()
+    assert not lines
+
+
+def test_runs_that_stop_a_little_late_are_of_their_budget():
+    frame = pd.concat([table()] * 2, ignore_index=True)
+    late = 1 + 0.03 * np.random.default_rng(0).random(len(frame))
+    frame["flops"] *= late
+    found = tidy(frame, "test")
+    assert found.cells["flops"].nunique() == 3
+    assert sum(flag.startswith("merged budgets: 8 ") for flag in found.flags) == 3
+    assert tidy(frame, "test", merge_within=0).cells["flops"].nunique() == 24
+    with pytest.raises(InputError, match="merge_within=1.5"):
+        tidy(frame, "test", merge_within=1.5)
 
 
 def test_what_cannot_be_read_says_what_to_do(tmp_path):

@@ -12,6 +12,7 @@ import pandas as pd
 
 from agent_scaling.scaling.fit import analyse
 from agent_scaling.scaling.fitting.forecasts import forecast_of
+from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
 
 QUANTITIES = ("N_opt", "D_opt", "optimum")
@@ -82,6 +83,7 @@ def fit_laws(
     *,
     game: str | None = None,
     budgets: tuple[float, float] | None = None,
+    merge_within: float = MERGE_WITHIN,
     bootstraps: int = 0,
     seed: int = 0,
     expert_return: float | None = None,
@@ -94,6 +96,8 @@ def fit_laws(
             columns that are known: ``docs/fits.md``.
         game: The game to fit, where a CSV holds several.
         budgets: Lowest and highest budget used, FLOPs; None: all.
+        merge_within: Largest spread, as a fraction, of FLOPs that are one budget where they stand
+            apart from the others; 0: none are merged.
         bootstraps: Resamples for the bootstrap intervals in ``fitted``; 0: none.
         seed: Of the resampling.
         expert_return: Return at which a form may saturate; None: what the table holds, if anything.
@@ -103,8 +107,8 @@ def fit_laws(
             value that has a logarithm, or the expert's return has none.
     """
     if isinstance(table, pd.DataFrame):
-        runs = tidy(table, "table", budgets)
+        runs = tidy(table, "table", budgets, merge_within)
     else:
-        runs = tidy(read_csv(str(table), game), f"{table}", budgets)
+        runs = tidy(read_csv(str(table), game), f"{table}", budgets, merge_within)
     ahead = [10 * float(runs.cells["flops"].max())]
     return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))

@@ -14,6 +14,7 @@ from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics, forecasts
 from agent_scaling.scaling.fitting.interactions import against_frames
 from agent_scaling.scaling.report.terminal import print_fit
+from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
@@ -31,6 +32,7 @@ def fit(
     tracking_uri: str | None = None,
     game: str | None = None,
     budgets: Sequence[float] | None = None,
+    merge_within: float = MERGE_WITHIN,
     forecast: Sequence[float] | float | None = None,
     measured: Mapping[str, float | None] | None = None,
     expert_return: float | None = None,
@@ -52,6 +54,8 @@ def fit(
         tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` here.
         game: The game to fit, where the table holds several.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
+        merge_within: Largest spread, as a fraction, of FLOPs that are one budget where they stand
+            apart from the others; 0: none are merged.
         forecast: Budgets to predict, FLOPs; ``None``: ten times the highest.
         measured: ``loss`` and ``return`` at the first of ``forecast``, to compare.
         expert_return: Return at which a form that saturates does so; ``None``: what the runs hold
@@ -72,7 +76,7 @@ def fit(
     """
     uri = tracking_uri or DEFAULT_STORE
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
-    origin |= {"experiment": experiment, "tracking_uri": uri}
+    origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
     runs = read(budgets=budgets, **origin)
     expert = runs.expert(expert_return)
     fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
@@ -145,6 +149,7 @@ def read(
     game: str | None,
     budgets: Sequence[float] | None,
     experiment: str | None = None,
+    merge_within: float = MERGE_WITHIN,
 ) -> Runs:
     """The table that ``fit`` works on; raises :class:`InputError` as it does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -152,12 +157,12 @@ def read(
     if source == "csv":
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
-        return tidy(read_csv(path, game), f"path={path}", budgets)
+        return tidy(read_csv(path, game), f"path={path}", budgets, merge_within)
     if source == "mlflow":
         if not study and not experiment:
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")
         tracked = read_mlflow(study, experiment, tracking_uri)
-        runs = tidy(tracked.table, tracked.origin, budgets)
+        runs = tidy(tracked.table, tracked.origin, budgets, merge_within)
         runs.flags[:0] = tracked.flags
         runs.experiments = tracked.experiments
         return runs

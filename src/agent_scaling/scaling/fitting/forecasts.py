@@ -19,6 +19,10 @@ from agent_scaling.scaling.laws.profiles import best_of_grid, parabolas
 from agent_scaling.scaling.runs.table import Runs
 
 
+SIZES = 3
+"""Budgets whose optimal sizes make a law of sizes."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The competing forms of a target, how they did, and the one that forecasts."""
@@ -106,12 +110,12 @@ def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, t
     """
     points = parabolas(cells, target)
     points = points[~points["flag"].isin(["edge", "concave"])]
-    if len(points) < FEWEST:
+    if len(points) < SIZES:
         points = best_of_grid(cells, target)
     one = one_size(points["params"])
     for name, column in (("params", "params"), ("frames", "samples")):
         known = points[points[column] > 0]
-        if len(known) < 3:
+        if len(known) < SIZES:
             continue
         curve = curves.fit_power(
             np.log(known["flops"].to_numpy(float)), np.log(known[column].to_numpy(float))

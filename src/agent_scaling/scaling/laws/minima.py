@@ -90,8 +90,10 @@ def shared_shape(log_n_S: np.ndarray, y_KS: np.ndarray) -> Shape:
 
     The likelihood is that of Gaussian relative errors of one unknown variance, each budget's
     coefficients at their best; the prior is log-normal. It is summed on a grid that is narrowed
-    until it resolves the mass.
+    until it resolves the mass. Without profiles it is the prior.
     """
+    if not y_KS.size:
+        return Shape(np.full(2, PRIOR[0]), np.diag(np.full(2, PRIOR[1] ** 2)))
     # Wide windows on dense grids would let the far branches decide: five sizes, and what is good.
     taken = nearest(log_n_S, y_KS, 1.0) | (y_KS - _lowest(y_KS) <= np.log(NEAR))
     spare = np.maximum(taken.sum(-1) - 3, 0)

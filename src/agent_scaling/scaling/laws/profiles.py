@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling.laws import minima
+
+FEWEST = 3
+"""Sizes of a budget below which it has no profile."""
 
 
 def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -44,16 +49,36 @@ def grid(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.n
     return wide.index.to_numpy(float), wide.columns.to_numpy(float), logs
 
 
-def _curved(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Budgets that three sizes know (K,), log sizes (S,), and what is lowest at the best (K, S)."""
-    flops, size, value = grid(cells, target)
-    known = np.isfinite(value).sum(1) >= 3
-    return flops[known], np.log(size), value[known] if target == "loss" else -value[known]
+@dataclass(frozen=True)
+class Profiles:
+    """The budgets that three sizes or more know, over the sizes that those budgets have.
+
+    Attributes:
+        flops: Budgets, (K,).
+        log_n: Logs of the sizes, (S,).
+        y: What is lowest at the best, (K, S): log loss, or minus log return; NaN where absent.
+        frames: Log frames, (K, S).
+    """
+
+    flops: np.ndarray
+    log_n: np.ndarray
+    y: np.ndarray
+    frames: np.ndarray
+
+
+def profiles_of(cells: pd.DataFrame, target: str) -> Profiles:
+    """Budgets with a profile: other budgets, and sizes that only they have, are left out."""
+    known = cells[cells[target] > 0]
+    known = known[known.groupby("flops")["params"].transform("size") >= FEWEST]
+    flops, size, value = grid(known, target)
+    y = value if target == "loss" else -value
+    return Profiles(flops, np.log(size), y, grid(known, "samples")[2])
 
 
 def shape_of(cells: pd.DataFrame, target: str) -> minima.Shape:
     """The exponents that the profiles of all budgets share."""
-    return minima.shared_shape(*_curved(cells, target)[1:])
+    table = profiles_of(cells, target)
+    return minima.shared_shape(table.log_n, table.y)
 
 
 def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = None) -> pd.DataFrame:
@@ -65,7 +90,8 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
     minimum can be used; "edge": it lies beyond the sizes; "curvature": its interval is unbounded;
     "concave").
     """
-    flops, size, y = _curved(cells, target)
+    table = profiles_of(cells, target)
+    flops, size, y, frames = table.flops, table.log_n, table.y, table.frames
     names = ("params", "samples", "value")
     if not len(flops):
         parts = [f"{name}{part}" for name in names for part in ("", "_low", "_high", "_sd")]
@@ -75,8 +101,6 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
     shape = shape or minima.shared_shape(size, y)
     found, (by_size, by_value) = minima.find(size, y, shape.mean), minima.shifts(size, y, shape)
     low, high = minima.widened(found.log_n, found.low, found.high, by_size)
-    budgets, _, frames = grid(cells, "samples")
-    frames = frames[np.isin(budgets, flops)]
     ends = [minima.line_at(size, frames, found.taken, at) for at in (found.log_n, high, low)]
     per_size = minima.line_at(size, frames, found.taken, found.log_n + 1) - ends[0]
     bottom = found.value - found.value_half, found.value + found.value_half
@@ -90,11 +114,11 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
     columns["value"] += (found.value_sd, sign * by_value)
     flag = np.where(np.isnan(low) | np.isnan(high), "curvature", "")
     flag = np.where(found.inside, flag, np.where(found.concave, "concave", "edge"))
-    table: dict[str, object] = {"flops": flops}
+    columned: dict[str, object] = {"flops": flops}
     for name, (at, start, end, error, moved) in columns.items():
-        table |= {name: np.exp(at), f"{name}_low": np.exp(start), f"{name}_high": np.exp(end)}
-        table |= {f"{name}_sd": error, f"{name}_shifts": list(moved)}
-    return pd.DataFrame(table | {"curvature": found.curvature, "flag": flag})
+        columned |= {name: np.exp(at), f"{name}_low": np.exp(start), f"{name}_high": np.exp(end)}
+        columned |= {f"{name}_sd": error, f"{name}_shifts": list(moved)}
+    return pd.DataFrame(columned | {"curvature": found.curvature, "flag": flag})
 
 
 def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -104,20 +128,19 @@ def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
     approach 2); biased where the profile is not symmetric. Returns a row per budget whose minimum
     lies within these sizes: flops, params, samples, value.
     """
-    flops, size, y = _curved(cells, target)
-    near = minima.nearest(size, y, 1.0)
-    _, _, frames = grid(cells[cells["flops"].isin(flops)], "samples")
+    table = profiles_of(cells, target)
+    size, near = table.log_n, minima.nearest(table.log_n, table.y, 1.0)
     names, rows = ["params", "samples", "value"], []
-    for budget, taken, value, played in zip(flops, near, y, frames, strict=True):
+    for budget, taken, value, played in zip(table.flops, near, table.y, table.frames, strict=True):
         x = size[taken]
         a, b, c = np.polyfit(x - x.mean(), value[taken], 2)
         centre = -b / (2 * a) + x.mean()
         if a > 0 and x.min() <= centre <= x.max():
             bottom = (c - b**2 / (4 * a)) * (1 if target == "loss" else -1)
             rows.append((budget, centre, minima.line_at(size, played, taken, centre), bottom))
-    table = pd.DataFrame(rows, columns=["flops", *names], dtype=float)
-    table[names] = np.exp(table[names])
-    return table
+    found = pd.DataFrame(rows, columns=["flops", *names], dtype=float)
+    found[names] = np.exp(found[names])
+    return found
 
 
 def flags(profile: pd.DataFrame, target: str) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
+from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
 
 COLUMNS = {
     "run": ("run", "run_id"),
@@ -36,8 +37,8 @@ TEXT = ("run", "status", "mlflow_run_id")
 ENDLESS = 10**9
 """Degrees of freedom of a standard error that is known."""
 
-SAME_BUDGET = 0.01
-"""Budgets that differ by less than this fraction are one budget."""
+EDGE = 0.01
+"""Fraction by which a budget may lie outside the ``budgets`` that are asked for."""
 
 
 @dataclass
@@ -136,21 +137,31 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     return rows
 
 
-def tidy(table: pd.DataFrame, origin: str, budgets: Sequence[float] | None = None) -> Runs:
+def tidy(
+    table: pd.DataFrame,
+    origin: str,
+    budgets: Sequence[float] | None = None,
+    merge_within: float = MERGE_WITHIN,
+) -> Runs:
     """Rows within ``budgets`` (lowest, highest FLOPs), averaged into cells, with flags.
 
+    Budgets are merged by :func:`merge_budgets`.
+
     Raises:
-        InputError: Nothing left to fit.
+        InputError: Nothing left to fit, or a ``merge_within`` that is no fraction.
     """
+    if not 0 <= merge_within < 1:
+        raise InputError(f"merge_within={merge_within}: give a fraction from 0 (none) to below 1")
     rows = as_rows(table, origin)
     flags: list[str] = []
     unusable = ~((rows["flops"] > 0) & (rows["params"] > 0))
     for number, row in rows[unusable].iterrows():
         flags.append(f"missing metric: row {number} (run {row['run']}) has no flops or params")
     rows = rows[~unusable].copy()
-    rows["flops"] = merge_budgets(rows["flops"].to_numpy(float))
+    rows["flops"], merged = merge_budgets(rows["flops"].to_numpy(float), merge_within)
+    flags += merged
     if budgets is not None:
-        low, high = budgets[0] * (1 - SAME_BUDGET), budgets[-1] * (1 + SAME_BUDGET)
+        low, high = budgets[0] * (1 - EDGE), budgets[-1] * (1 + EDGE)
         rows = rows[(rows["flops"] >= low) & (rows["flops"] <= high)]
     if rows.empty:
         raise InputError(f"{origin}: no run within budgets={budgets}; widen them")
@@ -159,18 +170,6 @@ def tidy(table: pd.DataFrame, origin: str, budgets: Sequence[float] | None = Non
     cells = _average(rows)
     flags += _flag_cells(rows, cells)
     return Runs(rows, cells, flags)
-
-
-def merge_budgets(flops: np.ndarray) -> np.ndarray:
-    """Budgets within 1 % of each other set to their geometric mean; shape kept."""
-    values = np.unique(flops)
-    starts = np.r_[True, np.diff(np.log(values)) > SAME_BUDGET]
-    group = np.cumsum(starts) - 1
-    means = np.exp(np.bincount(group, np.log(values)) / np.bincount(group))
-    single = np.bincount(group) == 1
-    means[single] = values[starts][single]  # exactly what was written
-    merged: np.ndarray = means[group[np.searchsorted(values, flops)]]
-    return merged
 
 
 def _cell(row: pd.Series) -> str:
