@@ -22,8 +22,6 @@ NOT_YET = (
     "src/agent_scaling/cli/",
     "src/agent_scaling/config/",
     "src/agent_scaling/data/batch",
-    "src/agent_scaling/data/conversion/",
-    "src/agent_scaling/data/recordings/",
     "src/agent_scaling/data/shards/",
     "src/agent_scaling/data/windows/",
     "src/agent_scaling/envs/",

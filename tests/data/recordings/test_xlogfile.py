@@ -55,5 +55,5 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"cannot read {tmp_path}"):
         by_ttyrec(tmp_path)
     os.mkfifo(tmp_path / "pipe")  # nobody writes into it
-    with pytest.raises(InputError, match="it is no file"):
+    with pytest.raises(InputError, match="it is not a file"):
         by_ttyrec(tmp_path / "pipe")

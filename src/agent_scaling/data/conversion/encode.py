@@ -1,4 +1,4 @@
-"""A recorded game → compressed chunks, with its frames sorted into decisions and others."""
+"""Encodes a recorded game as compressed chunks, and marks the frames that are decisions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UnknownKeys = Literal["skip", "mask"]
 
 @dataclass(frozen=True)
 class EncodedGame:
-    """A converted game, small enough to cross processes (18 bytes per frame)."""
+    """A converted game: its compressed chunks (about 18 bytes per frame) and its counts."""
 
     game: Game
     frames: int
@@ -36,7 +36,7 @@ class EncodedGame:
 
 
 class _Encoder:
-    """The chunks of one game so far."""
+    """Encoder of one game, chunk by chunk."""
 
     def __init__(self, game: Game, layout: Layout, level: int, unknown_keys: UnknownKeys) -> None:
         self.game, self.layout, self.unknown_keys = game, layout, unknown_keys
@@ -80,16 +80,19 @@ def encode_game(
     unknown_keys: UnknownKeys,
     actions: bool = True,
 ) -> EncodedGame:
-    """Decode a recording and encode it in chunks of ``chunk_frames`` frames; with ``actions=False``
-    as if it had no keys.
+    """Decode a recording and encode it in chunks of ``chunk_frames`` frames.
 
-    Raises :class:`BadGame` where the recording is broken or, with ``unknown_keys="skip"``, holds a
-    key outside the action set (with ``"mask"`` such frames carry no target).
+    ``actions=False`` drops the keys. With ``unknown_keys="mask"``, frames whose key is outside the
+    action set carry no target.
+
+    Raises:
+        BadGame: The recording is broken, or ``unknown_keys`` is ``"skip"`` and a key is outside the
+            action set.
     """
     encoder = _Encoder(game, layout, level, unknown_keys)
     keyed = actions and game.version >= 2
     begin = 0
-    # A game's end is told from its last frames, so these are held back until they are known.
+    # The source finds a game's end in its last frames, so the newest frames are held back.
     held: deque[RawFrames] = deque()
     for raw in source.decode(root, game, chunk_frames):
         if not actions:
@@ -117,5 +120,5 @@ def encode_game(
 
 
 def _joined(held: deque[RawFrames]) -> RawFrames:
-    """The held chunks' last frames as one (EDGE_FRAMES at most, to copy little)."""
+    """Join the last frames of the held chunks, EDGE_FRAMES at most so as to copy little."""
     return concatenate(list(held)[-EDGE_FRAMES:])[-EDGE_FRAMES:]

@@ -1,4 +1,4 @@
-"""Games that are converted and wait for their shard: each is kept as a shard of its own."""
+"""Store of converted games that wait for their shard; each is a one-game shard of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUFFIX = ".games"
 
 @dataclass(frozen=True)
 class Output:
-    """Where the shards of one conversion go, game by game."""
+    """The output directory of one conversion, with the games that wait for their shards."""
 
     directory: Path
     plan: str
@@ -28,15 +28,18 @@ class Output:
     chunk_frames: int
 
     def waiting(self, shard: str, number: int) -> Path:
-        """Where a shard's game of that number waits; the folder says of which conversion it is."""
+        """Return the path, without suffix, at which a shard's game of that number waits.
+
+        The folder's name holds the conversion's fingerprint.
+        """
         return self.directory / f".{shard}.{self.plan}{SUFFIX}" / f"{number:05d}"
 
     def keep(self, path: Path, game: EncodedGame | Skipped) -> None:
-        """Write ``<path>.tar``, then ``<path>.json``; what was skipped is remembered likewise."""
+        """Write a game, or the record of a skipped one, to ``<path>.tar``, then ``<path>.json``."""
         self._write(path, [game])
 
     def join(self, shard: str, games: Iterable[EncodedGame | Skipped]) -> ShardIndex:
-        """Write the shard of games that were kept; they need not wait any longer."""
+        """Write a shard of kept games, then delete the kept copies."""
         index = self._write(self.directory / shard, games)
         shutil.rmtree(self.waiting(shard, 0).parent, ignore_errors=True)
         return index
@@ -53,7 +56,7 @@ class Output:
 
 
 def read_kept(path: Path, game: Game) -> EncodedGame | Skipped | None:
-    """What :meth:`Output.keep` wrote, checked; None where it is missing or damaged."""
+    """Read and check a game that :meth:`Output.keep` wrote; None where it is missing or damaged."""
     folder = Folder(path.parent)
     try:
         index = folder.read(f"{path.name}.json", parse_index)
@@ -77,16 +80,16 @@ def read_kept(path: Path, game: Game) -> EncodedGame | Skipped | None:
 
 
 def check_kept(directory: Path, plan: str) -> None:
-    """Raise :class:`InputError` where games of another conversion wait."""
+    """Raise :class:`InputError` where the folder holds waiting games of another conversion."""
     for path in directory.glob(f".*{SUFFIX}"):
         if not path.name.endswith(f".{plan}{SUFFIX}"):
             raise InputError(
-                f"output={directory}: holds what a conversion of other games or settings had done "
-                f"when it was stopped ({path.name}): choose another directory, or remove it"
+                f"output={directory}: holds {path.name}, left by a stopped conversion of other "
+                "games or settings: choose another directory, or remove it"
             )
 
 
 def remove_kept(directory: Path) -> None:
-    """Remove what is left of games that waited for shards; these are all finished."""
+    """Remove the folders of waiting games, once all shards are finished."""
     for path in directory.glob(f".*{SUFFIX}"):
         shutil.rmtree(path, ignore_errors=True)

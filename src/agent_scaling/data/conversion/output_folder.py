@@ -1,4 +1,4 @@
-"""The folder that a conversion writes into: who may write, what is finished, what is half done."""
+"""The output folder of a conversion: finds finished shards and removes half-written ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from agent_scaling.runtime.jobs import Part
 
 
 def finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
-    """Shards that an earlier run of this conversion, or another part of it, has finished.
+    """Return the shards that an earlier run or another part of this conversion has finished.
 
     Raises:
-        InputError: The folder holds shards of another conversion, or games that wait for some.
+        InputError: The folder holds shards of another conversion, or games that it converted.
     """
     other = f"output={directory}: holds shards of other games or settings: choose another directory"
     folder = Folder(directory)
@@ -39,7 +39,7 @@ def finished(directory: Path, plan: Plan) -> dict[str, ShardIndex]:
 
 
 def remove_partial(directory: Path, shards: Sequence[Shard]) -> None:
-    """Remove what an earlier run left half done of these shards, and of the manifest."""
+    """Remove the half-written files of these shards and of the manifest from an earlier run."""
     names = {shard.name for shard in shards} | {Path(MANIFEST).stem}
     for path in directory.glob(f".*{PARTIAL}"):
         if path.name[1:].partition(".")[0] in names:
@@ -53,11 +53,14 @@ def of_all_parts(
     part: Part | None,
     console: Console,
 ) -> dict[str, ShardIndex] | None:
-    """All shards, once a part (None: the whole) has ``done`` its own; None, and a line, where some
-    of other parts are missing."""
+    """Return the shards of all parts, after this part has ``done`` its own.
+
+    Where shards of other parts are missing, print a line and return None. ``part`` is None for a
+    conversion that is not split.
+    """
     if part is None:
         return done
-    done = finished(directory, plan)  # others have gone on meanwhile
+    done = finished(directory, plan)  # other parts may have finished shards meanwhile
     if missing := len(plan.shards) - len(done):
         console.print(
             f"part {part} is done; {missing} shards of other parts are not: the last part writes "

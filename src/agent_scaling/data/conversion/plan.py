@@ -1,4 +1,4 @@
-"""Which game goes into which split and shard: a function of the games' identities and sizes."""
+"""Assigns games to splits and shards, as a function of the games' identities and sizes."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole conversion."""
+    """The shards of a conversion, by split."""
 
     splits: Mapping[str, tuple[Shard, ...]]
     skipped: tuple[Skipped, ...]
     filtered: int
     """Games that the filters left out."""
     fingerprint: str
-    """Of the input's files, their metadata and the settings that the shards depend on."""
+    """Hash of the input's files, their metadata and the settings that the shards depend on."""
 
     @property
     def shards(self) -> list[Shard]:
-        """All shards, training first."""
+        """The shards of both splits, training first."""
         return [shard for split in SPLITS for shard in self.splits[split]]
 
 
 def split_games(
     games: Sequence[Game], val_fraction: float, salt: str
 ) -> dict[str, tuple[Game, ...]]:
-    """Each game by its own hash, held out below ``val_fraction``, in order of another hash.
+    """Split games by a hash of their identity, and order each split by another hash.
 
-    Where that leaves a split empty (a handful of games), the game nearest to the border changes
-    sides: still a function of the identities alone.
+    A game is held out where its hash, as a fraction, lies below ``val_fraction``. Where that leaves
+    a split empty (a handful of games), the game nearest to the border changes sides. The split
+    remains a function of the identities alone.
     """
     place = {game.identity: keyed_hash(game.identity, f"split{salt}") / 2**64 for game in games}
     order = sorted(games, key=lambda game: keyed_hash(game.identity, f"order{salt}"))
@@ -65,7 +66,7 @@ def split_games(
 
 
 def cut_shards(split: str, games: Sequence[Game], shard_bytes: int) -> tuple[Shard, ...]:
-    """Consecutive games of at least ``shard_bytes`` of recordings per shard (but the last)."""
+    """Cut consecutive games into shards of ``shard_bytes`` of recordings or more (but the last)."""
     groups: list[list[Game]] = []
     size = shard_bytes
     for game in games:
@@ -78,7 +79,7 @@ def cut_shards(split: str, games: Sequence[Game], shard_bytes: int) -> tuple[Sha
 
 
 def passes(game: Game, filters: Mapping[str, Any]) -> bool:
-    """Whether a game's metadata satisfy all filters; a field that is missing does not.
+    """Return True where a game's metadata satisfy all filters; a missing field satisfies none.
 
     ``role``, ``race``, ``gender``, ``align``: a value or a list; ``death``: a regular expression;
     ``min_<field>``, ``max_<field>``: bounds, inclusive, of a numeric field.
@@ -103,7 +104,7 @@ def _passes(game: Game, name: str, wanted: Any) -> bool:
 
 
 def check_filters(filters: Mapping[str, Any], games: Sequence[Game]) -> None:
-    """Raise :class:`InputError` for a filter that no game could have, before everything is lost."""
+    """Raise :class:`InputError` for a filter that no game can satisfy, before any is converted."""
     fields = {field for game in games for field in game.metadata}
     for name, wanted in filters.items():
         bound, _, field = name.partition("_")
@@ -126,7 +127,7 @@ def check_filters(filters: Mapping[str, Any], games: Sequence[Game]) -> None:
 
 
 def sample_key(identity: str) -> str:
-    """A game's part of a WebDataset key: readers cut a name at its first dot, so it has none."""
+    """Return a game's part of a WebDataset key, free of dots: readers cut a name at the first."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", identity)
 
 
@@ -140,7 +141,10 @@ def make_plan(
     shard_bytes: int,
     settings: Mapping[str, Any],
 ) -> Plan:
-    """Filter, split and group the games; ``settings`` are what else the shards' bytes depend on."""
+    """Filter the games, split them and group them into shards.
+
+    ``settings`` are the further options that the shards' bytes depend on.
+    """
     check_filters(filters, games)
     chosen: dict[str, Game] = {}
     lost = list(skipped)

@@ -1,4 +1,4 @@
-"""The verb ``shard``: a directory of recorded games → shards, in parallel and restartable."""
+"""The verb ``shard``: converts a directory of recorded games to shards, in parallel, resumably."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ def shard(
     """Convert the games under ``input`` to shards under ``output``.
 
     Args:
-        input: Directory of recorded games, or what else the source knows by a name.
-        output: Directory of the shards; a conversion that was killed goes on where it was.
+        input: Directory of recorded games, or another name that the source can locate.
+        output: Directory of the shards; a killed conversion resumes from the games it has kept.
         source: Kind of recording; NLD-AA's layout by default.
-        processes: Worker processes; None: one per available core. Does not change a byte.
+        processes: Worker processes; None: one per available core. The shards do not depend on it.
         chunk_frames: Frames per chunk, the unit of reading.
         shard_megabytes: Recordings (10^6 bytes) per shard.
         level: zstd's compression level.
         val_fraction: Share of games to hold out, by the hash of their identity.
-        split_salt: Another text gives another split and order.
+        split_salt: Text mixed into the hashes; another text gives another split and order.
         filters: Conditions on the games' metadata; see
             :func:`agent_scaling.data.conversion.plan.passes`.
-        unknown_keys: What to do with a game that holds a key outside the action set: leave it out
-            ("skip") or give those frames no target ("mask").
-        actions: False leaves the keys out, as if they had not been recorded: to try on games with
-            actions what is meant for games without.
-        part: ``3/8``: convert the third of eight shares of the shards only; ``slurm``: the part
-            that a job of an array is. The job that completes the shards writes the manifest.
+        unknown_keys: Treatment of games with a key outside the action set: "skip" leaves out the
+            game, "mask" gives those frames no target.
+        actions: False drops the recorded keys, to try on games with actions a method for games
+            without.
+        part: ``3/8``: convert only the third of eight shares of the shards; ``slurm``: the share of
+            this array job. The job that completes the shards writes the manifest.
 
     Returns:
         The manifest, as written last to ``manifest.json``; None where other parts are missing.
@@ -80,8 +80,8 @@ def shard(
     _check(chunk_frames, shard_megabytes, level, val_fraction, unknown_keys, processes)
     if is_url(output):
         raise InputError(
-            f"output={output}: shards are written to a folder, where a conversion can be locked "
-            "and go on; upload the folder when it is done, manifest.json last"
+            f"output={output}: shards are written to a local folder, which can be locked and "
+            "resumed; upload the folder when it is done, manifest.json last"
         )
     source, directory = source or TtyrecSource(), Path(output)
     root = source.locate(input)
@@ -96,7 +96,7 @@ def shard(
         "split_salt": split_salt,
         "filters": {k: v for k, v in (filters or {}).items() if v is not None},
         "unknown_keys": unknown_keys,
-    } | ({} if actions else {"actions": False})  # a conversion that was begun before can go on
+    } | ({} if actions else {"actions": False})  # no key by default: older conversions resume
     found = _discover(root, source)
     layout = found.layout
     plan = _plan(found, settings, int(shard_megabytes * 1e6))
@@ -168,7 +168,7 @@ def _plan(found: Discovery, settings: Mapping[str, Any], shard_bytes: int) -> Pl
 def _convert(
     todo: Sequence[Shard], job: Job, processes: int | None, console: Console
 ) -> dict[str, ShardIndex]:
-    """Write the shards that are still to do, in order; games are converted in parallel."""
+    """Write the shards in ``todo``, in order; games are converted in parallel."""
     indexes: dict[str, ShardIndex] = {}
     if not todo:
         return indexes
@@ -207,10 +207,10 @@ def write_manifest(
     indexes: Mapping[str, ShardIndex],
     settings: Mapping[str, Any],
 ) -> Manifest:
-    """Write what says that the shards of a plan are all there.
+    """Write ``manifest.json``, which lists a plan's shards once all of them are written.
 
     Raises:
-        InputError: They hold no games.
+        InputError: The shards hold no games.
     """
     splits: dict[str, tuple[ShardEntry, ...]] = {}
     totals: dict[str, Totals] = {}
@@ -268,7 +268,7 @@ def _print_summary(console: Console, manifest: Manifest, directory: Path, second
         f"{len(manifest.skipped)} skipped, {manifest.filtered} filtered out, {seconds:.1f} s",
         highlight=False,
     )
-    if manifest.totals["train"].actions:  # without any, the games are to be labelled first
+    if manifest.totals["train"].actions:  # games without actions must be labelled first
         shards = shlex.quote(str(directory))
         console.print(
             f"next: agent-scaling train experiment={manifest.layout.game}_bc data.shards={shards} "

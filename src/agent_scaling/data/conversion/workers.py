@@ -1,4 +1,4 @@
-"""Converts games in worker processes, which keep them, and hands them out in order, with a bar."""
+"""Converts games in worker processes and yields them in order, with a progress bar."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.progress_bar import Bar
 
 AHEAD = 8
-"""Games that may be under way or wait for an earlier one, per process: one in twenty or so is five
-times as long as the mean, and the other processes go on meanwhile."""
+"""Games per process that may be in conversion or wait for an earlier one. About one game in twenty
+is five times as long as the mean; the other processes work ahead of it."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker must know to convert a game and to keep it."""
+    """The settings with which a worker converts and keeps a game."""
 
     source: Source
     root: Path
@@ -47,9 +47,9 @@ _complaints: IO[bytes]
 
 
 def _start_worker(alive: Connection) -> None:
-    """End with the parent, and catch what C libraries write to standard error.
+    """Make the worker exit with its parent, and capture the standard error of C libraries.
 
-    nle's converter stops at damaged bz2 data as if the file ended there; all it does is print.
+    nle's converter treats damaged bz2 data as the end of the file and only prints a message.
     """
     global _complaints
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
@@ -65,7 +65,7 @@ def _start_worker(alive: Connection) -> None:
 
 
 def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
-    """Convert one game in a worker process; whatever is wrong with it becomes a line."""
+    """Convert one game in a worker process; an unusable game is returned as ``Skipped``."""
     _complaints.truncate(0)
     _complaints.seek(0)
     result: EncodedGame | Skipped
@@ -89,7 +89,7 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
 
 
 def convert_and_keep(job: Job, game: Game, path: Path) -> bool:
-    """Keep the converted game as ``path``; whether an earlier run had not done so."""
+    """Convert a game and keep it as ``path``; return False where an earlier run has kept it."""
     if read_kept(path, game) is not None:
         return False
     job.output.keep(path, convert_game(job, game))
@@ -98,9 +98,9 @@ def convert_and_keep(job: Job, game: Game, path: Path) -> bool:
 
 @contextlib.contextmanager
 def sigterm_ends() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, in good order, with the status that it stands for."""
+    """Exit from the block on SIGTERM as on Ctrl-C: cleanly, with status 128 + signal number."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only there can signals be handled
+        yield  # Python handles signals in the main thread only
         return
 
     def end(number: int, frame: object) -> None:
@@ -114,10 +114,10 @@ def sigterm_ends() -> Iterator[None]:
 
 
 class Conversion(Iterator[EncodedGame | Skipped]):
-    """Iterates over the converted games of shards, in their order; a context manager.
+    """Iterator over the converted games of shards, in order; a context manager.
 
-    Each game is kept by the worker that converted it until its shard is written, so that a kill
-    loses the games under way and no others.
+    The worker that converts a game keeps it on disk until its shard is written. A kill therefore
+    loses only the games in conversion.
     """
 
     def __init__(self, job: Job, shards: Sequence[Shard], processes: int | None, bar: Bar) -> None:
@@ -155,7 +155,7 @@ class Conversion(Iterator[EncodedGame | Skipped]):
         if stopped:
             where = self.job.output.directory
             self.bar.console.print(
-                f"stopped: the converted games are kept in {where}, and the same command goes on",
+                f"stopped: the converted games are kept in {where}; the same command resumes",
                 markup=False,
                 highlight=False,
             )
@@ -180,8 +180,8 @@ class Conversion(Iterator[EncodedGame | Skipped]):
         return result
 
     def _broken(self) -> InputError:
-        """What to say of a worker that died."""
-        time.sleep(0.5)  # a signal to all processes of a job reaches this one, too, and says more
+        """Return the error for a worker that died, with the games that it may have converted."""
+        time.sleep(0.5)  # a signal to the whole job reaches this process too, with a better message
         lost = [
             game.parts[0]
             for game, _, future in self.running
@@ -192,7 +192,7 @@ class Conversion(Iterator[EncodedGame | Skipped]):
 
     def _advance(self, game: Game, result: EncodedGame | Skipped, new: bool) -> None:
         self.done += 1
-        if not new:  # it took no time: it must not count for the time that is left
+        if not new:  # a kept game took no time and must not enter the estimate of the time left
             self.kept += 1
             self.bar.shrink(game.bytes)
         elif isinstance(result, EncodedGame):

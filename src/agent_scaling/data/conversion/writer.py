@@ -1,4 +1,4 @@
-"""Writes one shard: a tar of chunks and its index, each whole or not at all."""
+"""Writes one shard: a tar of chunks and its index, each atomically."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from agent_scaling.runtime.files import whole_file, write_file
 
 
 class ShardTar:
-    """A tar whose bytes depend on the members alone: no times, no users, one format."""
+    """Writer of a tar whose bytes depend on its members alone: no times, no users, one format."""
 
     def __init__(self, file: BytesIO | object, layout: Layout, chunk_frames: int) -> None:
         self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
         self.layout, self.chunk_frames = layout, chunk_frames
 
     def member(self, name: str, data: bytes) -> int:
-        """Append a file; returns the offset of its first byte in the tar."""
+        """Append a file and return the offset of its first byte in the tar."""
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(data), 0o644
         self.tar.addfile(info, BytesIO(data))
         return int(self.tar.offset) - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
     def game(self, encoded: EncodedGame) -> GameEntry:
-        """Append a game's chunks, each with a small JSON that says what it is."""
+        """Append a game's chunks, each preceded by a small JSON that describes it."""
         game, key, chunks = encoded.game, sample_key(encoded.game.identity), []
         for number, data in enumerate(encoded.chunks):
             first = number * self.chunk_frames
@@ -69,7 +69,7 @@ def write_shard(
     layout: Layout,
     chunk_frames: int,
 ) -> ShardIndex:
-    """Write ``<name>.tar``, then ``<name>.json``, which is there only if the tar is whole."""
+    """Write ``<name>.tar``, then ``<name>.json``; the index exists only if the tar is complete."""
     entries: list[GameEntry] = []
     skipped: list[dict[str, str]] = []
     path = directory / f"{name}.tar"
@@ -82,7 +82,7 @@ def write_shard(
                 entries.append(shard.game(game))
         shard.tar.close()
         size = file.tell()
-    if not entries:  # nothing in it can be used, and readers choke on an empty tar
+    if not entries:  # no game was usable, and readers fail on an empty tar
         path.unlink()
         size = 0
     index = ShardIndex(plan=plan, tar_bytes=size, games=tuple(entries), skipped=tuple(skipped))

@@ -1,1 +1,1 @@
-"""Readers of recorded games: one file per kind of recording, all with the interface of ``base``."""
+"""Readers of recorded games: one file per kind of recording, each implementing ``base.Source``."""

@@ -1,4 +1,4 @@
-"""NLD-NAO's layout (alt.org): a directory per player, xlogfiles beside, games in several parts."""
+"""Reader of NLD-NAO's layout (alt.org): a folder per player, games in parts, xlogfiles on top."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PARTS = """
 
 
 class AltorgSource(Source):
-    """Human games of alt.org: ttyrec 1, no keys, no scores.
+    """Human games of alt.org: ttyrec 1, without keys or scores.
 
-    Which parts belong to which game is decided by ``nle.dataset`` itself (players' file times
-    against the xlogfiles' start and end times), so that it agrees with everybody else's NLD-NAO.
+    ``nle.dataset`` itself assigns parts to games, by comparing the files' times with the xlogfiles'
+    start and end times. The games are therefore those of everybody else's NLD-NAO.
     """
 
     name = "altorg"
 
     def discover(self, root: Path) -> Discovery:
-        """Identity is ``<player>/<first part's time>``."""
+        """Find the games under ``root``; identity is ``<player>/<first part's time>``."""
         if not list(root.glob("xlogfile.*")):
             raise InputError(f"input={root}: no xlogfile.* in it; NLD-NAO's layout has them on top")
         with tempfile.TemporaryDirectory() as folder:
@@ -51,24 +51,24 @@ class AltorgSource(Source):
         return Discovery(tuple(sorted(games, key=lambda game: game.identity)), tuple(lost))
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
-        """See :class:`agent_scaling.data.recordings.base.Source`."""
+        """Yield the frames of all parts; see :class:`agent_scaling.data.recordings.base.Source`."""
         return decode_parts([root / part for part in game.parts], game.version, chunk_frames)
 
     def opening(self, game: Game, head: RawFrames) -> int:
-        """No keys, so never asked."""
+        """Return 0; never called, because these games have no keys."""
         return 0
 
     def closing(self, game: Game, tail: RawFrames) -> int:
-        """No keys, so never asked."""
+        """Return 0; never called, because these games have no keys."""
         return 0
 
 
 def _ask_nle(root: Path, filename: str) -> list[sqlite3.Row]:
-    """Rows (path, game's columns) of a temporary database that nle fills with the directory."""
+    """Let nle index the directory in a temporary database; return rows (path, game's columns)."""
     blacklist = root / "blacklist.txt"
     if not blacklist.exists():
         raise InputError(f"{blacklist} is missing; an empty file will do")
-    with contextlib.redirect_stdout(io.StringIO()):  # nle reports its progress there
+    with contextlib.redirect_stdout(io.StringIO()):  # nle prints its progress to stdout
         db.create(filename)
         populate_db.add_altorg_directory(str(root), "altorg", filename=filename)
     with contextlib.closing(sqlite3.connect(filename)) as connection:

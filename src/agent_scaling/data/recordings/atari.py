@@ -1,4 +1,4 @@
-"""Recorded Atari games: frames come back by playing the recorded actions again."""
+"""Reader of recorded Atari games: replays the recorded actions to regenerate the frames."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RECORD, ACTIONS = "game.json", "actions.npy"
 class AtariSource(Source):
     """Games that ``agent-scaling demonstrate game=atari`` recorded.
 
-    An episode is a function of its options, its seed and its actions; its score shows whether this
-    ALE plays it as the recording one did.
+    An episode is a function of its options, seed and actions. Its recorded score is compared with
+    the replayed one, to detect an ALE that plays differently from the recording one.
     """
 
     name = "atari"
@@ -31,7 +31,7 @@ class AtariSource(Source):
         """Find games anywhere under ``root``; identity is ``<game>/<player>/<seed>``.
 
         Raises:
-            InputError: They are of different games, or were played under different options.
+            InputError: The recordings are of different games or were played with different options.
         """
         games: dict[str, Game] = {}
         skipped: list[Skipped] = []
@@ -54,7 +54,7 @@ class AtariSource(Source):
                 skipped.append(Skipped(part, f"same game as {games[identity].parts[0]}"))
                 continue
             metadata = {"env": mine["env"], "player": player, **points}
-            # Counted as the frames that they stand for: a recording has a byte per step.
+            # Sizes are those of the regenerated frames; the recording itself has a byte per step.
             games[identity] = Game(identity, (part,), (steps * SIDE * SIDE,), 3, metadata)
         found = tuple(games[name] for name in sorted(games))
         if options is None:
@@ -63,11 +63,14 @@ class AtariSource(Source):
         return Discovery(found, tuple(skipped), atari_layout(codes, options))
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
-        """Each frame before an action; see :class:`agent_scaling.data.recordings.base.Source`."""
+        """Yield the frame before each action.
+
+        See :class:`agent_scaling.data.recordings.base.Source`.
+        """
         folder = root / game.parts[0]
         options = json.loads((folder / RECORD).read_text())["options"]
         del options["player"]
-        # Mapped, a header that promises more than there is is refused before memory is taken.
+        # np.load with mmap_mode refuses a header larger than the file before it allocates memory.
         codes = np.array(np.load(folder / ACTIONS, mmap_mode="r"))
         if len(codes) != game.metadata["steps"]:
             raise BadGame(f"{ACTIONS} has {len(codes)} actions, {RECORD} says otherwise")
@@ -89,9 +92,9 @@ class AtariSource(Source):
             )
 
     def opening(self, game: Game, head: RawFrames) -> int:
-        """None: the frames without an action at the beginning are not recorded."""
+        """Return 0: the frames before the first action are not recorded."""
         return 0
 
     def closing(self, game: Game, tail: RawFrames) -> int:
-        """None: what is shown after the last action is not recorded."""
+        """Return 0: the frame after the last action is not recorded."""
         return 0

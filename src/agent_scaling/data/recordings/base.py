@@ -1,4 +1,4 @@
-"""What a source of recorded games must offer to the shard writer."""
+"""The interface between readers of recorded games and the shard writer."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from agent_scaling.runtime.errors import InputError
 Metadata = Mapping[str, str | int]
 
 
-class BadGame(Exception):  # noqa: N818  # it is data about one game, not a failure of the program
-    """This game cannot be used; the message names the file and says why, in one line."""
+class BadGame(Exception):  # noqa: N818  # describes one game; the program goes on
+    """A recorded game is unusable; the message says why in one line."""
 
 
 @dataclass(frozen=True)
 class Game:
-    """One recorded game, found but not read.
+    """One recorded game whose frames have not been read.
 
-    ``identity`` does not depend on where the input directory lies; the split and the order of
-    games are functions of it. ``parts`` are paths relative to the input directory, in order.
+    ``identity`` is independent of the input directory's path; it determines the game's split and
+    position. ``parts`` are paths relative to the input directory, in order.
     """
 
     identity: str
@@ -44,7 +44,7 @@ class Game:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file or game that is left out, and why."""
+    """A file or game that is left out, with the reason."""
 
     file: str
     reason: str
@@ -57,7 +57,7 @@ class Discovery:
     games: tuple[Game, ...]
     skipped: tuple[Skipped, ...]
     layout: Layout = NETHACK
-    """Of the games' frames."""
+    """Layout of the games' frames."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class RawFrames:
     shown: dict[str, npt.NDArray[Any]]
     """Observation → [n, …], as the source's layout lists them."""
     key: npt.NDArray[np.uint8]
-    """[n]"""
+    """[n]: the key pressed after each frame."""
     score: npt.NDArray[np.int32]
     """[n]: the in-game score (0 where the recording has none)."""
 
@@ -80,7 +80,7 @@ class RawFrames:
 
 
 def concatenate(chunks: Sequence[RawFrames]) -> RawFrames:
-    """Frames one after another."""
+    """Concatenate chunks of frames along time."""
     names = chunks[0].shown
     return RawFrames(
         {name: np.concatenate([chunk.shown[name] for chunk in chunks]) for name in names},
@@ -90,12 +90,15 @@ def concatenate(chunks: Sequence[RawFrames]) -> RawFrames:
 
 
 class Source(Protocol):
-    """A kind of recording. Instances are small and picklable: worker processes get a copy."""
+    """Reader of one kind of recording.
+
+    Instances are small and picklable, because each worker process gets a copy.
+    """
 
     name: str
 
     def locate(self, input: str) -> Path:
-        """The directory of recordings that ``input`` names: by default, that path."""
+        """Return the directory of recordings that ``input`` names; by default, ``input`` itself."""
         root = Path(input)
         if not root.is_dir():
             raise InputError(f"input={input}: no such directory")
@@ -113,14 +116,14 @@ class Source(Protocol):
         ...
 
     def opening(self, game: Game, head: RawFrames) -> int:
-        """Number of frames at the game's start that no player answered.
+        """Return the number of frames at the game's start that no player answered.
 
-        ``head`` are the game's first frames. Asked only where keys are recorded.
+        ``head`` are the game's first frames. Called only for games with keys.
         """
         ...
 
     def closing(self, game: Game, tail: RawFrames) -> int:
-        """Number of frames at the game's end that no player answered.
+        """Return the number of frames at the game's end that no player answered.
 
         ``tail`` are the game's last :data:`EDGE_FRAMES` frames or more (or the whole game).
         """
@@ -128,4 +131,4 @@ class Source(Protocol):
 
 
 EDGE_FRAMES = 128
-"""Frames at a game's end from which a source tells decisions from the rest."""
+"""Frames at a game's end that a source inspects to find the last decision."""

@@ -1,6 +1,6 @@
-"""Which frames of an NLE recording a player answered, and which NLE answered by itself.
+"""Separates the player's decisions in an NLE recording from the keys that NLE pressed itself.
 
-NLE presses keys of its own in three places (``nle/env/base.py``), and records them like any other:
+NLE presses keys itself in three places (``nle/env/base.py``) and records them like any other key:
 
 1. ``reset`` presses SPACE until NetHack's main loop runs: the ``--More--`` of the welcome.
 2. Once the game is over (``program_state.gameover``), ``_perform_known_steps`` presses SPACE or ESC
@@ -10,12 +10,14 @@ NLE presses keys of its own in three places (``nle/env/base.py``), and records t
    SPACE and ESC, then presses M-q and y; then the disclosure follows as in 2.
 
 The screens tell these apart. NetHack sets ``gameover`` after it has written the message of the
-death to the top line and before it asks for the ``--More--`` that closes that line, so that exactly
-one such ``--More--`` frame comes before the disclosure, none if the last key was an answer to
-"Really quit?". What a shopkeeper or a vault takes is said after that and may add a line of its own.
-For the 51 reference games this gives exactly the environment's own count of steps. One thing no
-screen tells: if the cap comes at a ``--More--`` and the death is behind it, the SPACE by which NLE
-cleared it reads as the player's, so that the game counts one decision too many.
+death to the top line and before it asks for the ``--More--`` that closes that line. Exactly one
+such ``--More--`` frame therefore comes before the disclosure, and none if the last key answered
+"Really quit?". A line about the possessions that a shopkeeper or a vault takes may follow it.
+For the 51 reference games this gives exactly the environment's own count of steps.
+
+One case cannot be told from the screens: the step cap falls on a ``--More--`` and the player's
+death follows it. NLE clears that ``--More--`` with SPACE, which looks like the player's key, so the
+game counts one decision too many.
 """
 
 from __future__ import annotations
@@ -38,16 +40,16 @@ Screens = npt.NDArray[np.uint8]
 
 
 def _text(screen: npt.NDArray[np.uint8]) -> bytes:
-    """The screen's rows with ``|`` after each: one string for all patterns."""
+    """Join the screen's rows, each followed by ``|``, into the string that the patterns search."""
     return b"|".join(row.tobytes() for row in screen) + b"|"
 
 
 def _has_more(screen: npt.NDArray[np.uint8]) -> bool:
-    return MORE in screen.tobytes()  # rows run on: the word may wrap at column 80
+    return MORE in screen.tobytes()  # without row breaks, since the word may wrap at column 80
 
 
 def opening_frames(chars: Screens, key: npt.NDArray[np.uint8]) -> int:
-    """Number of frames at a game's start that ``reset`` answered.
+    """Return the number of frames at a game's start that NLE's ``reset`` answered.
 
     ``chars`` [n, 24, 80] and ``key`` [n]: the game's first frames.
     """
@@ -58,7 +60,7 @@ def opening_frames(chars: Screens, key: npt.NDArray[np.uint8]) -> int:
 
 
 def _disclosure(chars: Screens, first: int) -> int | None:
-    """Index of the disclosure's first screen at or after ``first``, None if there is none."""
+    """Return the index of the disclosure's first screen at or after ``first``; None if absent."""
     for index in range(len(chars) - 1, first - 1, -1):
         if ATTRIBUTES.search(_text(chars[index])):
             break
@@ -74,21 +76,21 @@ def _disclosure(chars: Screens, first: int) -> int | None:
 
 
 def _quit_by_environment(chars: Screens, key: npt.NDArray[np.uint8], end: int) -> int:
-    """Step back over M-q, y, and the keys that cleared the screen before them."""
+    """Move ``end`` back over M-q, y, and the keys with which NLE cleared the screen before them."""
     if end < 2 or key[end - 1] != YES or key[end - 2] != META_Q:
         return end
     end -= 2
-    # A player's own SPACE at a prompt right before the cap looks the same; it is masked with them.
+    # A player's own SPACE at a prompt right before the cap looks the same and is masked as well.
     while end > 0 and key[end - 1] in (SPACE, ESC) and PROMPT.search(_text(chars[end - 1])):
         end -= 1
     return end
 
 
 def closing_frames(chars: Screens, key: npt.NDArray[np.uint8]) -> int:
-    """Number of frames at a game's end that NLE answered or nobody did.
+    """Return the number of frames at a game's end that NLE answered or that have no answer.
 
-    ``chars`` [n, 24, 80] and ``key`` [n]: the game's last frames. 0 for a recording that stops
-    before the game does.
+    ``chars`` [n, 24, 80] and ``key`` [n]: the game's last frames. The number is 0 for a recording
+    that stops before the game does.
     """
     first = len(key)
     while first > 0 and key[first - 1] in (SPACE, ESC, 0):

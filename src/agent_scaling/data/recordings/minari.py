@@ -1,4 +1,4 @@
-"""Minari's data sets of Atari games: the screens that they hold → frames as our game shows them."""
+"""Reader of Minari data sets of Atari games: converts their screens to our game's frames."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ from agent_scaling.runtime.errors import InputError
 INSTALL = "pip install 'agent-scaling[minari]'"
 METADATA, EPISODES = "metadata.json", "main_data.hdf5"
 SMALLEST_SCREEN, LARGEST_STACK = 32, 16
-"""Rows and columns of a screen, and frames of a stack: how the axes are told apart."""
+"""Fewest rows or columns of a screen, and most frames of a stack; they tell the axes apart."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a data set says of all its episodes."""
+    """Facts that hold for all episodes of a data set."""
 
     identity: str
     player: str
     options: dict[str, Any]
-    """Of :class:`~agent_scaling.envs.atari.Atari`."""
+    """Keyword arguments of :class:`~agent_scaling.envs.atari.Atari`."""
     codes: tuple[int, ...]
     """ALE's code of each action."""
 
 
 class MinariSource(Source):
-    """Episodes of a local Minari data set, by its folder or by the id it was downloaded as.
+    """Episodes of a local Minari data set, given by its folder or by the id of the download.
 
-    A data set keeps what the agent's environment showed, usually RGB and as JPEG: frames are close
-    to those of the game, not equal. Of stacked frames, the newest is taken.
+    A data set keeps the observations of the agent's environment, usually RGB screens as JPEG. The
+    converted frames are therefore close to the game's own, not equal. The newest frame of a stack
+    is used.
     """
 
     name = "minari"
 
     def locate(self, input: str) -> Path:
-        """The folder with ``metadata.json``, of a path or of a data set's id."""
+        """Return the folder with ``metadata.json`` of the path or data set's id ``input``."""
         _library()
         from minari.storage import get_dataset_path
 
@@ -62,10 +63,10 @@ class MinariSource(Source):
         )
 
     def discover(self, root: Path) -> Discovery:
-        """All episodes; identity is ``<data set>/<number>``.
+        """Find all episodes; identity is ``<data set>/<number>``.
 
         Raises:
-            InputError: It is of no Atari game, or shows something else than the screen.
+            InputError: The data set is not of an Atari game, or its observations are not screens.
         """
         facts, found, skipped = _facts(root), [], []
         with _episodes(root) as file:
@@ -76,19 +77,22 @@ class MinariSource(Source):
                 except (KeyError, OSError, BadGame) as error:
                     skipped.append(Skipped(part, str(error)))
                     continue
-                size = int(metadata["steps"]) * SIDE * SIDE  # as the frames that they become
+                size = int(metadata["steps"]) * SIDE * SIDE  # of the converted frames
                 identity = f"{facts.identity}/{number:06d}"
                 found.append(Game(identity, (part,), (size,), 3, metadata))
         return Discovery(tuple(found), tuple(skipped), atari_layout(facts.codes, facts.options))
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
-        """Each screen before an action; see :class:`agent_scaling.data.recordings.base.Source`."""
+        """Yield the screen before each action.
+
+        See :class:`agent_scaling.data.recordings.base.Source`.
+        """
         codes = np.array(_facts(root).codes, np.uint8)
         with _episodes(root) as file:
             episode = file[game.parts[0]]
             action, seen = episode["actions"][:], episode["observations"]
             if len(seen) < len(action) or not 0 <= action.min() <= action.max() < len(codes):
-                raise BadGame("it has fewer screens than actions, or actions that the game has not")
+                raise BadGame("it has fewer screens than actions, or actions that the game lacks")
             gained = np.cumsum(episode["rewards"][:]).astype(np.int32)
             score = np.concatenate([[0], gained[:-1]]).astype(np.int32)
             for begin in range(0, len(action), chunk_frames):
@@ -97,19 +101,19 @@ class MinariSource(Source):
                 yield RawFrames({"frame": shown}, codes[action[part]], score[part])
 
     def opening(self, game: Game, head: RawFrames) -> int:
-        """None: each screen was answered."""
+        """Return 0: the player answered every screen."""
         return 0
 
     def closing(self, game: Game, tail: RawFrames) -> int:
-        """None: the screen after the last action is left out."""
+        """Return 0: ``decode`` leaves out the screen after the last action."""
         return 0
 
 
 def to_frame(seen: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """What an environment showed → grey [84, 84], averaged down as in ``envs.atari``.
+    """Convert an observation to a grey frame [84, 84], averaged down as in ``envs.atari``.
 
-    ``seen``: [rows, columns], RGB [rows, columns, 3], or a stack of grey ones with its newest last,
-    on the first or the last axis. Raises ValueError for other shapes.
+    ``seen`` is a grey screen [rows, columns], an RGB screen [rows, columns, 3], or a stack of grey
+    screens on the first or the last axis, the newest last. Raises ValueError for other shapes.
     """
     grey: npt.NDArray[Any]
     match seen.shape:
@@ -136,7 +140,7 @@ def _library() -> Any:
 
 
 def _episodes(root: Path) -> Any:
-    """The open file of a data set's episodes."""
+    """Open the HDF5 file of a data set's episodes."""
     import h5py
 
     try:
@@ -149,12 +153,12 @@ def _episodes(root: Path) -> Any:
 
 @cache
 def _facts(root: Path) -> Facts:
-    """What the metadata say; raises :class:`InputError` where that is no Atari game's screens."""
+    """Read the metadata; raises :class:`InputError` for data other than an Atari game's screens."""
     minari = _library()
     try:
         metadata = minari.dataset.minari_storage.MinariStorage.read_raw_metadata(root)
         for name in ("observation_space", "action_space"):
-            if name not in metadata:  # Minari would run the environment to learn it
+            if name not in metadata:  # Minari would run the environment to infer the space
                 raise ValueError(f"it does not say its {name}")
         data = minari.MinariDataset(root)
     except (ValueError, KeyError, AssertionError, NotImplementedError, OSError) as error:
@@ -180,7 +184,7 @@ def _facts(root: Path) -> Facts:
 
 
 def _options(spec: Any, where: str) -> dict[str, Any]:
-    """The environment's protocol in our game's words."""
+    """Translate the environment's protocol to the arguments of our Atari game."""
     kwargs = dict(spec.kwargs) if spec else {}
     if "game" not in kwargs:
         raise InputError(f"{where}: was not recorded on an Atari environment of ALE (env_spec)")
@@ -205,12 +209,15 @@ def _options(spec: Any, where: str) -> dict[str, Any]:
 
 
 def _metadata(episode: Any, facts: Facts) -> dict[str, str | int]:
-    """Of one episode; raises :class:`BadGame` where it is empty or its rewards are no score."""
+    """Return one episode's metadata.
+
+    Raises :class:`BadGame` for an episode that is empty or whose rewards are not whole numbers.
+    """
     reward = episode["rewards"][:]
     if not len(reward):
         raise BadGame("it has no steps")
     if (reward != np.rint(reward)).any():
-        raise BadGame("its rewards are not whole numbers, so that they are not the game's score")
+        raise BadGame("its rewards are not whole numbers, so they are not the game's score")
     over, cap = bool(episode["terminations"][-1]), bool(episode["truncations"][-1])
     return {
         "env": facts.options["env"],
@@ -222,7 +229,10 @@ def _metadata(episode: Any, facts: Facts) -> dict[str, str | int]:
 
 
 def _decoded(stored: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Screens of a slice [n, …]; a JPEG's bytes are one axis, or none where lengths differ."""
+    """Yield the screens of a slice [n, …].
+
+    JPEGs of equal length are stored as [n, bytes], others as [n] arrays of bytes.
+    """
     for screen in stored:
         if stored.ndim > 2:
             yield screen

@@ -1,4 +1,4 @@
-"""NLD-AA's layout: directories of ``nle.<pid>.<episode>.ttyrec<version>.bz2`` with xlogfiles."""
+"""Reader of NLD-AA's layout: ``nle.<pid>.<episode>.ttyrec<version>.bz2`` beside xlogfiles."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ END_OF_BZ2 = 0x177245385090  # magic of the footer, followed by 32 bits of check
 BLOCK_OF_BZ2 = bytes.fromhex("314159265359")
 UNPACKED_PER_BYTE, UNPACKED = 10_000, 1 << 26
 FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
-"""What a file may become: so much per byte, and so much in any case. Real games have 7 to 21 bytes
-and 0.04 frames per byte."""
+"""Limits on unpacked bytes and on frames: an allowance per byte of the file, plus a constant. Real
+games have 7 to 21 unpacked bytes and 0.04 frames per byte."""
 
 
 def bz2_is_complete(data: bytes) -> bool:
-    """Whether a bz2 file ends with the format's footer: nle's converter reads a cut file silently.
+    """Return True for a bz2 file that ends with the format's footer.
 
-    The footer is aligned to bits, so that it ends 0 to 7 bits before the file does.
+    The check is needed because nle's converter reads a cut file silently. The footer is aligned to
+    bits, so it ends 0 to 7 bits before the file does.
     """
     tail = int.from_bytes(data[-11:])
     return any((tail >> (32 + pad)) & (2**48 - 1) == END_OF_BZ2 for pad in range(8))
 
 
 def bz2_unpacks_to(data: bytes) -> int:
-    """Bytes that a bz2 file unpacks to at most, without unpacking it.
+    """Return an upper bound of the bytes that a bz2 file unpacks to, without unpacking it.
 
-    A block holds 100 to 900 kB in which 5 bytes stand for 259 equal ones, and begins at any bit.
+    A block holds 100 to 900 kB, in which 5 bytes may stand for 259 equal ones; it may begin at any
+    bit.
     """
     blocks, number = 0, int.from_bytes(data)
     for shift in range(8):
@@ -56,9 +58,9 @@ def bz2_unpacks_to(data: bytes) -> int:
 
 
 def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator[RawFrames]:
-    """The frames of a game's parts one after another, through nle's converter.
+    """Yield the frames of a game's parts one after another, through nle's converter.
 
-    Like ``nle.dataset.TtyrecDataset``, which leaves out each file's last record.
+    Each file's last record is left out, as in ``nle.dataset.TtyrecDataset``.
     """
     most = sum(_check_file(path) for path in paths)
     converter = _pyconverter.Converter(ROWS, COLUMNS, version)
@@ -93,20 +95,23 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
 
 
 def _check_file(path: Path) -> int:
-    """Frames that a game's part may have; raises :class:`BadGame` for one that is no recording."""
-    size = path.stat().st_size  # 0 for what is no file, and could be read without end
+    """Return the most frames that one part of a game may have.
+
+    Raises :class:`BadGame` for a file that is not a whole recording.
+    """
+    size = path.stat().st_size  # 0 for a device or pipe, which could be read without end
     if not size:
         raise BadGame("the file is empty")
     data = path.read_bytes()
     if not bz2_is_complete(data):
-        raise BadGame(f"{path.name} is cut, or no bz2 file")
+        raise BadGame(f"{path.name} is cut or is not a bz2 file")
     if bz2_unpacks_to(data) > UNPACKED + UNPACKED_PER_BYTE * size:
         raise BadGame(f"{path.name} would unpack to more than a recording of its size can be")
     return FRAMES + FRAMES_PER_BYTE * size
 
 
 def _leads_back(folder: Path) -> bool:
-    """Whether this is a link to a folder that it lies in: it would be followed without end."""
+    """Return True for a link to one of its own parent folders, which would be walked endlessly."""
     return folder.is_symlink() and folder.resolve() in (p.resolve() for p in folder.parents)
 
 
@@ -123,12 +128,12 @@ def _empty(n: int) -> RawFrames:
 
 
 class TtyrecSource(Source):
-    """Games as NLE records them (NLD-AA, the demonstrators): one ttyrec per game."""
+    """Games as NLE records them (NLD-AA, our demonstrators): one ttyrec per game."""
 
     name = "nld_aa"
 
     def __init__(self, require_metadata: bool = True) -> None:
-        """``require_metadata``: skip a ttyrec that no xlogfile line names."""
+        """With ``require_metadata``, skip each ttyrec that no xlogfile line names."""
         self.require_metadata = require_metadata
 
     def discover(self, root: Path) -> Discovery:
@@ -148,7 +153,7 @@ class TtyrecSource(Source):
         return Discovery(tuple(games[name] for name in sorted(games)), tuple(skipped))
 
     def _folder(self, root: Path, folder: Path, files: list[str]) -> Iterator[Game | Skipped]:
-        """Games and skipped files of one directory."""
+        """Yield the games and the skipped files of one directory."""
         lines: dict[str, Metadata] = {}
         for path in (folder / name for name in files if name.endswith(".xlogfile")):
             named = by_ttyrec(path)
@@ -174,13 +179,13 @@ class TtyrecSource(Source):
                 )
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
-        """See :class:`agent_scaling.data.recordings.base.Source`."""
+        """Yield the frames; see :class:`agent_scaling.data.recordings.base.Source`."""
         return decode_parts([root / part for part in game.parts], game.version, chunk_frames)
 
     def opening(self, game: Game, head: RawFrames) -> int:
-        """See :class:`agent_scaling.data.recordings.base.Source`."""
+        """Return the number of frames that NLE's ``reset`` answered, at the start."""
         return opening_frames(head.shown["chars"], head.key)
 
     def closing(self, game: Game, tail: RawFrames) -> int:
-        """See :class:`agent_scaling.data.recordings.base.Source`."""
+        """Return the number of frames after the player's last decision, at the end."""
         return closing_frames(tail.shown["chars"], tail.key)

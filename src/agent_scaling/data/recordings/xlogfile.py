@@ -1,4 +1,4 @@
-"""NetHack's xlogfile: one line of ``key=value`` fields per finished game."""
+"""Parser of NetHack's xlogfile: one line of ``key=value`` fields per finished game."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from agent_scaling.data.recordings.base import Metadata
 from agent_scaling.runtime.errors import InputError
 
 NUMBER = re.compile(r"-?[0-9]{1,18}")
-"""Fits 64 bits."""
+"""Whole decimal numbers that fit 64 bits."""
 
 
 def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
-    """All fields of a line; whole decimal numbers become int (hexadecimal ones stay strings).
+    """Parse a line's fields; whole decimal numbers become int, hexadecimal ones stay strings.
 
-    ``death`` gets ``while`` joined on, as in ``nle.dataset``: "killed by a newt while praying".
+    ``while`` is appended to ``death``, as in ``nle.dataset``: "killed by a newt while praying".
     """
     fields: dict[str, str | int] = {}
     for word in line.strip().split(separator):
@@ -28,12 +28,12 @@ def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
 
 
 def by_ttyrec(path: Path) -> dict[str, Metadata]:
-    """Lines of an xlogfile by the ttyrec that each names; lines that name none are left out.
+    """Map each ttyrec's name to its line of an xlogfile; lines without a ttyrec are left out.
 
-    Raises :class:`InputError` for a file that cannot be read; no content is wrong.
+    Raises :class:`InputError` for an unreadable file; any content is accepted.
     """
     if path.exists() and not path.is_file():
-        raise InputError(f"cannot read {path}: it is no file")
+        raise InputError(f"cannot read {path}: it is not a file")
     try:
         lines = path.read_bytes().decode("latin-1").split("\n")
     except OSError as error:
