@@ -72,6 +72,8 @@ class Minima:
 def nearest(log_n_S: np.ndarray, y_BKS: np.ndarray, factor: float = FACTOR) -> np.ndarray:
     """Which sizes a budget's curve is fitted to, (…, K, S)."""
     known = np.isfinite(y_BKS)
+    if not known.size:
+        return known
     distance = np.where(known, np.abs(log_n_S - _best(log_n_S, y_BKS)), np.inf)
     order = np.argsort(distance, axis=-1, kind="stable")
     rank = np.argsort(order, axis=-1, kind="stable")
