@@ -114,7 +114,7 @@ def test_games_of_another_conversion_are_refused(whole: Path, games: Path, tmp_p
     output = tmp_path / "s"
     stopped(whole, output)
     before = {path: path.read_bytes() for path in output.glob("*/*")}
-    with pytest.raises(InputError, match=r"other games or settings .*\(\.\S+\.games\)"):
+    with pytest.raises(InputError, match=r"holds \.\S+\.games, .* other games or settings"):
         shard(input=str(games), output=str(output), level=3, **SETTINGS)
     assert {path: path.read_bytes() for path in output.glob("*/*")} == before
 
