@@ -27,20 +27,43 @@ class Tracking(Callback):
         self.every_frames = every_frames
         self.milestones: list[dict[str, Any]] = []
         self._mark: tuple[float, int, float] | None = None
+        self.cpu_seconds = 0.0
+        """CPU time of this process in training, all threads and attempts; evaluating, playing and
+        saving at milestones is not in it."""
+        self._cpu_mark: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The milestones so far."""
-        return {"milestones": self.milestones}
+        """The milestones so far, and the CPU time."""
+        self._count_cpu()
+        return {"milestones": self.milestones, "cpu_seconds": self.cpu_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the milestones."""
+        """Restore them."""
         self.milestones = state_dict["milestones"]
+        self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the resolved config with the run."""
         module: Any = pl_module
         self._mark = (time.monotonic(), module.frames, module.flops)
         log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Go on to count CPU time after a milestone."""
+        if self._cpu_mark is None:
+            self._cpu_mark = time.process_time()
+
+    def before_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+        """Stop counting CPU time until the next step."""
+        self._count_cpu()
+        self._cpu_mark = None
+
+    def _count_cpu(self) -> None:
+        if self._cpu_mark is not None:
+            now = time.process_time()
+            self.cpu_seconds, self._cpu_mark = self.cpu_seconds + now - self._cpu_mark, now
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -56,6 +79,7 @@ class Tracking(Callback):
         params = module.policy.num_params  # also a param: but those cannot be compared or drawn
         log_metrics(trainer, module, {"num_params": params, "log10_params": math.log10(params)})
         row: dict[str, Any] = {"milestone": flops, "flops": module.flops, "frames": module.frames}
+        row["cpu_seconds"] = round(self.cpu_seconds, 3)
         row["checkpoint"] = f"checkpoints/{milestone_name(flops)}"
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             row |= getattr(callback, "at_milestone", dict)()

@@ -44,6 +44,8 @@ def print_start(trainer: Trainer, module: Any, budget: float | None) -> None:
         "done": f"{module.flops:.3g} FLOPs, {module.frames:,} frames",
         "output": trainer.default_root_dir,
     }
+    if aside := module.make_optimizer.flops_per_step(policy):
+        rows["cost"] += f", and {aside:.3g} of the optimiser per step, which no budget counts"
     if budget:
         frames = budget / module.flops_per_frame
         epochs = data.progress(int(frames)).get("data/epoch")

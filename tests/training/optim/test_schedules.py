@@ -43,6 +43,14 @@ def test_decay_ends_at_the_budget(decay: str) -> None:
     assert quarter == pytest.approx(by_formula if decay == "cosine" else 0.8)
 
 
+def test_the_rate_stays_for_a_share_of_the_way() -> None:
+    options: dict[str, Any] = {"decay": "linear", "warmup": 20 * COST, "budget": 120 * COST}
+    schedule = Schedule(**options, hold=0.6)
+    assert rates(schedule, range(20, 81, 20)) == [1.0] * 4
+    assert rates(schedule, range(90, 131, 10)) == pytest.approx([0.75, 0.5, 0.25, 0, 0])
+    assert change(Schedule(**options), schedule, 50, spent(50)) is not None
+
+
 def test_units_and_conventions_agree_on_the_same_frames() -> None:
     own: dict[str, Any] = {"decay": "cosine", "final": 0.1}
     frames = Schedule(**own, unit="frames", warmup=10, horizon=90)

@@ -74,6 +74,8 @@ class Block(nn.Module):
         self.mixed = self.inner + 2 * state_size  # what the convolution sees: x, write, read
         self.norm = nn.RMSNorm(width)
         self.project = nn.Linear(width, self.inner + self.mixed + heads, bias=False)
+        self.joined_rows = {"project": (self.inner, self.inner, state_size, state_size, heads)}
+        """Rows of the matrices that a layer's weight holds one below the other."""
         self.conv = nn.Conv1d(self.mixed, self.mixed, TAPS, groups=self.mixed)
         # Time steps from 0.001 to 0.1 and decay rates from 1 to 16, as published.
         steps = torch.exp(torch.rand(heads) * math.log(100) + math.log(0.001))

@@ -42,6 +42,8 @@ class Block(nn.Module):
         self.out = nn.Linear(inner, width, bias=False)
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
+        self.joined_rows = {"qkv": (inner,) * 3, "gate_up": (hidden,) * 2}
+        """Rows of the matrices that a layer's weight holds one below the other."""
         with torch.no_grad():  # the residual stream's variance then does not grow with depth
             for layer in (self.out, self.down):
                 layer.weight.mul_((2 * layers) ** -0.5)

@@ -31,6 +31,9 @@ class AtariEncoder(nn.Module):
     observations = ("frame",)
     """What a game must show."""
 
+    first_layers = ("net.0",)
+    """Layers that read raw inputs."""
+
     def __init__(self, net: nn.Module, width: int, frames: int) -> None:
         super().__init__()
         self.net, self.width = net.to(memory_format=torch.channels_last), width  # type: ignore[call-overload]

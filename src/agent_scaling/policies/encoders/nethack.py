@@ -108,6 +108,8 @@ class NetHackEncoder(nn.Module):
         joined = [message_width, status_width // 4, map_width, self.num_actions, crop_width]
         joined.append(inventory_width if inventory else 0)
         self.fc = mlp([sum(joined)] + [width] * fc_layers, nn.ReLU)
+        self.first_layers = ("status.convs.0",)
+        """Layers that read raw inputs."""
         self.joins = {"fc.0": tuple(joined)}
         """Layers that read several vectors side by side, and how wide each of these is."""
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format

@@ -68,12 +68,11 @@ class BehaviouralCloning(PolicyModule):
         """Share the policy out over the ranks, where the trainer's strategy says how.
 
         Raises:
-            InputError: muP's columns are to be scaled, which a share does not have.
+            InputError: The optimiser needs whole parameters.
         """
         if self.device_mesh is None or is_sharded(self.policy):
             return
-        if self.make_optimizer.mup:
-            raise InputError("optimizer.mup=true: not with trainer=fsdp; use trainer=ddp")
+        self.make_optimizer.check_sharded()
         shard_policy(self.policy, self.device_mesh)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch.optim import Optimizer
@@ -93,16 +93,24 @@ class OptimizerFactory:
         Raises:
             InputError: It has other groups: another ``optimizer=``, ``mup`` or base.
         """
-        ours = [(len(g["params"]), g["lr_scale"], g["weight_decay"]) for g in self.groups(policy)]
-        theirs = [
-            (len(g["params"]), g.get("lr_scale", 1.0), g.get("weight_decay", 0.0))
-            for g in saved["param_groups"]
-        ]
-        if ours != theirs:
+        if kinds_of(self.groups(policy)) != kinds_of(saved["param_groups"]):
             raise InputError(
                 f"{path}: trained with another optimizer=, weight_decay, mup or base; "
                 "resume with those"
             )
+
+    def check_sharded(self) -> None:
+        """Refuse to optimise a policy whose parameters are shared out over ranks.
+
+        Raises:
+            InputError: muP's columns are to be scaled, which a share does not have.
+        """
+        if self.mup:
+            raise InputError("optimizer.mup=true: not with trainer=fsdp; use trainer=ddp")
+
+    def flops_per_step(self, policy: Policy) -> float:
+        """FLOPs of one step beyond a few per parameter; budgets do not count them."""
+        return 0.0
 
     def _scalings(self, policy: Policy) -> dict[str, Scaling]:
         config = dict(policy.config)
@@ -111,3 +119,11 @@ class OptimizerFactory:
         for part in ("encoder", "core"):
             config[part] = {**config[part], **(self.base.get(part) or {})}
         return scalings(policy, on_meta(config))
+
+
+def kinds_of(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """What tells groups of parameters apart, rates aside."""
+    return [
+        (len(g["params"]), g.get("lr_scale", 1.0), g.get("weight_decay", 0.0), g.get("rows"))
+        for g in groups
+    ]

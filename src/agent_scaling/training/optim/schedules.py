@@ -23,14 +23,16 @@ UNITS = ("flops", "frames")
 class Schedule:
     """The fraction of the learning rate at a point of training.
 
-    It rises linearly from 0 over ``warmup``, then follows ``decay`` down to ``final`` at the
-    horizon, and stays there. A step is taken at the rate of the frame that it ends on, so that the
-    rate at a frame does not depend on batch size, accumulation, ranks, or where a run was cut.
+    It rises linearly from 0 over ``warmup``, stays for ``hold`` of the way to the horizon, then
+    follows ``decay`` down to ``final`` at the horizon, and stays there. A step is taken at the rate
+    of the frame that it ends on, so that the rate at a frame does not depend on batch size,
+    accumulation, ranks, or where a run was cut.
 
     Args:
         decay: ``constant``, ``cosine`` (arXiv 1608.03983, eq. 5, without restarts) or ``linear``.
         warmup: Length of the rise, in ``unit``.
         horizon: Where ``final`` is reached, in ``unit``; ``None``: at ``budget`` (in FLOPs only).
+        hold: Share of the way from warm-up to horizon on which the full rate stays.
         final: Fraction of the rate that is left at the horizon.
         unit: ``flops`` (training FLOPs of all ranks, in ``convention``) or ``frames``.
         budget: The run's FLOPs, in ``convention``.
@@ -40,6 +42,7 @@ class Schedule:
     decay: str = "constant"
     warmup: float = 0.0
     horizon: float | None = None
+    hold: float = 0.0
     final: float = 0.0
     unit: str = "flops"
     budget: float | None = None
@@ -56,6 +59,8 @@ class Schedule:
                 f"schedule.warmup={self.warmup:g}, schedule.final={self.final:g}: the warm-up must "
                 "be at least 0, and final a fraction from 0 to 1"
             )
+        if not 0 <= self.hold < 1:
+            raise InputError(f"schedule.hold={self.hold:g}: must be at least 0 and below 1")
         if self.decays and self.end == math.inf:
             raise InputError(
                 f"schedule={self.decay} has no end: set schedule.horizon, in {self.unit}"
@@ -86,6 +91,7 @@ class Schedule:
         if not self.decays:
             return rise
         way = (done - self.warmup) / (self.end - self.warmup)
+        way = (way - self.hold) / (1 - self.hold)
         return rise * DECAYS[self.decay](min(1.0, max(0.0, way)), self.final)
 
 
@@ -97,7 +103,8 @@ def change(
     ``None`` where the schedules agree, as constant ones do whatever the budget.
     """
     old, new = (
-        (s.decay, s.warmup, s.unit, s.end, s.final if s.decays else 1.0) for s in (before, after)
+        (s.decay, s.warmup, s.unit, s.end, *((s.hold, s.final) if s.decays else ()))
+        for s in (before, after)
     )
     if old == new:
         return None
