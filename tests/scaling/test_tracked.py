@@ -98,7 +98,7 @@ def test_a_fit_is_a_run_beside_its_study_and_never_a_cell(tmp_path, store):
     exponent = fitted["best_of_grid"]["loss"]["N_opt"]["exponent"]
     assert run.data.metrics["best_of_grid/loss/N_opt"] == pytest.approx(exponent)
     assert run.data.params["bootstraps"] == "0"
-    names = documented("Fits and studies", computed="scaling/logged.py")
+    names = documented("Fits and studies", computed="scaling/runs/fit_run.py")
     assert unknown(run.data.metrics, names) == []
     assert [n for n in unlogged(names, run.data.metrics) if not n.startswith("error/")] == []
     names = {file.path for file in client.list_artifacts(run.info.run_id)}

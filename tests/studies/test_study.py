@@ -115,7 +115,7 @@ def _found_under_its_name(client: MlflowClient, parent: str, checked: dict[str, 
         assert '"name":"measured (check): ' in report
         kept = json.loads(Path(client.download_artifacts(run_id, "fit.json")).read_text())
         assert kept["forecast"][0]["comparison"] == checked["comparison"]
-    of_fits = documented("Fits and studies", computed="scaling/logged.py")
+    of_fits = documented("Fits and studies", computed="scaling/runs/fit_run.py")
     assert unknown(fitted.data.metrics, of_fits) == []
     of_studies = documented("Fits and studies", computed="studies/study.py")
     assert unknown(study.data.metrics, of_studies) == []
