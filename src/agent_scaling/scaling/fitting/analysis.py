@@ -9,6 +9,7 @@ import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.fitting import forms, returns
+from agent_scaling.scaling.fitting.recency import LATEST
 from agent_scaling.scaling.intervals import LEVEL, NORMAL, half_width
 from agent_scaling.scaling.laws import curves, parametric, profiles
 from agent_scaling.scaling.runs.table import Runs
@@ -217,7 +218,7 @@ def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
         "gamma_interval": curve.interval(2),
         "log_a": curve.theta[1],
         "residual_sd": curve.noise,
-        "budgets": returns.LATEST,
+        "budgets": len(returns.latest_returns(cells)[0]),
         "converged": curve.converged,
     }
 
@@ -259,7 +260,7 @@ def _quadratic(cells: pd.DataFrame) -> dict[str, Any] | None:
 
 def _return_from_loss(cells: pd.DataFrame) -> dict[str, Any] | None:
     variants: dict[str, Any] = {}
-    for name, count in (("latest", returns.LATEST), ("all", None)):
+    for name, count in (("latest", LATEST), ("all", None)):
         try:
             curve = returns.from_loss(cells, count)
         except ValueError:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agent_scaling.scaling.fitting.returns import LATEST
+from agent_scaling.scaling.fitting.recency import LATEST, latest
 from agent_scaling.scaling.intervals import LEVEL
 from agent_scaling.scaling.laws import batched, minima, parametric, profiles
 from agent_scaling.scaling.runs.table import Runs
@@ -233,8 +233,8 @@ def _estimates(
         found |= {"saturating/loss/L_inf": np.exp(floor), "saturating/loss/gamma": gamma}
     if len(found) > 8:
         at_optimum = np.take_along_axis(score, index[:, None], 1)[:, 0]
-        latest = slice(-LATEST, None)
-        delta = batched.slopes(lowest[:, latest], at_optimum[:, latest])
+        last = slice(-latest(grid.log_c_K, LATEST), None)
+        delta = batched.slopes(lowest[:, last], at_optimum[:, last])
         found["return_from_loss/exponent"] = delta
     return found
 

@@ -7,12 +7,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from agent_scaling.scaling.fitting.recency import RECENT, Recency, latest
 from agent_scaling.scaling.fitting.select import FEWEST, Form, Prediction
 from agent_scaling.scaling.laws import curves, parametric
 from agent_scaling.scaling.laws.profiles import best_rows
-
-RECENT = 3
-"""Budgets of the local forms: the latest alone."""
 
 HALVING = 1.0
 """Decades of FLOPs in which the damped form's slope halves."""
@@ -35,11 +33,11 @@ def _at(curve: curves.Curve, x: np.ndarray) -> Prediction:
 
 
 def power(
-    cells: pd.DataFrame, x: np.ndarray, target: str = "loss", last: int | None = None
+    cells: pd.DataFrame, x: np.ndarray, target: str = "loss", last: Recency | None = None
 ) -> Prediction:
     """A power law through the best cells of all budgets, or of the ``last`` ones."""
     at, value = series(cells, target)
-    chosen = slice(-last, None) if last else slice(None)
+    chosen = slice(-latest(at, last), None) if last else slice(None)
     return _at(curves.fit_power(at[chosen], value[chosen]), x)
 
 
@@ -49,7 +47,8 @@ def damped(cells: pd.DataFrame, x: np.ndarray, target: str = "loss") -> Predicti
     A damped trend (Gardner and McKenzie 1985): what a curve did last, but less and less so.
     """
     at, value = series(cells, target)
-    curve = curves.fit_power(at[-RECENT:], value[-RECENT:])
+    recent = slice(-latest(at, RECENT), None)
+    curve = curves.fit_power(at[recent], value[recent])
     rate = np.log(2) / (HALVING * np.log(10))
     last = at[-1]
     ahead = np.maximum(x - last, 0.0)

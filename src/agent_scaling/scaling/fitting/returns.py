@@ -8,16 +8,14 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling.fitting import forms
+from agent_scaling.scaling.fitting.recency import LATEST, RECENT, Recency, latest
 from agent_scaling.scaling.fitting.select import FEWEST, Form, Prediction, average
 from agent_scaling.scaling.laws import curves
 from agent_scaling.scaling.laws.profiles import best_of_grid
 
-LATEST = 6
-"""Budgets that carry the relation of return to loss, and the bounded laws."""
 
-
-def at_loss_optimum(cells: pd.DataFrame, latest: int | None = LATEST) -> pd.DataFrame:
-    """Each budget's cell of lowest loss, where its return is known, of the ``latest`` budgets.
+def at_loss_optimum(cells: pd.DataFrame, last: Recency | None = LATEST) -> pd.DataFrame:
+    """Each budget's cell of lowest loss, where its return is known, of the ``last`` budgets.
 
     The return there, not the best return: the best of a grid suffers the winner's curse.
 
@@ -26,7 +24,8 @@ def at_loss_optimum(cells: pd.DataFrame, latest: int | None = LATEST) -> pd.Data
     """
     best = best_of_grid(cells, "loss")
     best = best[best["return"] > 0]
-    best = best.tail(latest) if latest else best
+    if last and len(best):
+        best = best.tail(latest(np.log(best["flops"].to_numpy(float)), last))
     if len(best) < FEWEST:
         raise ValueError(f"{len(best)} budgets with loss and return; {FEWEST} are needed")
     return best
@@ -36,13 +35,13 @@ def _logs(best: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.log(best["loss"].to_numpy(float)), np.log(best["return"].to_numpy(float))
 
 
-def from_loss(cells: pd.DataFrame, latest: int | None = LATEST) -> curves.Curve:
+def from_loss(cells: pd.DataFrame, last: Recency | None = LATEST) -> curves.Curve:
     """ln R = θ0 + θ1 ln L over the loss optima; θ1 is the exponent of R ∝ L^δ.
 
     Raises:
         ValueError: Fewer than :data:`select.FEWEST` budgets.
     """
-    return curves.fit_power(*_logs(at_loss_optimum(cells, latest)))
+    return curves.fit_power(*_logs(at_loss_optimum(cells, last)))
 
 
 def bounded_from_loss(cells: pd.DataFrame) -> curves.Curve:
@@ -62,10 +61,17 @@ def two_stage(cells: pd.DataFrame, x: np.ndarray, loss: Form, bounded: bool = Fa
     return Prediction(sign * stage(at), error)
 
 
+def latest_returns(cells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Log budgets and log best returns of the :data:`LATEST` budgets."""
+    at, value = forms.series(cells, "return")
+    chosen = slice(-latest(at, LATEST), None)
+    return at[chosen], value[chosen]
+
+
 def fit_bounded(cells: pd.DataFrame) -> curves.Curve:
     """−ln R against ln C: 1/R = 1/R_max + a C^−γ, the paper's inverse power law with offset."""
-    at, value = forms.series(cells, "return")
-    return curves.fit_saturating(at[-LATEST:], -value[-LATEST:])
+    at, value = latest_returns(cells)
+    return curves.fit_saturating(at, -value)
 
 
 def bounded(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
@@ -80,8 +86,7 @@ def fit_expert(cells: pd.DataFrame, expert: float) -> curves.Curve:
     Raises:
         ValueError: Fewer than :data:`select.FEWEST` of the latest budgets lie below the expert.
     """
-    at, value = forms.series(cells, "return")
-    at, value = at[-LATEST:], value[-LATEST:]
+    at, value = latest_returns(cells)
     below = value < np.log(expert)
     if below.sum() < FEWEST:
         raise ValueError(f"{below.sum()} budgets below the expert; {FEWEST} are needed")
@@ -109,7 +114,7 @@ def return_forms(loss: Form | None, expert: float | None = None) -> dict[str, Fo
     """
     found: dict[str, Form] = {
         "power": partial(forms.power, target="return"),
-        "power_recent": partial(forms.power, target="return", last=forms.RECENT),
+        "power_recent": partial(forms.power, target="return", last=RECENT),
         "damped": partial(forms.damped, target="return"),
         "bounded": bounded,
     }

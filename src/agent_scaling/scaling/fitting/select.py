@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from agent_scaling.scaling.fitting.recency import ROUNDING, origins
 from agent_scaling.scaling.intervals import LEVEL
 
-AHEAD = 3
-"""Budgets ahead by which forms are ranked: about a decade on the usual grid 1, 2, 5, 10."""
+AHEAD = 1.0
+"""Decades ahead by which forms are ranked; the next budget where it is farther."""
 
 FEWEST = 4
 """Budgets below which no form is fitted."""
@@ -53,7 +54,7 @@ class Validation:
     Attributes:
         errors: One row per prediction: origin and flops (FLOPs), error (log predicted − log
             measured), own (the form's own standard error of it).
-        mean_error: Mean absolute log error up to :data:`AHEAD` budgets ahead.
+        mean_error: Mean absolute log error up to :data:`AHEAD` decades ahead.
         scale: What errors were, over what :func:`deviation` expects, with its prior.
         origins: Number of origins behind ``scale``.
     """
@@ -97,7 +98,7 @@ def rolling_origin(
     averaged: Sequence[str],
     prior: float,
 ) -> dict[str, Validation]:
-    """Fit each form on the lowest k budgets and predict the later ones, for every k.
+    """Fit each form on the lowest k budgets and predict the later ones, for k of :func:`recency.origins`.
 
     ``truth`` holds flops and value, the measured optimum of each budget. A form that cannot be
     fitted at some origin is infinitely wrong there. ``prior`` is of :data:`PRIOR`.
@@ -105,14 +106,15 @@ def rolling_origin(
     budgets = truth["flops"].to_numpy(float)
     measured = np.log(truth["value"].to_numpy(float))
     rows: dict[str, list[pd.DataFrame]] = {name: [] for name in (*forms, AVERAGE)}
-    for k in range(first_origin(len(budgets)), len(budgets)):
+    for k in origins(np.log(budgets), first_origin(len(budgets))):
         seen = cells[cells["flops"] <= budgets[k - 1]]
         found = predict_each(forms, averaged, seen, np.log(budgets[k:]))
         absent = Prediction(np.full(len(budgets) - k, np.inf), np.ones(len(budgets) - k))
         for name, parts in rows.items():
             p = found.get(name, absent)
             table = {"flops": budgets[k:], "error": p.mean - measured[k:], "own": p.error}
-            ahead = np.arange(1, len(budgets) - k + 1)
+            ahead = np.log10(budgets[k:] / budgets[k])
+            ahead += np.minimum(np.log10(budgets[k] / budgets[k - 1]), AHEAD)
             parts.append(pd.DataFrame(table | {"origin": budgets[k - 1], "ahead": ahead}))
     return {name: _validate(pd.concat(parts), prior) for name, parts in rows.items() if parts}
 
@@ -134,7 +136,7 @@ def deviation(own: np.ndarray, ratio: np.ndarray, prior: float) -> np.ndarray:
 
 
 def _validate(errors: pd.DataFrame, prior: float) -> Validation:
-    near = errors[errors["ahead"] <= AHEAD]
+    near = errors[errors["ahead"] <= AHEAD + ROUNDING]
     fitted = errors[np.isfinite(errors["error"])]
     ratio = (fitted["flops"] / fitted["origin"]).to_numpy(float)
     expected = deviation(fitted["own"].to_numpy(float), ratio, prior)
