@@ -29,7 +29,6 @@ NOT_YET = (
     "src/agent_scaling/playing/",
     "src/agent_scaling/policies/",
     "src/agent_scaling/runtime/",
-    "src/agent_scaling/scaling/",
     "src/agent_scaling/studies/",
     "src/agent_scaling/tracking/",
     "src/agent_scaling/training/",

@@ -82,7 +82,7 @@ def test_runs_that_stop_a_little_late_are_of_their_budget():
     assert found.cells["flops"].nunique() == 3
     assert sum(flag.startswith("merged budgets: 8 ") for flag in found.flags) == 3
     assert tidy(frame, "test", merge_within=0).cells["flops"].nunique() == 24
-    with pytest.raises(InputError, match="merge_within=1.5"):
+    with pytest.raises(InputError, match=r"merge_within=1\.5"):
         tidy(frame, "test", merge_within=1.5)
 
 

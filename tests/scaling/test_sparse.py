@@ -1,4 +1,4 @@
-"""Budgets with fewer than three sizes: what they add to a table, and what they do not take from it."""
+"""Budgets with fewer than three sizes add their cells to a table and spoil nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ def with_a_check(budgets=5):
 def test_a_size_that_only_a_sparse_budget_has_changes_no_profile(tmp_path):
     table = with_a_check()
     table.to_csv(tmp_path / "runs.csv", index=False)
-    fitted = fit(source="csv", path=str(tmp_path / "runs.csv"), bootstraps=20, figures=False, output=f"{tmp_path}")
+    fitted = fit(
+        source="csv",
+        path=str(tmp_path / "runs.csv"),
+        bootstraps=20,
+        figures=False,
+        output=f"{tmp_path}",
+    )
     assert any("few points: 1e+18 FLOPs has 1 sizes with loss" in f for f in fitted["flags"])
     for target in ("loss", "return"):
         alone = profiles.parabolas(tidy(table[:-1], "test").cells, target)

@@ -1,1 +1,1 @@
-"""Scaling laws: tables of runs, isoFLOP profiles, laws, their choice and their uncertainty."""
+"""Scaling laws: tables of runs, isoFLOP profiles, fitted laws, their choice and uncertainty."""

@@ -1,4 +1,4 @@
-"""Laws of a table of runs as an object: exponents, flags, forecasts, without files."""
+"""The library's scaling laws: fits a table of runs in memory, without writing files."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ PREDICTED = ("params", "frames", "loss", "return")
 
 @dataclass(frozen=True)
 class Laws:
-    """What was fitted to a table of runs."""
+    """Scaling laws fitted to a table of runs."""
 
     runs: Runs
-    """The table as it was used: its rows, and the cells that equal ones were averaged to."""
+    """The table that was fitted: its rows, and the cells that average the rows of equal budget and
+    size."""
     fitted: dict[str, Any]
-    """Everything, in the shape of ``fit.json`` (``docs/fits.md``)."""
+    """The whole result, in the shape of ``fit.json`` (``docs/fits.md``)."""
 
     @property
     def exponents(self) -> pd.DataFrame:
-        """Power laws of C: a row per form, target (loss, return) and quantity.
+        """The exponents of power laws of C: a row per form, target (loss, return) and quantity.
 
-        ``N_opt`` parameters, ``D_opt`` frames and ``optimum`` the value at the best size of each
-        budget; ``exponent`` and the ends ``low`` and ``high`` of its 90 % interval, NaN where there
-        is none.
+        The quantities are those of each budget's best size: ``N_opt`` parameters, ``D_opt`` frames
+        and ``optimum``, the target's value. ``low`` and ``high`` are the ends of the 90 % interval
+        of ``exponent``, NaN where there is none.
         """
         unknown = np.nan, np.nan
         rows = [
@@ -51,19 +52,19 @@ class Laws:
 
     @property
     def flags(self) -> list[str]:
-        """What to be careful about, one line each: ``kind: detail``."""
+        """Warnings about the data and the fits, one line each: ``kind: detail``."""
         return list(self.fitted["flags"])
 
     def forecast(self, flops: float | Sequence[float]) -> pd.DataFrame:
-        """The best run at budgets that nobody has trained at.
+        """Forecast the best run at budgets that no run has reached.
 
         Args:
             flops: One budget or several, training FLOPs.
 
         Returns:
-            A row per budget: ``flops``; parameters, frames, loss (nats per action) and return, as
-            far as the runs have them, each with the ends of its 90 % interval (``loss_low``,
-            ``loss_high``).
+            A row per budget: ``flops``, then those of ``params``, ``frames``, ``loss`` (nats per
+            action) and ``return`` that the runs have, each with the ends of its 90 % interval
+            (``loss_low``, ``loss_high``).
         """
         budgets = np.atleast_1d(np.asarray(flops, float))
         found = forecast_of(self.runs, budgets, [], self.fitted["expert_return"])["forecast"]
@@ -92,19 +93,19 @@ def fit_laws(
 
     Args:
         table: A row per trained policy and budget, or a CSV of them: ``params``, ``flops``,
-            ``samples`` (frames), ``loss`` (nats per action) or ``return`` or both; other names and
-            columns that are known: ``docs/fits.md``.
+            ``samples`` (frames), ``loss`` (nats per action) or ``return`` or both. ``docs/fits.md``
+            lists further columns and other accepted names.
         game: The game to fit, where a CSV holds several.
         budgets: Lowest and highest budget used, FLOPs; None: all.
-        merge_within: Largest spread, as a fraction, of FLOPs that are one budget where they stand
-            apart from the others; 0: none are merged.
+        merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
+            budget; 0: none are merged.
         bootstraps: Resamples for the bootstrap intervals in ``fitted``; 0: none.
-        seed: Of the resampling.
-        expert_return: Return at which a form may saturate; None: what the table holds, if anything.
+        seed: Seed of the resampling.
+        expert_return: Return at which the ``expert`` form saturates; None: the table's own, if any.
 
     Raises:
         InputError: The CSV cannot be read, columns are missing, fewer than three budgets have a
-            value that has a logarithm, or the expert's return has none.
+            positive value, or the expert's return is not positive.
     """
     if isinstance(table, pd.DataFrame):
         runs = tidy(table, "table", budgets, merge_within)

@@ -1,4 +1,4 @@
-"""A forecast beside what was then measured."""
+"""Compares a forecast with later measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from agent_scaling.runtime.errors import InputError
 
 
 def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
-    """For each metric measured: its value, log error (predicted − measured), within interval."""
+    """Return each metric's measured value, log error (predicted − measured) and coverage.
+
+    ``within`` is True where the forecast's interval holds the measured value.
+
+    Raises:
+        InputError: A metric that the forecast lacks, or a value that is not positive.
+    """
     found: dict[str, Any] = {}
     for name, value in measured.items():
         if name not in row or not value > 0:

@@ -1,4 +1,4 @@
-"""``agent-scaling fit``: from a table of runs to laws, their intervals and a forecast."""
+"""The verb ``fit``: fits laws, intervals and a forecast to a table of runs."""
 
 from __future__ import annotations
 
@@ -47,32 +47,33 @@ def fit(
 
     Args:
         source: ``csv`` or ``mlflow``.
-        path: A CSV or several that complete each other; of ``source=csv``.
-        study: The tag ``study`` of the runs; of a CSV's, the name that the fit bears.
-        experiment: The MLflow experiment of the runs, beside or in place of ``study``; of a
-            CSV's, where the fit is logged.
-        tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` here.
+        path: With ``source=csv``, one CSV, or several that complete each other.
+        study: The tag ``study`` of the runs; with a CSV, the name that the fit is logged under.
+        experiment: The MLflow experiment of the runs, beside or in place of ``study``; with a
+            CSV, the experiment that the fit is logged to.
+        tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` in the
+            working directory.
         game: The game to fit, where the table holds several.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
-        merge_within: Largest spread, as a fraction, of FLOPs that are one budget where they stand
-            apart from the others; 0: none are merged.
+        merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
+            budget; 0: none are merged.
         forecast: Budgets to predict, FLOPs; ``None``: ten times the highest.
-        measured: ``loss`` and ``return`` at the first of ``forecast``, to compare.
-        expert_return: Return at which a form that saturates does so; ``None``: what the runs hold
-            of the recorded games' own, if anything.
+        measured: Measured ``loss`` and ``return`` at the first budget of ``forecast``, to compare.
+        expert_return: Return at which the ``expert`` form saturates; ``None``: the recorded games'
+            own mean return, where the runs hold it.
         bootstraps: Resamples for the bootstrap intervals; 0: none.
         seed: Seed of the resampling.
-        figures: Whether to draw the figures and the report.
-        log: Whether to log it all to an MLflow run; ``None``: with ``source=mlflow``, and where
-            ``tracking_uri`` is given.
+        figures: True to draw the figures and write the report.
+        log: True to log the fit and its files to an MLflow run; ``None``: only with
+            ``source=mlflow`` or a given ``tracking_uri``.
         made_by: The command that trained the runs, for the report.
-        output: Folder of what is written.
+        output: Folder of the written files.
 
     Returns:
-        What ``fit.json`` holds.
+        The content of ``fit.json``.
 
     Raises:
-        InputError: An unusable source, path, game or range, or too few budgets.
+        InputError: The source, path, game or range is unusable, or there are too few budgets.
     """
     uri = tracking_uri or DEFAULT_STORE
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
@@ -113,10 +114,10 @@ def fit(
 def analyse(
     runs: Runs, ahead: Sequence[float], bootstraps: int, seed: int, expert: float | None = None
 ) -> dict[str, Any]:
-    """Every law of ``runs`` and the forecast at the budgets ``ahead``, as plain values.
+    """Fit every law to ``runs`` and forecast the budgets ``ahead``, in the shape of ``fit.json``.
 
     Raises:
-        InputError: Fewer than three budgets have a loss, or a return, that has a logarithm.
+        InputError: Neither a positive loss nor a positive return is known at three budgets.
     """
     budgets = {target: runs.target(target)["flops"].nunique() for target in ("loss", "return")}
     if max(budgets.values()) < analysis.FEWEST:
@@ -134,7 +135,7 @@ def analyse(
         from agent_scaling.scaling.fitting import bootstrap
 
         fitted["bootstrap"] = bootstrap.bootstrap_intervals(runs, bootstraps, seed)
-        few = min(bootstraps, bootstrap.PARAMETRIC)  # each takes as long as hundreds of the others
+        few = min(bootstraps, bootstrap.PARAMETRIC)  # each costs hundreds of default fits
         fitted["bootstrap"]["parametric"] = bootstrap.bootstrap_parametric(runs, few, seed)
         fitted["flags"] += bootstrap.flags(fitted["bootstrap"])
     fitted["flags"] = [*runs.flags, *fitted["flags"]]
@@ -151,7 +152,7 @@ def read(
     experiment: str | None = None,
     merge_within: float = MERGE_WITHIN,
 ) -> Runs:
-    """The table that ``fit`` works on; raises :class:`InputError` as it does."""
+    """Read the table of runs that ``fit`` works on; raises :class:`InputError` as ``fit`` does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
         raise InputError(f"budgets={list(budgets)}: give [lowest,highest] in FLOPs")
     if source == "csv":

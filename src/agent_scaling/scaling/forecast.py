@@ -1,4 +1,4 @@
-"""``agent-scaling forecast``: what a fit predicts at a budget, and how far off it was."""
+"""The verb ``forecast``: predicts the best run at a budget and compares it with a measurement."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def forecast(
     tracking_uri: str | None = None,
     output: str | None = None,
 ) -> dict[str, Any]:
-    """Predict the best run at ``budget`` from a fit; compare it with what was ``measured``.
+    """Predict the best run at ``budget`` from a fit; compare it with the ``measured`` values.
 
-    The runs that the fit was made of are read again, within the fit's budgets: nothing that was
-    measured since changes the forecast.
+    The runs of the fit are read again, within the fit's budgets. Runs at later, higher budgets
+    therefore do not change the forecast.
 
     Args:
         fit: A ``fit.json``, or the folder that holds it.
         budget: Training FLOPs.
-        measured: ``loss`` and ``return`` of the run since made; ``None``: not measured.
-        study: Look up what is not in ``measured`` in MLflow: among the runs with this tag.
-        experiment: Likewise, among the runs of this experiment.
-        run: Likewise, in this run alone, by its id.
+        measured: ``loss`` and ``return`` of the run made at that budget; ``None``: not measured.
+        study: Tag of runs in MLflow, among which metrics absent from ``measured`` are looked up.
+        experiment: Experiment among whose runs they are looked up.
+        run: Id of the one run in which they are looked up.
         tracking_uri: The store of the look-up; ``None``: the fit's own.
         output: Folder for ``forecast.json``; ``None``: nothing is written.
 
     Returns:
-        The row of ``fit.json``'s ``forecast``; with ``measured``, a ``comparison`` of each.
+        The row of ``fit.json``'s ``forecast``, with a ``comparison`` of each measured metric.
 
     Raises:
-        InputError: No fit there, a budget or measurement that is not above 0, or no run at that
-            budget in MLflow.
+        InputError: There is no such fit, the budget or a measurement is not above 0, or MLflow has
+            no run at that budget.
     """
     if not budget > 0:
         raise InputError(f"budget={budget}: give FLOPs above 0")
@@ -92,7 +92,7 @@ def _predict(fitted: dict[str, Any], budget: float) -> dict[str, Any]:
 
 
 def _unbounded(value: Any) -> Any:
-    """An interval without an upper end as numbers: JSON has no infinity."""
+    """Turn an interval's absent upper end, ``None`` in JSON, back into infinity."""
     return [value[0], math.inf] if isinstance(value, list) and value[1] is None else value
 
 

@@ -1,4 +1,4 @@
-"""The level of all intervals, and half-widths at it."""
+"""The nominal coverage of all intervals, and half-widths of t-intervals at that level."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))
 
 
 def half_width(standard_error: float, spare: int) -> float:
-    """Half a t-interval of :data:`LEVEL` with ``spare`` degrees of freedom; inf where none."""
+    """Return half a t-interval of :data:`LEVEL`; inf for 0 degrees of freedom (``spare``)."""
     return float(stats.t.ppf((1 + LEVEL) / 2, spare) * standard_error) if spare > 0 else np.inf

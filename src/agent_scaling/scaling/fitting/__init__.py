@@ -1,1 +1,1 @@
-"""Fits laws to tables of runs, and forecasts from them."""
+"""Fits laws to tables of runs, chooses among them, and forecasts."""

@@ -1,4 +1,4 @@
-"""The laws of a table of runs, in the shape of ``fit.json``."""
+"""Fits all laws to a table of runs; the results have the shape of ``fit.json``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from agent_scaling.scaling.laws import curves, parametric, profiles
 from agent_scaling.scaling.runs.table import Runs
 
 FEWEST = 3
-"""Budgets that a power law needs for an interval."""
+"""Fewest budgets that give a power law's exponent an interval."""
 
 ROUNDING = 1e-9
-"""Differences of logarithms that are none: an interval made of them would be one of rounding."""
+"""Differences of logarithms up to this are rounding errors, of which no interval is made."""
 
 
 def laws_of(runs: Runs) -> dict[str, Any]:
-    """All laws of ``runs`` but the forecast.
+    """Fit all laws to ``runs``; the forecast is not among them.
 
     Raises:
         InputError: Fewer than three budgets.
@@ -57,13 +57,13 @@ def laws_of(runs: Runs) -> dict[str, Any]:
 def exponent(
     x: pd.Series, y: pd.Series, sd: pd.Series | None = None, shifts: pd.Series | None = None
 ) -> dict[str, Any] | None:
-    """Slope of log y on log x, its t-interval, and each point's residual and leverage.
+    """Fit the slope of log y on log x, its t-interval, and each point's residual and leverage.
 
-    With the standard errors ``sd`` of log y and its ``shifts`` (:func:`minima.shifts`) the interval
-    is the wider of those for points of equal variances and of variances in the proportions of
-    ``sd``, both scaled by the residuals; what shifts all points together is added in quadrature.
-    Points on one line, to rounding, have no residuals to make an interval of: it is ``None``, with
-    a ``reason``.
+    With the standard errors ``sd`` of log y and its ``shifts`` (:func:`minima.shifts`), two
+    intervals are computed, both scaled by the residuals: for equal variances, and for variances in
+    the proportions of ``sd``. The wider one is used. Shifts common to all points are added in
+    quadrature. Where the points lie on one line, to rounding, no residuals are left; the interval
+    is then ``None``, with a ``reason``.
     """
     known = (x > 0) & (y > 0)
     if known.sum() < FEWEST:
@@ -100,7 +100,7 @@ def _half(
     sd: np.ndarray,
     shifts: np.ndarray,
 ) -> float:
-    weight = centred / (centred**2).sum()  # of each point in the slope
+    weight = centred / (centred**2).sum()  # each point's weight in the slope
     variance = curve.covariance[1, 1]
     if curve.spare and np.isfinite(sd).all() and (sd > 0).all():
         scale = (residuals**2).sum() / (sd**2 * (1 - leverage)).sum()
@@ -110,15 +110,15 @@ def _half(
 
 
 def _dropping(x: np.ndarray, y: np.ndarray) -> list[float]:
-    """The exponent without the 1, 2, 3 … lowest budgets."""
+    """Return the exponents without the 1, 2, 3 … lowest budgets."""
     return [float(np.polyfit(x[k:], y[k:], 1)[0]) for k in range(1, len(x) - FEWEST + 1)]
 
 
 def exponents(points: pd.DataFrame) -> dict[str, Any]:
-    """Exponents of parameters, frames and value at the optima of a table of budgets.
+    """Fit exponents of parameters, frames and value to the optima of a table of budgets.
 
-    Where all optima are of one size those of parameters and frames would be 0 and 1 whatever the
-    truth: they are ``None``, as their intervals, with a ``reason``.
+    Where all optima have one size, the exponents of parameters and frames would be 0 and 1 whatever
+    the truth. They and their intervals are then ``None``, with a ``reason``.
     """
     names = {"N_opt": "params", "D_opt": "samples", "optimum": "value"}
     found = {
@@ -139,7 +139,7 @@ def exponents(points: pd.DataFrame) -> dict[str, Any]:
 
 
 def one_size(params: pd.Series) -> bool:
-    """Whether optima are all of one size, to rounding."""
+    """Return True where all optima have one size, to rounding."""
     logs = np.log(params.to_numpy(float))
     return len(logs) > 0 and bool(np.ptp(logs) <= ROUNDING)
 
@@ -150,7 +150,7 @@ def _best(best: pd.DataFrame) -> dict[str, Any]:
 
 
 def _one_size(law: dict[str, Any], target: str) -> list[str]:
-    """A line for each part whose sizes say nothing of an exponent."""
+    """Return a flag for each part whose optima all have one size and so give no exponent."""
     parts = {"best of grid": law, "best of grid without edges": law["without_edges"]}
     return [
         f"one size: {name}, {target}: {part['N_opt']['reason']}; N_opt and D_opt say nothing"
@@ -160,7 +160,7 @@ def _one_size(law: dict[str, Any], target: str) -> list[str]:
 
 
 def of_parabolas(cells: pd.DataFrame, target: str) -> dict[str, Any]:
-    """Exponents of the profiles' minima, the minima, and the exponents of their shared shape."""
+    """Fit exponents to the profiles' minima; also return the minima and their shared shape."""
     shape = profiles.shape_of(cells, target)
     curved = profiles.parabolas(cells, target, shape)
     usable = curved[~curved["flag"].isin(["edge", "concave"])]
@@ -201,7 +201,7 @@ def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[st
 
 
 def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
-    """R = 1 / (1/R_max + a C^−γ) over the latest budgets."""
+    """Fit R = 1 / (1/R_max + a C^−γ) to the latest budgets; ``None`` where there are too few."""
     try:
         curve = returns.fit_bounded(cells)
     except ValueError:
@@ -243,7 +243,7 @@ def _parametric(cells: pd.DataFrame, flags: list[str]) -> dict[str, Any] | None:
 
 
 def _quadratic(cells: pd.DataFrame) -> dict[str, Any] | None:
-    """ln L = c0 + c1 n + c2 d + c3 n² + c4 n d + c5 d², n = ln N, d = ln D, all cells."""
+    """Fit ln L = c0 + c1 n + c2 d + c3 n² + c4 n d + c5 d² to all cells; n = ln N, d = ln D."""
     known = cells[(cells["loss"] > 0) & (cells["samples"] > 0)]
     if len(known) < 8:
         return None

@@ -1,7 +1,7 @@
-"""Intervals by resampling sizes, the runs of a size, and a checkpoint's rollout episodes.
+"""Bootstrap intervals, by resampling sizes, the runs of a size, and rollout episodes.
 
-One run's checkpoints serve every budget of its size, so the points of one size stand or fall
-together: sizes are drawn, not points.
+One run's checkpoints serve every budget of its size, so the points of one size are correlated.
+Sizes are therefore drawn, not points.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from agent_scaling.scaling.laws import batched, minima, parametric, profiles
 from agent_scaling.scaling.runs.table import Runs
 
 CHUNK = 500
-"""Resamples held in memory at once."""
+"""Largest number of resamples held in memory."""
 
 PARAMETRIC = 200
-"""Most resamples that the law of two variables is fitted to in a fit."""
+"""Most resamples to which one call of ``fit`` fits the law of two variables."""
 
 SIZES = 5
-"""Sizes below which there is no interval: what needs three sizes sees one table of 3 (the original,
-as if nothing varied) and five of 4; from 5 on there are sixteen and more."""
+"""Fewest sizes for an interval. A fit that needs three sizes can see only one table of 3 sizes (the
+original, as if nothing varied), five of 4, and sixteen or more of 5."""
 
 SHARE = 0.5
-"""Of the resamples; where fewer could be fitted, percentiles are of the lucky ones."""
+"""Least share of resamples that must be fitted; with fewer, percentiles would be of lucky ones."""
 
 ROUNDING = 1e-9
-"""Ends that differ by less, relatively, are one value: nothing that was drawn moved it."""
+"""Ends whose relative difference is at most this are one value, which resampling did not change."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs as arrays: S sizes, R runs of a size, K budgets; NaN where nothing was measured.
+    """Runs as arrays: S sizes, R runs of a size, K budgets; NaN marks absent values.
 
     Attributes:
         log_n_S, log_c_K: Logs of parameters and of FLOPs.
         log_d_SK: Log frames.
-        loss_SRK: Log loss; only runs that have any loss are stored, from index 0.
+        loss_SRK: Log loss; only runs with a loss are stored, from index 0 along R.
         return_SRK, error_SRK, weight_SRK: Return, its standard error over episodes, episodes.
     """
 
@@ -56,7 +56,7 @@ class Grid:
 
 
 def as_grid(runs: Runs) -> Grid:
-    """The rows of ``runs`` laid out by size, run and budget."""
+    """Lay out the rows of ``runs`` by size, run and budget."""
     rows = runs.rows
     sizes, budgets = np.unique(rows["params"]), np.unique(rows["flops"])
     cells = runs.cells.pivot(index="params", columns="flops", values="samples")
@@ -79,7 +79,7 @@ def as_grid(runs: Runs) -> Grid:
 
 
 def _spread(rows: pd.DataFrame, column: str, sizes: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-    """Values by size, run (numbered within its size) and budget."""
+    """Spread a column over size, run (numbered within its size) and budget."""
     number = rows.groupby("params")["run"].transform(lambda run: pd.factorize(run)[0]).astype(int)
     spread = np.full((len(sizes), int(number.max() + 1) if len(rows) else 1, len(budgets)), np.nan)
     at = np.searchsorted(sizes, rows["params"]), number, np.searchsorted(budgets, rows["flops"])
@@ -88,15 +88,15 @@ def _spread(rows: pd.DataFrame, column: str, sizes: np.ndarray, budgets: np.ndar
 
 
 def bootstrap_intervals(runs: Runs, count: int, seed: int = 0) -> dict[str, Any]:
-    """Percentile intervals of the default fits over ``count`` resamples, in ``fit.json``'s shape.
+    """Return percentile intervals of the default fits over ``count`` resamples.
 
-    As :func:`summarise`.
+    The result has the shape of :func:`summarise`.
     """
     return summarise(bootstrap(runs, count, seed), runs.rows["params"].nunique())
 
 
 def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Estimates of the default fits, each of shape (count,), named ``form/target/quantity``."""
+    """Return the default fits' estimates, (count,) each, by name ``form/target/quantity``."""
     grid, generator = as_grid(runs), np.random.default_rng(seed)
     known = [target for target in ("loss", "return") if len(runs.target(target))]
     shapes = {target: profiles.shape_of(runs.cells, target).mean for target in known}
@@ -108,10 +108,10 @@ def bootstrap(runs: Runs, count: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def bootstrap_parametric(runs: Runs, count: int, seed: int = 0) -> dict[str, Any] | None:
-    """Percentile intervals of the law of two variables over ``count`` resamples.
+    """Return percentile intervals of the law of two variables over ``count`` resamples.
 
-    Each starts from the law of all runs; as :func:`summarise`. ``None`` where that law cannot be
-    fitted.
+    Each resample's fit starts from the law of all runs. The result has the shape of
+    :func:`summarise`; ``None`` where the law of all runs cannot be fitted.
     """
     near = parametric.near_optimum(runs.cells)
     if not parametric.enough(near):
@@ -138,10 +138,10 @@ def _as_cells(grid: Grid, loss_SK: np.ndarray) -> pd.DataFrame:
 
 
 def summarise(estimates: dict[str, np.ndarray], sizes: int) -> dict[str, Any]:
-    """Nested dictionaries from names with slashes, of estimates from resamples of ``sizes`` sizes.
+    """Summarise estimates from resamples of ``sizes`` sizes, nested by their names' slashes.
 
-    Each entry: interval (nominal :data:`minima.LEVEL`; ``None`` with the ``reason`` where there is
-    none), median, resamples (those in which the fit was possible).
+    Each entry holds interval (of :data:`intervals.LEVEL`; ``None``, with a ``reason``, where there
+    is none), median, and resamples (the number that could be fitted).
     """
     nested: dict[str, Any] = {"resamples": len(next(iter(estimates.values())))}
     tails = 50 * (1 - LEVEL), 50.0, 50 * (1 + LEVEL)
@@ -159,7 +159,7 @@ def summarise(estimates: dict[str, np.ndarray], sizes: int) -> dict[str, Any]:
 
 
 def _no_interval(low: float, high: float, fitted: int, drawn: int, sizes: int) -> str | None:
-    """Why percentiles of the estimates would be no interval, if they would be none."""
+    """Return the reason why percentiles of the estimates make no valid interval, if any."""
     if sizes < SIZES:
         return f"{sizes} sizes to draw from, {SIZES} are needed"
     if fitted < SHARE * drawn:
@@ -170,7 +170,7 @@ def _no_interval(low: float, high: float, fitted: int, drawn: int, sizes: int) -
 
 
 def flags(found: dict[str, Any]) -> list[str]:
-    """A line for each reason why quantities of ``fit.json``'s ``bootstrap`` have no interval."""
+    """Return a flag for each reason why quantities of ``bootstrap`` have no interval."""
     leaves, by_reason = list(_leaves(found)), dict[str, list[str]]()
     for name, entry in leaves:
         if "reason" in entry:
@@ -191,11 +191,11 @@ def _leaves(found: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[s
 def resample(
     grid: Grid, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log loss and log return of ``count`` resamples, both (B, S, K); absent sizes are NaN."""
+    """Draw ``count`` resamples of log loss and log return, (B, S, K) each; NaN: not drawn."""
     sizes = len(grid.log_n_S)
     drawn = generator.multinomial(sizes, np.full(sizes, 1 / sizes), size=count)[:, :, None] > 0
     most = max(grid.loss_SRK.shape[1], grid.return_SRK.shape[1])
-    uniform = generator.random((count, sizes, most))  # one draw: a run brings both its metrics
+    uniform = generator.random((count, sizes, most))  # one draw for both metrics of a run
     loss = _mean_of_runs(grid.loss_SRK, np.isfinite(grid.loss_SRK) * 1.0, uniform)
     noise = generator.standard_normal((count, *grid.return_SRK.shape))
     episodes = np.where(np.isfinite(grid.weight_SRK), grid.weight_SRK, 0.0)
@@ -206,7 +206,7 @@ def resample(
 
 
 def _mean_of_runs(values: np.ndarray, weight_SRK: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Weighted mean over as many runs as the size has, drawn with replacement; (B, S, K)."""
+    """Average as many runs, drawn with replacement, as the size has, by weight; (B, S, K)."""
     runs = weight_SRK.shape[1]
     held = (weight_SRK > 0).any(2).sum(1)  # runs of each size
     index = np.floor(uniform[..., :runs] * held[:, None]).astype(int)
@@ -242,7 +242,7 @@ def _estimates(
 def _profiles(
     grid: Grid, target: str, value: np.ndarray, shape: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Exponents over the best cells and over the minima of curves of the whole table's shape."""
+    """Return exponents of the best cells, and of minima of curves with the whole table's shape."""
     sign = 1.0 if target == "loss" else -1.0
     index, lowest = batched.best(value)
     present = np.isfinite(lowest)

@@ -1,4 +1,4 @@
-"""What the fits lean on: noise of repeated runs, leverage and residuals, the lowest budgets."""
+"""Diagnostics of the fits: noise of repeated runs, leverage, residuals, and lowest budgets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from agent_scaling.scaling.laws.profiles import best_of_grid
 from agent_scaling.scaling.runs.table import Runs
 
 FEWEST = 5
-"""Budgets that a saturating law is fitted to again without the lowest."""
+"""Fewest budgets to which a saturating law is fitted again without the lowest."""
 
 
 def diagnostics(runs: Runs, fitted: dict[str, Any]) -> dict[str, Any]:
-    """Noise by target, influence of each budget on the laws, and stability without the lowest."""
+    """Return noise by target, each budget's influence, and the laws without the lowest budgets."""
     targets = list(fitted["best_of_grid"])
     found: dict[str, Any] = {"noise": {target: noise(runs.rows, target) for target in targets}}
     found["budgets"] = {t: _influence(fitted["best_of_grid"][t]) for t in targets}
@@ -29,9 +29,10 @@ def diagnostics(runs: Runs, fitted: dict[str, Any]) -> dict[str, Any]:
 
 
 def noise(rows: pd.DataFrame, target: str) -> dict[str, Any] | None:
-    """Pooled standard deviation of the log target between runs of one cell; ``None``: none twice.
+    """Pool the standard deviation of the log target between runs of one cell.
 
-    Also of the halves of the cells with the lower and the higher target: noise need not be even.
+    The halves of the cells with the lower and the higher target are also pooled separately, since
+    the noise may differ. ``None`` where no cell was run twice.
     """
     known = rows[rows[target] > 0]
     logs = np.log(known[target]).groupby([known["flops"], known["params"]])
@@ -51,7 +52,7 @@ def _pooled(cells: pd.DataFrame) -> float:
 
 
 def _influence(best: dict[str, Any]) -> list[dict[str, Any]]:
-    """Residual and leverage of each budget's best cell in its power laws."""
+    """List the residual and leverage of each budget's best cell in the power laws."""
     rows = [{"flops": float(flops)} for flops in best["points"]["flops"]]
     for name in ("N_opt", "D_opt", "optimum"):
         law = best[name]
@@ -64,7 +65,7 @@ def _influence(best: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _saturating_without_lowest(cells: pd.DataFrame) -> list[dict[str, float]]:
-    """L∞ and γ without the 1, 2, 3 … lowest budgets."""
+    """Fit L∞ and γ without the 1, 2, 3 … lowest budgets."""
     best = best_of_grid(cells, "loss")
     x, y = np.log(best["flops"].to_numpy(float)), np.log(best["loss"].to_numpy(float))
     rows = []
@@ -77,7 +78,7 @@ def _saturating_without_lowest(cells: pd.DataFrame) -> list[dict[str, float]]:
 
 
 def _parametric_residuals(cells: pd.DataFrame) -> list[dict[str, float]]:
-    """Root mean square log residual of the parametric law by budget."""
+    """List the root mean square log residual of the parametric law by budget."""
     near, law = parametric.near_optimum(cells), parametric.fit_parametric(cells)
     size, frames = (np.log(near[name].to_numpy(float)) for name in ("params", "samples"))
     square = (np.log(near["loss"].to_numpy(float)) - law.log_loss(size, frames)) ** 2

@@ -1,4 +1,4 @@
-"""The forecast: forms compared by what they predicted, then their average or a decisive one."""
+"""The forecast: validates forms by rolling origin, then predicts by their average or the best."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from agent_scaling.scaling.laws import curves
 from agent_scaling.scaling.laws.profiles import best_of_grid, parabolas
 from agent_scaling.scaling.runs.table import Runs
 
-
 SIZES = 3
-"""Budgets whose optimal sizes make a law of sizes."""
+"""Fewest budgets whose optimal sizes are fitted by a law."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The competing forms of a target, how they did, and the one that forecasts."""
+    """The competing forms of a target, their validation, and the name of the chosen one."""
 
     target: str
     forms: Mapping[str, Form]
@@ -34,11 +33,11 @@ class Chosen:
     name: str
 
     def form(self) -> Form:
-        """The chosen form as one function."""
+        """Return the chosen form as a function."""
         return returns.averaged_loss if self.name == AVERAGE else self.forms[self.name]
 
     def predict(self, cells: pd.DataFrame, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Log mean, low and high at log budgets ``x``."""
+        """Return the log mean, low and high at log budgets ``x``."""
         found = select.predict_each(self.forms, self.averaged, cells, x)[self.name]
         ratio = np.exp(x) / float(cells["flops"].max())
         prior = select.PRIOR[self.target]
@@ -46,7 +45,11 @@ class Chosen:
 
 
 def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float | None) -> Chosen:
-    """Rolling-origin validation of every form of ``target``; ``loss`` carries two stages."""
+    """Validate every form of ``target`` by rolling origin and choose one.
+
+    ``loss`` is the first stage of the two-stage forms of the return. Where the form ``expert``
+    beats ``bounded``, it takes that form's place in the average.
+    """
     averaged: tuple[str, ...]
     if target == "loss":
         forms, averaged = LOSS_FORMS, LOSS_AVERAGED
@@ -64,9 +67,10 @@ def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float |
 def forecast_of(
     runs: Runs, ahead: np.ndarray, flags: list[str], expert: float | None = None
 ) -> dict[str, Any]:
-    """``chosen``, ``averaged``, ``validation`` and ``forecast`` at the budgets ``ahead`` (FLOPs).
+    """Forecast the budgets ``ahead`` (FLOPs), by the best forms of loss and return.
 
-    Adds to ``flags`` what cannot be forecast or validated.
+    Returns ``chosen``, ``averaged``, ``validation`` and ``forecast``. Adds a line to ``flags`` for
+    each target that cannot be forecast or validated.
     """
     cells, x = runs.cells, np.log(ahead)
     rows: list[dict[str, Any]] = [{"flops": float(c)} for c in ahead]
@@ -104,9 +108,10 @@ def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
 
 
 def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, target: str) -> None:
-    """Optimal parameters and frames: power laws through the parabolas' minima, where enough.
+    """Add optimal parameters and frames to ``rows``, by power laws through the budgets' optima.
 
-    Optima of one size alone say nothing of how sizes grow: their intervals are unbounded.
+    The optima are the minima of curves, or the best cells where there are too few minima. Where all
+    optima have one size, they do not show the growth of sizes: the intervals are unbounded.
     """
     points = parabolas(cells, target)
     points = points[~points["flag"].isin(["edge", "concave"])]

@@ -1,4 +1,4 @@
-"""The forms of L_opt(C) and of R_opt(C) alone that compete for the forecast."""
+"""Forms of L_opt(C) and R_opt(C), in one variable, that compete for the forecast."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from agent_scaling.scaling.laws import curves, parametric
 from agent_scaling.scaling.laws.profiles import best_rows
 
 HALVING = 1.0
-"""Decades of FLOPs in which the damped form's slope halves."""
+"""Decades of FLOPs over which the damped form's slope halves."""
 
 RECENCY = 0.25
 """A budget weighs C^RECENCY in the weighted saturating law."""
 
 
 def series(cells: pd.DataFrame, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """Log budgets and the log of their best cells; ``ValueError`` below :data:`select.FEWEST`."""
+    """Return log budgets and the logs of their best cells.
+
+    Raises:
+        ValueError: Fewer than :data:`select.FEWEST` budgets.
+    """
     best = best_rows(cells, target)
     if len(best) < FEWEST:
         raise ValueError(f"{len(best)} budgets; {FEWEST} are needed")
@@ -35,16 +39,16 @@ def _at(curve: curves.Curve, x: np.ndarray) -> Prediction:
 def power(
     cells: pd.DataFrame, x: np.ndarray, target: str = "loss", last: Recency | None = None
 ) -> Prediction:
-    """A power law through the best cells of all budgets, or of the ``last`` ones."""
+    """Predict by a power law through the best cells of all budgets, or of the ``last`` ones."""
     at, value = series(cells, target)
     chosen = slice(-latest(at, last), None) if last else slice(None)
     return _at(curves.fit_power(at[chosen], value[chosen]), x)
 
 
 def damped(cells: pd.DataFrame, x: np.ndarray, target: str = "loss") -> Prediction:
-    """The latest budgets' power law, its exponent halving every :data:`HALVING` decades ahead.
+    """Predict by the latest budgets' power law, damped with the distance ahead.
 
-    A damped trend (Gardner and McKenzie 1985): what a curve did last, but less and less so.
+    Its exponent halves every :data:`HALVING` decades, a damped trend (Gardner and McKenzie 1985).
     """
     at, value = series(cells, target)
     recent = slice(-latest(at, RECENT), None)
@@ -57,12 +61,12 @@ def damped(cells: pd.DataFrame, x: np.ndarray, target: str = "loss") -> Predicti
 
 
 def saturating(cells: pd.DataFrame, x: np.ndarray, recency: float = 0.0) -> Prediction:
-    """L∞ + a C^−γ through the best cells, each weighing C^``recency``."""
+    """Predict by L∞ + a C^−γ through the best cells, each weighing C^``recency``."""
     return _at(curves.fit_saturating(*series(cells, "loss"), recency=recency), x)
 
 
 def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
-    """The lowest L(N, D) on the budget; its error by the delta method over the cells."""
+    """Predict the lowest L(N, D) of the budget; its error is by the delta method over the cells."""
     near = parametric.near_optimum(cells)
     if not parametric.enough(near) or near["flops"].nunique() < FEWEST:
         raise ValueError("too few cells near the optimum for five coefficients")
@@ -95,4 +99,4 @@ LOSS_FORMS: dict[str, Form] = {
 """Forms of L_opt(C) by the names used in ``fit.json``."""
 
 LOSS_AVERAGED = ("power_recent", "damped", "saturating")
-"""What the average is of: a trend that goes on, one that fades, and a floor."""
+"""Forms that are averaged: a lasting trend, a fading trend, and a law with a floor."""

@@ -1,6 +1,6 @@
-"""Return against frames: what playing so often earns, at each size and at the best of all.
+"""Laws of the return against frames played, for each size and for the best size at equal frames.
 
-Where a policy learns by playing, frames are interactions with the game, and may be dearer than
+Where a policy learns by playing, frames are interactions with the game, which may cost more than
 FLOPs.
 """
 
@@ -14,14 +14,14 @@ import pandas as pd
 from agent_scaling.scaling.laws.curves import fit_power
 
 FEWEST = 3
-"""Points that a power law needs for an interval."""
+"""Fewest points that give a power law's exponent an interval."""
 
 
 def against_frames(cells: pd.DataFrame) -> dict[str, Any] | None:
-    """Power laws R ∝ D^k of each size over its budgets, and of the best size at equal frames.
+    """Fit power laws R ∝ D^k to each size over its budgets, and to the best size at equal frames.
 
     ``sizes`` and ``best`` hold the exponent with its t-interval and ``log_coefficient``; ``best``
-    also its ``points``. ``None``: no size has a return at three numbers of frames.
+    also holds its ``points``. ``None`` where no size has a return at three numbers of frames.
     """
     known = cells[(cells["return"] > 0) & (cells["samples"] > 0)]
     sizes = [
@@ -37,10 +37,11 @@ def against_frames(cells: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def best_at_equal_frames(cells: pd.DataFrame) -> pd.DataFrame:
-    """The best size wherever two or more sizes have played so many frames: frames, params, return.
+    """Find the best size at numbers of frames that two or more sizes have played.
 
-    Budgets give each size other numbers of frames: its log return there is on the line between its
-    neighbours in log frames. As many points as there are budgets, evenly in log frames.
+    Sizes reach different numbers of frames at equal budgets, so each size's log return is
+    interpolated linearly in log frames. There are as many points as budgets, even in log frames.
+    Returns rows of frames, params and return.
     """
     curves = {
         float(own["params"].iloc[0]): tuple(np.log(own[["samples", "return"]].to_numpy().T))

@@ -1,4 +1,4 @@
-"""The latest budgets of a table, by the decades that they span: a grid may be fine or coarse."""
+"""Counts a table's latest budgets by the decades that they span, on fine and coarse grids alike."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ import numpy as np
 
 
 class Recency(NamedTuple):
-    """The fewest latest budgets, and the decades that they span at least where the table does."""
+    """A range of latest budgets: their fewest number, and the decades that they span at least.
+
+    A table that spans fewer decades is used whole.
+    """
 
     fewest: int
     decades: float
 
 
 RECENT = Recency(3, 0.6)
-"""Of the local forms: three budgets of a grid 1, 2, 5, 10."""
+"""The range of the local forms: three budgets of a grid 1, 2, 5, 10."""
 
 LATEST = Recency(6, 1.6)
-"""Of the bounded laws and of the relation of return to loss: six budgets of that grid."""
+"""The range of the bounded laws and of the relation of return to loss: six budgets of that grid."""
 
 ORIGINS = 0.15
-"""Decades between the origins of validation: closer ones see the same runs."""
+"""Least decades between the origins of validation; closer origins see the same runs."""
 
 ROUNDING = 1e-6
 
 
 def latest(log_flops: np.ndarray, recency: Recency) -> int:
-    """Number of the latest of sorted log budgets that satisfies ``recency``."""
+    """Return the number of latest budgets, of sorted log budgets, that satisfies ``recency``."""
     decades = (log_flops[-1] - log_flops) / np.log(10)
     within = int((decades < recency.decades - ROUNDING).sum())
     return min(max(within + 1, recency.fewest), len(log_flops))
 
 
 def origins(log_flops: np.ndarray, first: int) -> list[int]:
-    """Numbers of lowest budgets, from ``first`` on, to validate on: :data:`ORIGINS` apart."""
+    """Return the validation's origins as numbers of lowest budgets, :data:`ORIGINS` apart."""
     kept: list[int] = []
     for count in range(first, len(log_flops)):
         step = log_flops[count - 1] - log_flops[kept[-1] - 1] if kept else np.inf

@@ -1,4 +1,4 @@
-"""Return: against compute, against loss, bounded, and in two stages (loss law, then return)."""
+"""Laws of the return: against compute, against loss, bounded, and in two stages via the loss."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from agent_scaling.scaling.laws.profiles import best_of_grid
 
 
 def at_loss_optimum(cells: pd.DataFrame, last: Recency | None = LATEST) -> pd.DataFrame:
-    """Each budget's cell of lowest loss, where its return is known, of the ``last`` budgets.
+    """Select the cell of lowest loss of the ``last`` budgets, where its return is known.
 
-    The return there, not the best return: the best of a grid suffers the winner's curse.
+    The return of that cell is used, not the budget's best return, which the winner's curse biases.
 
     Raises:
         ValueError: Fewer than :data:`select.FEWEST` budgets.
@@ -36,7 +36,7 @@ def _logs(best: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_loss(cells: pd.DataFrame, last: Recency | None = LATEST) -> curves.Curve:
-    """ln R = θ0 + θ1 ln L over the loss optima; θ1 is the exponent of R ∝ L^δ.
+    """Fit ln R = θ0 + θ1 ln L to the loss optima; θ1 is the exponent δ of R ∝ L^δ.
 
     Raises:
         ValueError: Fewer than :data:`select.FEWEST` budgets.
@@ -45,13 +45,13 @@ def from_loss(cells: pd.DataFrame, last: Recency | None = LATEST) -> curves.Curv
 
 
 def bounded_from_loss(cells: pd.DataFrame) -> curves.Curve:
-    """−ln R against −ln L: 1/R = 1/R_max + a L^γ, over the latest loss optima."""
+    """Fit 1/R = 1/R_max + a L^γ to the latest loss optima, as −ln R against −ln L."""
     loss, score = _logs(at_loss_optimum(cells))
     return curves.fit_saturating(-loss, -score)
 
 
 def two_stage(cells: pd.DataFrame, x: np.ndarray, loss: Form, bounded: bool = False) -> Prediction:
-    """Return from the loss that ``loss`` predicts; errors of both stages add in quadrature."""
+    """Predict return from the loss that ``loss`` predicts; the errors add in quadrature."""
     stage = bounded_from_loss(cells) if bounded else from_loss(cells)
     sign = -1.0 if bounded else 1.0
     predicted = loss(cells, x)
@@ -69,19 +69,19 @@ def latest_returns(cells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_bounded(cells: pd.DataFrame) -> curves.Curve:
-    """−ln R against ln C: 1/R = 1/R_max + a C^−γ, the paper's inverse power law with offset."""
+    """Fit 1/R = 1/R_max + a C^−γ, the paper's inverse power law with offset, as −ln R on ln C."""
     at, value = latest_returns(cells)
     return curves.fit_saturating(at, -value)
 
 
 def bounded(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
-    """:func:`fit_bounded` at log budgets ``x``."""
+    """Predict by :func:`fit_bounded` at log budgets ``x``."""
     curve = fit_bounded(cells)
     return Prediction(-curve(x), curve.standard_error(x))
 
 
 def fit_expert(cells: pd.DataFrame, expert: float) -> curves.Curve:
-    """ln(1/R − 1/expert) against ln C: return that saturates at the expert's.
+    """Fit ln(1/R − 1/expert) on ln C, a return that saturates at the expert's.
 
     Raises:
         ValueError: Fewer than :data:`select.FEWEST` of the latest budgets lie below the expert.
@@ -95,7 +95,7 @@ def fit_expert(cells: pd.DataFrame, expert: float) -> curves.Curve:
 
 
 def at_expert(cells: pd.DataFrame, x: np.ndarray, expert: float) -> Prediction:
-    """:func:`fit_expert` as log returns; of its error, the share that reaches the return."""
+    """Predict log returns by :func:`fit_expert`, with its error propagated to them."""
     curve = fit_expert(cells, expert)
     short = curve(x)
     mean = -np.logaddexp(short, -np.log(expert))
@@ -103,14 +103,15 @@ def at_expert(cells: pd.DataFrame, x: np.ndarray, expert: float) -> Prediction:
 
 
 def averaged_loss(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
-    """The average of the loss forms, as one form."""
+    """Predict the loss by the average of the loss forms."""
     return average([forms.LOSS_FORMS[name](cells, x) for name in forms.LOSS_AVERAGED])
 
 
 def return_forms(loss: Form | None, expert: float | None = None) -> dict[str, Form]:
-    """Forms of R_opt(C) by the names used in ``fit.json``; two stages where there is a loss law.
+    """Return the forms of R_opt(C) by their names in ``fit.json``.
 
-    ``expert`` is the return at which ``expert`` saturates; ``None``: not known, no such form.
+    The two-stage forms need a form of the ``loss``. The form ``expert`` saturates at the return
+    ``expert``; it is absent where that is ``None``.
     """
     found: dict[str, Form] = {
         "power": partial(forms.power, target="return"),
@@ -127,4 +128,4 @@ def return_forms(loss: Form | None, expert: float | None = None) -> dict[str, Fo
 
 
 RETURN_AVERAGED = ("power_recent", "damped", "bounded", "two_stage_bounded")
-"""What the average is of: trends that go on, fade and saturate, and what the loss implies."""
+"""Forms that are averaged: a lasting, a fading and a saturating trend, and one via the loss."""

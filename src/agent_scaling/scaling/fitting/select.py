@@ -1,4 +1,4 @@
-"""Choosing a form by rolling-origin cross-validation, and intervals calibrated on its errors."""
+"""Chooses a form by rolling-origin cross-validation, and calibrates intervals on its errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_scaling.scaling.fitting.recency import ROUNDING, origins
 from agent_scaling.scaling.intervals import LEVEL
 
 AHEAD = 1.0
-"""Decades ahead by which forms are ranked; the next budget where it is farther."""
+"""Forms are ranked by errors up to this many decades ahead, or at the next budget if farther."""
 
 FEWEST = 4
 """Budgets below which no form is fitted."""
@@ -22,22 +22,22 @@ AVERAGE = "average"
 """Name of the equal-weight average of forms."""
 
 DECISIVE = 0.25
-"""A single form replaces the average only where its error is below this share of the average's:
-over past hold-outs, choosing by smaller margins predicted worse than never choosing."""
+"""A single form replaces the average only where its error is below this share of the average's.
+Over past hold-outs, choosing by smaller margins predicted worse than never choosing."""
 
 DECISIVE_ORIGINS = 6
-"""Origins below which no error is decisive: few are small by luck."""
+"""Fewest origins for a decisive error; the error of few origins may be small by luck."""
 
 PRIOR = {"loss": 0.1, "return": 0.25}
-"""Error per decade ahead, in log units, before any was seen: what noise does not explain."""
+"""Prior of the log error per decade ahead that noise does not explain."""
 
 PRIOR_ORIGINS = 2.0
-"""Origins that :data:`PRIOR` weighs as much as."""
+"""Number of origins that :data:`PRIOR` counts as."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Log values at log budgets, and their standard errors as new points."""
+    """Predicted log values, and their standard errors as new points."""
 
     mean: np.ndarray
     error: np.ndarray
@@ -49,13 +49,13 @@ Form = Callable[[pd.DataFrame, np.ndarray], Prediction]
 
 @dataclass(frozen=True)
 class Validation:
-    """What a form predicted from the lower budgets, against what was then measured.
+    """A form's predictions from lower budgets, compared with the measured values.
 
     Attributes:
         errors: One row per prediction: origin and flops (FLOPs), error (log predicted − log
-            measured), own (the form's own standard error of it).
+            measured), own (the form's own standard error of the prediction).
         mean_error: Mean absolute log error up to :data:`AHEAD` decades ahead.
-        scale: What errors were, over what :func:`deviation` expects, with its prior.
+        scale: Root mean square of errors over those that :func:`deviation` expects, with its prior.
         origins: Number of origins behind ``scale``.
     """
 
@@ -66,7 +66,7 @@ class Validation:
 
 
 def average(predictions: Sequence[Prediction]) -> Prediction:
-    """Equal weights for the means; the median of their standard errors.
+    """Average predictions with equal weights; the error is the median of their standard errors.
 
     Equal weights predict as well as fitted ones, which are themselves estimated from few errors
     (Stock and Watson 2004; Makridakis et al. 2020).
@@ -80,7 +80,7 @@ def average(predictions: Sequence[Prediction]) -> Prediction:
 def predict_each(
     forms: Mapping[str, Form], averaged: Sequence[str], cells: pd.DataFrame, x: np.ndarray
 ) -> dict[str, Prediction]:
-    """Every form that can be fitted to ``cells``, at log budgets ``x``, and :data:`AVERAGE`."""
+    """Predict log budgets ``x`` by each form that fits ``cells``, and by :data:`AVERAGE`."""
     found: dict[str, Prediction] = {}
     for name, form in forms.items():
         try:
@@ -98,10 +98,11 @@ def rolling_origin(
     averaged: Sequence[str],
     prior: float,
 ) -> dict[str, Validation]:
-    """Fit each form on the lowest k budgets and predict the later ones, for k of :func:`recency.origins`.
+    """Fit each form on the lowest k budgets and predict the later ones, for each origin k.
 
-    ``truth`` holds flops and value, the measured optimum of each budget. A form that cannot be
-    fitted at some origin is infinitely wrong there. ``prior`` is of :data:`PRIOR`.
+    :func:`recency.origins` gives the origins. ``truth`` holds flops and value, the measured optimum
+    of each budget. A form that cannot be fitted at some origin has an infinite error there.
+    ``prior`` is the target's :data:`PRIOR`.
     """
     budgets = truth["flops"].to_numpy(float)
     measured = np.log(truth["value"].to_numpy(float))
@@ -120,15 +121,15 @@ def rolling_origin(
 
 
 def first_origin(budgets: int) -> int:
-    """Budgets that the first origin is fitted on."""
+    """Return the number of budgets that the first origin is fitted on."""
     return max(FEWEST, min(5, budgets - 2))
 
 
 def deviation(own: np.ndarray, ratio: np.ndarray, prior: float) -> np.ndarray:
-    """Expected size of a log error ``ratio`` (C over the origin's) ahead.
+    """Return the expected size of a log error at ``ratio``, C over the origin's budget.
 
-    A form's own standard error knows noise, but not that the form is wrong: what it is wrong by
-    grows with the distance ahead.
+    A form's own standard error covers noise, but not a wrong form. The error of a wrong form grows
+    with the distance ahead.
     """
     decades = np.maximum(np.log10(ratio), 0.0)
     expected: np.ndarray = np.hypot(own, prior * decades)
@@ -141,7 +142,7 @@ def _validate(errors: pd.DataFrame, prior: float) -> Validation:
     ratio = (fitted["flops"] / fitted["origin"]).to_numpy(float)
     expected = deviation(fitted["own"].to_numpy(float), ratio, prior)
     square = (fitted["error"] / expected) ** 2
-    by_origin = square.groupby(fitted["origin"]).mean()  # errors of one origin stand together
+    by_origin = square.groupby(fitted["origin"]).mean()  # errors of one origin are correlated
     scale = (PRIOR_ORIGINS + by_origin.sum()) / (PRIOR_ORIGINS + len(by_origin))
     columns = ["origin", "flops", "error", "own"]
     mean = float(near["error"].abs().mean())
@@ -149,7 +150,10 @@ def _validate(errors: pd.DataFrame, prior: float) -> Validation:
 
 
 def choose(validations: Mapping[str, Validation], default: str = AVERAGE) -> str:
-    """The average, unless a form was decisively better; ``default`` where nothing was validated."""
+    """Choose the average, unless a form was decisively better.
+
+    ``default`` is returned where nothing was validated.
+    """
     known = {n: v.mean_error for n, v in validations.items() if np.isfinite(v.mean_error)}
     if not known:
         return default
@@ -163,10 +167,11 @@ def choose(validations: Mapping[str, Validation], default: str = AVERAGE) -> str
 def interval(
     found: Prediction, check: Validation | None, ratio: np.ndarray, prior: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Low and high log values of :data:`minima.LEVEL`, ``ratio`` ahead of the highest budget.
+    """Return the ends of the interval of :data:`intervals.LEVEL` around log predictions.
 
-    The deviation expected is scaled by what past errors were, as a t-interval with one degree of
-    freedom for each origin and for each that the prior counts as.
+    ``ratio`` is C over the highest fitted budget. The expected deviation is scaled by the size of
+    past errors. The t-interval has one degree of freedom for each origin, and
+    :data:`PRIOR_ORIGINS` for the prior.
     """
     scale, origins = (check.scale, check.origins) if check else (1.0, 0)
     spread = scale * deviation(found.error, ratio, prior)

@@ -1,4 +1,7 @@
-"""The default fits for many resamples at once: B resamples, K budgets, S sizes; NaN is absent."""
+"""The default fits, vectorised over resamples.
+
+Axes: B resamples, K budgets, S sizes; NaN marks absent values.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from agent_scaling.scaling.laws.curves import GAMMA_BOUNDS, GAMMAS, RATIO_BOUNDS
 
 
 def slopes(x_BK: np.ndarray, y_BK: np.ndarray) -> np.ndarray:
-    """Least-squares slope of each row over the points where both are finite; shape (B,).
+    """Return each row's least-squares slope over the points where x and y are finite, (B,).
 
-    NaN where fewer than three are.
+    NaN for rows with fewer than three such points.
     """
     known = np.isfinite(x_BK) & np.isfinite(y_BK)
     count = known.sum(1)
@@ -22,7 +25,10 @@ def slopes(x_BK: np.ndarray, y_BK: np.ndarray) -> np.ndarray:
 
 
 def best(value_BSK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each budget's lowest size and its value; both (B, K), NaN where no size is."""
+    """Return the index of the size with the lowest value of each budget, and that value.
+
+    Both have shape (B, K); the value is NaN for a budget without any.
+    """
     filled = np.where(np.isfinite(value_BSK), value_BSK, np.inf)
     index = filled.argmin(1)
     value = np.take_along_axis(filled, index[:, None], 1)[:, 0]
@@ -30,9 +36,9 @@ def best(value_BSK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def saturating(x_K: np.ndarray, y_BK: np.ndarray, steps: int = 40) -> np.ndarray:
-    """(log L∞, γ) of each row, shape (B, 2): as :func:`curves.fit_saturating`, all rows at once.
+    """Fit :func:`curves.fit_saturating` to all rows at once; returns (log L∞, γ), shape (B, 2).
 
-    NaN where fewer than four points are.
+    NaN for rows with fewer than four points.
     """
     known = np.isfinite(y_BK)
     weight = known / np.maximum(known.sum(1, keepdims=True), 1)
@@ -66,7 +72,10 @@ def saturating(x_K: np.ndarray, y_BK: np.ndarray, steps: int = 40) -> np.ndarray
 
 
 def _start(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The grid's best (log ratio, γ) of each row: weighted sums as matrix products."""
+    """Return the grid's best (log ratio, γ) of each row, (B, 2).
+
+    The weighted sums of squares are computed as matrix products.
+    """
     ratio, gamma = (g.ravel() for g in np.meshgrid(RATIOS[::2], GAMMAS[::2], indexing="ij"))
     shape = np.logaddexp(ratio[:, None], -gamma[:, None] * x)  # G, K
     mean = (weight * y).sum(1)[:, None] - weight @ shape.T
@@ -78,7 +87,7 @@ def _start(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _residual(
     p_B2: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals (B, K) with the scale at its optimum, and the shape's slopes (B, 2, K)."""
+    """Return residuals (B, K), with the scale at its optimum, and the shape's slopes (B, 2, K)."""
     shape = np.logaddexp(p_B2[:, :1], -p_B2[:, 1:] * x)
     share = np.exp(p_B2[:, :1] - shape)
     slope = np.stack([share, -(1 - share) * x], 1)

@@ -1,4 +1,4 @@
-"""Laws of one variable: a power law and a power law with a floor, fitted to the logarithm."""
+"""Laws of one variable, fitted to logarithms: a power law, and a power law with a floor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from scipy import optimize
 from agent_scaling.scaling.intervals import half_width
 
 GAMMAS = np.linspace(0.02, 1.5, 75)
-"""Exponents of the grid that starts the saturating fit."""
+"""Exponents γ of the grid of starts of the saturating fit."""
 
 RATIOS = np.linspace(-12.0, 4.0, 65)
-"""Log ratios, floor over the decaying part at the highest budget, of that grid."""
+"""Log ratios of that grid: the floor over the decaying part, at the highest budget."""
 
 RATIO_BOUNDS = (-14.0, 8.0)
 GAMMA_BOUNDS = (0.005, 3.0)
@@ -27,10 +27,10 @@ class Curve:
     Attributes:
         function: (θ, x of any shape) → y.
         theta: The parameters, shape (P,).
-        covariance: Of the parameters, shape (P, P).
+        covariance: The parameters' covariance, shape (P, P).
         noise: Standard deviation of a new point at the highest x fitted.
-        spare: Degrees of freedom left.
-        converged: Whether the optimum was reached to machine precision.
+        spare: Residual degrees of freedom.
+        converged: True where the optimum was reached to machine precision.
     """
 
     function: Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -41,11 +41,11 @@ class Curve:
     converged: bool = True
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """The law at log budgets ``x``."""
+        """Return the law's log values at log budgets ``x``."""
         return self.function(self.theta, np.asarray(x, float))
 
     def standard_error(self, x: np.ndarray) -> np.ndarray:
-        """Standard deviation of a new point at ``x``: of the parameters and of its own noise."""
+        """Return the standard deviation of a new point at ``x``, from the parameters and noise."""
         x = np.asarray(x, float)
         slopes = numerical_slopes(self.function, self.theta, x)
         variance = np.einsum("xp,pq,xq->x", slopes, self.covariance, slopes)
@@ -53,7 +53,7 @@ class Curve:
         return result
 
     def interval(self, index: int) -> tuple[float, float]:
-        """The t-interval of one parameter."""
+        """Return the t-interval of one parameter."""
         half = half_width(float(np.sqrt(self.covariance[index, index])), self.spare)
         return float(self.theta[index]) - half, float(self.theta[index]) + half
 
@@ -61,7 +61,7 @@ class Curve:
 def numerical_slopes(
     function: Callable[[np.ndarray, np.ndarray], np.ndarray], theta: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
-    """∂f/∂θ by central differences, shape (len(x), len(θ))."""
+    """Return ∂f/∂θ by central differences, shape (len(x), len(θ))."""
     slopes = []
     for i, value in enumerate(theta):
         step = np.zeros_like(theta)
@@ -71,7 +71,7 @@ def numerical_slopes(
 
 
 def slope(curve: Curve, x: np.ndarray) -> np.ndarray:
-    """dy/dx of a curve at ``x``, by central differences."""
+    """Return dy/dx of a curve at ``x``, by central differences."""
     value: np.ndarray = (curve(x + 1e-4) - curve(x - 1e-4)) / 2e-4
     return value
 
@@ -84,7 +84,7 @@ def _finish(
     weight: np.ndarray,
     converged: bool = True,
 ) -> Curve:
-    """Covariance by the delta method; ``weight`` is 1 at the highest x."""
+    """Make a curve, with its covariance by the delta method; ``weight`` is 1 at the highest x."""
     spare = len(x) - len(theta)
     residual = y - function(theta, x)
     variance = float((weight * residual**2).sum() / spare) if spare > 0 else np.inf
@@ -97,30 +97,30 @@ def _finish(
 
 
 def line(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """θ0 + θ1 x: a power law in logarithms."""
+    """Evaluate θ0 + θ1 x, a power law in logarithms."""
     value: np.ndarray = theta[0] + theta[1] * x
     return value
 
 
 def fit_power(x: np.ndarray, y: np.ndarray) -> Curve:
-    """Ordinary least squares of log values on log budgets, both of shape (n,)."""
+    """Fit a power law by ordinary least squares of log values on log budgets, both (n,)."""
     design = np.stack([np.ones_like(x), x - x.mean()], 1)
     intercept, slope = np.linalg.lstsq(design, y, rcond=None)[0]
     return _finish(line, np.array([intercept - slope * x.mean(), slope]), x, y, np.ones_like(x))
 
 
 def floor_curve(theta: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """log(exp θ0 + exp(θ1 − θ2 x)): the logarithm of L∞ + a C^−γ."""
+    """Evaluate log(exp θ0 + exp(θ1 − θ2 x)), the logarithm of L∞ + a C^−γ."""
     value: np.ndarray = np.logaddexp(theta[0], theta[1] - theta[2] * x)
     return value
 
 
 def fit_saturating(x: np.ndarray, y: np.ndarray, recency: float = 0.0) -> Curve:
-    """Least squares of log L on log(L∞ + a C^−γ); θ = (log L∞, log a, γ).
+    """Fit log(L∞ + a C^−γ) to log L by least squares; θ = (log L∞, log a, γ).
 
-    A point weighs C^``recency``. For a fixed γ and ratio of floor to decay the scale has a closed
-    form, so the best start of a grid of those two is found at once; Levenberg–Marquardt steps to
-    machine precision follow. Without a floor in the data the ratio ends at its bound (e^−14).
+    A point weighs C^``recency``. For a fixed γ and ratio of floor to decay, the scale has a closed
+    form. A grid over those two gives the start; Levenberg–Marquardt steps then converge to machine
+    precision. Where the data show no floor, the ratio ends at its bound (e^−14).
     """
     last = x.max()
     weight = np.exp(recency * (x - last))
@@ -153,7 +153,7 @@ def fit_saturating(x: np.ndarray, y: np.ndarray, recency: float = 0.0) -> Curve:
 def start_saturating(
     x: np.ndarray, y: np.ndarray, weight: np.ndarray
 ) -> tuple[float, float, float]:
-    """Best (log ratio, γ, cost) of the grid; x is 0 at the highest budget."""
+    """Return the grid's best (log ratio, γ, cost); x is 0 at the highest budget."""
     ratio, gamma = (g.ravel() for g in np.meshgrid(RATIOS, GAMMAS, indexing="ij"))
     shape = np.logaddexp(ratio[:, None], -gamma[:, None] * x)
     w = weight / weight.sum()
@@ -164,6 +164,6 @@ def start_saturating(
 
 
 def has_floor(curve: Curve, last: float) -> bool:
-    """Whether a saturating fit up to log budget ``last`` found an irreducible part."""
+    """Return True where a saturating fit up to log budget ``last`` found an irreducible part."""
     decay = curve.theta[1] - curve.theta[2] * last
     return bool(curve.theta[0] - decay > RATIO_BOUNDS[0] + 1.0)

@@ -1,11 +1,11 @@
-"""Minima of isoFLOP profiles: a curve with the asymmetry that a table's budgets share.
+"""Minima of isoFLOP profiles, by a curve whose asymmetry all budgets of a table share.
 
-With sizes N and frames D ∝ C/N a law E + A/N^α + B/D^β is, at one budget, v = e + p N^−α + q N^β:
-three coefficients per budget, as many as a parabola in ln N has (its limit where α and β go to 0),
-and two exponents for the whole table. A parabola's minimum is biased where α ≠ β or sizes are
-coarse; this one's is not. v is the loss, or 1 / return.
+With sizes N and frames D ∝ C/N, a law E + A/N^α + B/D^β at one budget is v = e + p N^−α + q N^β.
+It has three coefficients per budget, as many as a parabola in ln N (its limit for α and β → 0), and
+two exponents for the whole table. A parabola's minimum is biased where α ≠ β or sizes are coarse;
+this curve's is not. v is the loss, or 1 / return.
 
-Axes: B resamples (absent where there is one table), K budgets, S sizes; NaN is absent.
+Axes: B resamples (no axis for a single table), K budgets, S sizes; NaN marks absent values.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from scipy import stats
 from agent_scaling.scaling.intervals import LEVEL, NORMAL
 
 NEAREST, FACTOR = 5, 6.0
-"""Fitted are the nearest sizes to a budget's best, and all within this factor of it: far from the
-optimum profiles follow no law."""
+"""The curve is fitted to the sizes nearest to a budget's best and to all within this factor of it.
+Far from the optimum, profiles follow no law."""
 
 NEAR = 2.0
-"""The exponents are found from these and from all cells within this factor of the best value."""
+"""The exponents are estimated from the nearest sizes and all cells within this factor of the best
+value."""
 
 PRIOR = np.log(0.4), np.log(2.0)
-"""Mean and standard deviation of ln α and of ln β before the table is seen."""
+"""Mean and standard deviation of the prior of ln α and of ln β."""
 
 ZOOMS, GRID = 10, 9
-"""Times that the grid of exponents is narrowed around its mass, and its points along each."""
+"""Rounds that narrow the grid of exponents around its posterior mass, and points along an axis."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """ln α and ln β of a table's profiles: mean, shape (2,), and covariance, (2, 2)."""
+    """The posterior of (ln α, ln β) of a table's profiles: mean (2,) and covariance (2, 2)."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -41,18 +42,18 @@ class Shape:
 
 @dataclass(frozen=True)
 class Minima:
-    """Where profiles are lowest; arrays of shape (…, K), values and sizes as logarithms.
+    """The minima of profiles; arrays of shape (…, K), values and sizes as logarithms.
 
     Attributes:
         log_n: ln N at the minimum, NaN where there is none.
         low, high: Fieller's interval of ``log_n``, NaN where unbounded.
         log_n_sd: Standard error of ``log_n``.
-        value, value_sd, value_half: ln v there, its standard error, half its t-interval.
-        curvature: Half the second derivative of ln v by ln N there.
-        concave: The curve has a maximum instead.
-        inside: The minimum lies within the sizes fitted.
-        spare: Degrees of freedom left.
-        taken: Sizes that were fitted, (…, K, S).
+        value, value_sd, value_half: ln v at the minimum, its standard error, half its t-interval.
+        curvature: Half the second derivative of ln v by ln N at the minimum.
+        concave: True where the curve has a maximum instead.
+        inside: True where the minimum lies within the fitted sizes.
+        spare: Residual degrees of freedom.
+        taken: True for the fitted sizes, (…, K, S).
     """
 
     log_n: np.ndarray
@@ -70,7 +71,7 @@ class Minima:
 
 
 def nearest(log_n_S: np.ndarray, y_BKS: np.ndarray, factor: float = FACTOR) -> np.ndarray:
-    """Which sizes a budget's curve is fitted to, (…, K, S)."""
+    """Return the mask (…, K, S) of the sizes that a budget's curve is fitted to."""
     known = np.isfinite(y_BKS)
     if not known.size:
         return known
@@ -88,15 +89,15 @@ def _best(log_n_S: np.ndarray, y_BKS: np.ndarray) -> np.ndarray:
 
 
 def shared_shape(log_n_S: np.ndarray, y_KS: np.ndarray) -> Shape:
-    """Posterior mean and covariance of the exponents that all budgets of ``y_KS`` (ln v) share.
+    """Return the posterior of the exponents that all budgets of ``y_KS`` (ln v) share.
 
-    The likelihood is that of Gaussian relative errors of one unknown variance, each budget's
-    coefficients at their best; the prior is log-normal. It is summed on a grid that is narrowed
-    until it resolves the mass. Without profiles it is the prior.
+    The likelihood assumes Gaussian relative errors of one unknown variance and is profiled over
+    each budget's coefficients. The prior is log-normal. The posterior is summed on a grid, which is
+    narrowed until it resolves the mass. Without profiles the posterior is the prior.
     """
     if not y_KS.size:
         return Shape(np.full(2, PRIOR[0]), np.diag(np.full(2, PRIOR[1] ** 2)))
-    # Wide windows on dense grids would let the far branches decide: five sizes, and what is good.
+    # Cells far from the optimum would dominate on dense grids, so only near or good ones count.
     taken = nearest(log_n_S, y_KS, 1.0) | (y_KS - _lowest(y_KS) <= np.log(NEAR))
     spare = np.maximum(taken.sum(-1) - 3, 0)
     u, weight, v = _relative(log_n_S, y_KS[spare > 0], taken[spare > 0])
@@ -115,15 +116,15 @@ def shared_shape(log_n_S: np.ndarray, y_KS: np.ndarray) -> Shape:
         mean = p @ grid
         covariance = (p[:, None] * (grid - mean)).T @ (grid - mean)
         spread = 4 * np.sqrt(np.diag(covariance))
-        width = np.clip(spread, width / 2, width)  # by halves: the mass may be a narrow valley
+        width = np.clip(spread, width / 2, width)  # halve at most: the mass may be a narrow valley
     return Shape(mean, covariance)
 
 
 def find(log_n_S: np.ndarray, y_BKS: np.ndarray, mean: np.ndarray) -> Minima:
-    """Each budget's curve for the exponents exp ``mean``, by least squares of relative errors.
+    """Fit each budget's curve for the exponents exp ``mean``, by least squares of relative errors.
 
-    The interval of the minimum is Fieller's (1954) of p/q. A curve through three sizes or fewer
-    leaves nothing to estimate errors from: they are NaN.
+    The interval of the minimum is Fieller's (1954) for p/q. Errors are NaN for a curve through
+    three sizes or fewer, which has no residual degrees of freedom.
     """
     taken = nearest(log_n_S, y_BKS)
     u, weight, v = _relative(log_n_S, y_BKS, taken)
@@ -137,7 +138,7 @@ def find(log_n_S: np.ndarray, y_BKS: np.ndarray, mean: np.ndarray) -> Minima:
 
 
 def _origin(log_n_S: np.ndarray, y_BKS: np.ndarray) -> np.ndarray:
-    """ln N and ln v that a budget's fit is relative to, (…, K, 2)."""
+    """Return each budget's origin, the ln N and ln v that its fit is relative to, (…, K, 2)."""
     parts = [_best(log_n_S, y_BKS), _lowest(y_BKS)]
     value: np.ndarray = np.concatenate(parts, -1)
     return value
@@ -151,20 +152,26 @@ def _lowest(y_BKS: np.ndarray) -> np.ndarray:
 def _relative(
     log_n_S: np.ndarray, y_BKS: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ln N from the best size's, weights of relative errors, v over the best; (…, K, S) each."""
+    """Return ln N minus the best size's, weights of relative errors, and v / best v.
+
+    Each has shape (…, K, S).
+    """
     v = np.exp(np.where(taken, y_BKS - _lowest(y_BKS), 0.0))
     return np.where(taken, log_n_S - _best(log_n_S, y_BKS), 0.0), taken / v**2, v
 
 
 def _columns(u: np.ndarray, log_exponents: np.ndarray) -> np.ndarray:
-    """1, N^−α, N^β at ln N = ``u``, on a last axis."""
+    """Return the design's columns 1, N^−α, N^β at ln N = ``u``, on a new last axis."""
     alpha, beta = np.exp(log_exponents[..., 0]), np.exp(log_exponents[..., 1])
     down, up = np.exp(-alpha * u), np.exp(beta * u)
     return np.stack([np.ones_like(up), down, up], -1)
 
 
 def _solve(columns: np.ndarray, weight: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted least squares on the last two axes: coefficients (…, 3), inverse Gram (…, 3, 3)."""
+    """Solve weighted least squares; returns coefficients (…, 3) and inverse Gram (…, 3, 3).
+
+    The last two axes of ``columns`` are sizes and columns.
+    """
     weighted = (columns * weight[..., None]).swapaxes(-1, -2)
     gram = weighted @ columns
     few = (weight > 0).sum(-1) < 3
@@ -182,7 +189,7 @@ def _minima(
     taken: np.ndarray,
     origin: np.ndarray,
 ) -> Minima:
-    """The minimum of e + p N^−α + q N^β: ln N = ln(α p / β q) / (α + β)."""
+    """Return the minima of e + p N^−α + q N^β: ln N = ln(α p / β q) / (α + β)."""
     alpha, beta = exponents
     p, q = theta[..., 1], theta[..., 2]
     spare = taken.sum(-1) - 3
@@ -226,7 +233,7 @@ def _t(spare: np.ndarray) -> np.ndarray:
 def _fieller(
     p: np.ndarray, q: np.ndarray, covariance: np.ndarray, spare: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of p/q by Fieller's theorem; NaN where it has no end above 0."""
+    """Return the interval of p/q by Fieller's theorem; NaN for an end that is not above 0."""
     t = _t(spare)
     a = q**2 - t**2 * covariance[..., 2, 2]
     b = p * q - t**2 * covariance[..., 1, 2]
@@ -237,9 +244,10 @@ def _fieller(
 
 
 def shifts(log_n_S: np.ndarray, y_KS: np.ndarray, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """How ln N and ln v of the minima move with the shape, (K, 2) each.
+    """Return the changes of the minima's ln N and ln v with the shape, (K, 2) each.
 
-    Two independent directions, one standard deviation of the shape along each.
+    The last axis holds two independent directions; the shape moves by one standard deviation along
+    each.
     """
     values, vectors = np.linalg.eigh(shape.covariance)
     parts = []
@@ -256,13 +264,13 @@ def shifts(log_n_S: np.ndarray, y_KS: np.ndarray, shape: Shape) -> tuple[np.ndar
 def widened(
     at: np.ndarray, low: np.ndarray, high: np.ndarray, moved: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """An interval (…, K) with what the shape may shift it by (:func:`shifts`), in quadrature."""
+    """Widen an interval (…, K) by the shape's uncertainty (:func:`shifts`), in quadrature."""
     half = NORMAL * np.linalg.norm(moved, axis=-1)
     return at - np.hypot(at - low, half), at + np.hypot(high - at, half)
 
 
 def line_at(x_S: np.ndarray, y_KS: np.ndarray, taken: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The least-squares line of ``y_KS`` on ``x_S`` over the sizes ``taken``, at ``at`` (…, K).
+    """Evaluate at ``at`` (…, K) the least-squares line of ``y_KS`` on ``x_S`` over ``taken`` sizes.
 
     NaN where fewer than two sizes have a ``y``.
     """

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 NEAR = 2.0
-"""Cells with a loss within this factor of their budget's best are fitted: those far from the
-optimum do not follow the law, and with them E collapses to 0."""
+"""The law is fitted to cells with a loss within this factor of their budget's best. Cells far from
+the optimum do not follow the law; with them, E collapses to 0."""
 
 FEWEST = 8
 """Cells below which the law is not fitted."""
@@ -30,9 +30,9 @@ class Parametric:
         centre: Mean ln N and ln D of the cells.
         objective: Sum of the Huber losses.
         gradient: Largest absolute derivative of the objective at θ.
-        converged: Whether a Newton step would change the objective by less than its rounding.
+        converged: True where a Newton step would change the objective by less than its rounding.
         minima: Objectives of the distinct local minima that the starts led to, lowest first.
-        cost: Log of flops/(params · frames) at the sizes seen: two rows, ln N and the log.
+        cost: ln N of the sizes seen and ln(flops / (params · frames)) at each, shape (2, sizes).
         cells: Number of cells fitted.
     """
 
@@ -46,23 +46,23 @@ class Parametric:
     cells: int
 
     def log_loss(self, log_n: np.ndarray, log_d: np.ndarray) -> np.ndarray:
-        """ln L at ln N and ln D, which broadcast."""
+        """Return ln L at ln N and ln D, which broadcast."""
         terms = _terms(self.theta, log_n - self.centre[0], log_d - self.centre[1])
         value: np.ndarray = np.logaddexp.reduce(terms, axis=0)
         return value
 
     def moved(self, theta: np.ndarray) -> Parametric:
-        """The same law with other parameters."""
+        """Return the same law with the parameters ``theta``."""
         return replace(self, theta=theta)
 
     def about(self, centre: np.ndarray) -> np.ndarray:
-        """θ of the same law about another centre."""
+        """Return θ of the same law about another centre."""
         theta = self.theta.copy()
         theta[1:3] += theta[3:] * (self.centre - centre)
         return theta
 
     def optimum(self, log_flops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(ln L, ln N) of the best size of each budget, on 2,000 sizes."""
+        """Return (ln L, ln N) of each budget's best size, among 2,000 sizes."""
         width = max(np.ptp(self.cost[0]), 1.0)
         log_n = np.linspace(self.cost[0].min() - width, self.cost[0].max() + 2 * width, 2000)
         log_d = np.asarray(log_flops)[:, None] - log_n - np.interp(log_n, *self.cost)
@@ -71,7 +71,10 @@ class Parametric:
         return loss[np.arange(len(best)), best], log_n[best]
 
     def coefficients(self) -> dict[str, float]:
-        """E, A, B, α, β and the exponents that they imply: N ∝ C^(β/(α+β)), D ∝ C^(α/(α+β))."""
+        """Return E, ln A, ln B, α, β and the implied exponents of N_opt and D_opt.
+
+        N ∝ C^(β/(α+β)) and D ∝ C^(α/(α+β)).
+        """
         e, a, b, alpha, beta = (float(v) for v in self.theta)
         values = {"E": np.exp(e), "log_A": a + alpha * self.centre[0]}
         values |= {"log_B": b + beta * self.centre[1], "alpha": alpha, "beta": beta}
@@ -80,19 +83,19 @@ class Parametric:
 
 
 def near_optimum(cells: pd.DataFrame, factor: float = NEAR) -> pd.DataFrame:
-    """Cells with known samples and a loss within ``factor`` of their budget's lowest."""
+    """Select the cells with known samples and a loss within ``factor`` of their budget's lowest."""
     known = cells[(cells["loss"] > 0) & (cells["samples"] > 0)]
     best = known.groupby("flops")["loss"].transform("min")
     return known[known["loss"] <= factor * best]
 
 
 def enough(near: pd.DataFrame) -> bool:
-    """Whether five coefficients can be fitted to these cells."""
+    """Return True where these cells suffice to fit five coefficients."""
     return len(near) >= FEWEST and near["params"].nunique() >= 3
 
 
 def cost_by_size(cells: pd.DataFrame) -> np.ndarray:
-    """ln N, and ln(flops / (params · frames)) at it; shape (2, sizes)."""
+    """Return ln N of each size and the median ln(flops / (params · frames)) at it, (2, sizes)."""
     known = cells[cells["samples"] > 0]
     logs = np.log(known["flops"] / known["params"] / known["samples"])
     by_size = pd.Series(logs).groupby(known["params"]).median()
@@ -110,11 +113,11 @@ def fit_parametric(
     delta: float = HUBER,
     start: Parametric | None = None,
 ) -> Parametric:
-    """Hoffmann's approach 3, started from a variable-projection grid, polished by Newton steps.
+    """Fit L(N, D) by approach 3 of Hoffmann et al. (2022): a grid of starts, then Newton steps.
 
-    For fixed exponents E, A, B are linear, so the grid of exponents has no starts to stick in; its
-    local minima are the starts, or the law ``start`` alone. ``cells`` holds flops, params, samples,
-    loss.
+    For fixed exponents, E, A and B are linear, so a grid of exponents covers all starts (variable
+    projection). The starts are the grid's local minima, or the law ``start`` alone. ``cells`` holds
+    flops, params, samples and loss.
     """
     near = near_optimum(cells, factor)
     log_n, log_d = np.log(near["params"].to_numpy(float)), np.log(near["samples"].to_numpy(float))
@@ -126,7 +129,7 @@ def fit_parametric(
     found.sort(key=lambda item: item[1])
     theta, value = found[0]
     gradient, hessian = huber_derivatives(theta, n, d, y, delta)[1:]
-    free = np.r_[theta[0] > y.min() - 15.9, np.ones(4, bool)]  # E = 0 is as low as it gets
+    free = np.r_[theta[0] > y.min() - 15.9, np.ones(4, bool)]  # E cannot fall below 0
     gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
     gain = float(gradient @ np.linalg.pinv(hessian, hermitian=True) @ gradient)
     distinct = _distinct([f[1] for f in found])
@@ -145,9 +148,9 @@ def _distinct(values: list[float]) -> list[float]:
 
 
 def grid_starts(n: np.ndarray, d: np.ndarray, y: np.ndarray, count: int = 4) -> list[np.ndarray]:
-    """θ at the lowest ``count`` local minima of the profiled squared relative error."""
+    """Return θ at the ``count`` lowest local minima of the profiled squared relative error."""
     alpha, beta = np.meshgrid(EXPONENTS, EXPONENTS, indexing="ij")
-    weight = np.exp(-y)  # relative errors: near enough to log errors to start from
+    weight = np.exp(-y)  # relative errors approximate log errors well enough for a start
     powers_n = np.exp(-alpha.ravel()[:, None] * n) * weight
     powers_d = np.exp(-beta.ravel()[:, None] * d) * weight
     design = np.stack([np.broadcast_to(weight, powers_n.shape), powers_n, powers_d], 2)
@@ -167,7 +170,10 @@ def grid_starts(n: np.ndarray, d: np.ndarray, y: np.ndarray, count: int = 4) -> 
 
 
 def nonnegative(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Non-negative least squares of 1 on (G, n, 3) designs: the best feasible subset of columns."""
+    """Solve non-negative least squares of 1 on (G, n, 3) designs, by the best feasible subset.
+
+    Returns coefficients (G, 3) and squared errors (G,).
+    """
     gram, right = design.transpose(0, 2, 1) @ design, design.sum(1)
     best, cost = np.zeros(right.shape), np.full(len(right), np.inf)
     for subset in ([0, 1, 2], [1, 2], [0, 1], [0, 2], [0], [1], [2]):
@@ -185,7 +191,7 @@ def nonnegative(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def huber_derivatives(
     theta: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Sum of Huber losses of log residuals, its gradient (5,) and its exact Hessian (5, 5)."""
+    """Return the sum of Huber losses of log residuals, its gradient (5,) and Hessian (5, 5)."""
     terms = _terms(theta, n, d)
     total = np.logaddexp.reduce(terms, axis=0)
     share = np.exp(terms - total)
@@ -205,7 +211,7 @@ def huber_derivatives(
 def _polish(
     start: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
 ) -> tuple[np.ndarray, float]:
-    """Wide Huber first, then narrower to ``delta``: (θ, objective)."""
+    """Minimise with a wide Huber loss first, then narrower down to ``delta``; (θ, objective)."""
     theta = start
     for width in (*(w for w in (0.1, 0.01) if w > delta), delta):
         theta = _newton(theta, n, d, y, width)
@@ -215,7 +221,7 @@ def _polish(
 def _newton(
     theta: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
 ) -> np.ndarray:
-    """Levenberg-damped Newton steps until none lowers the objective any more."""
+    """Take Levenberg-damped Newton steps until none lowers the objective."""
     value, gradient, hessian = huber_derivatives(theta, n, d, y, delta)
     damping = 1e-3
     for _ in range(500):

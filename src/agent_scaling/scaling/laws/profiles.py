@@ -1,4 +1,4 @@
-"""IsoFLOP profiles: each budget's best size, of the grid and of a curve through the nearest."""
+"""IsoFLOP profiles: each budget's best size, on the grid and on a curve through nearby sizes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FEWEST = 3
 
 
 def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Each budget's best cell: lowest loss or highest return.
+    """Find each budget's best cell: lowest loss or highest return.
 
-    Returns a row per budget: flops, params, samples, loss, return, value (the target), edge (the
-    best is the smallest or the largest size of its budget).
+    Returns a row per budget: flops, params, samples, loss, return, value (the target's), and edge,
+    True where the best is the smallest or the largest size of its budget.
     """
     index = best_rows(cells, target)
     best = cells.iloc[index][["flops", "params", "samples", "loss", "return"]].copy()
@@ -29,7 +29,7 @@ def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def best_rows(cells: pd.DataFrame, target: str) -> np.ndarray:
-    """Positions in ``cells`` of each budget's best cell, by budget."""
+    """Return the position in ``cells`` of each budget's best cell, in order of budgets."""
     value, flops = cells[target].to_numpy(float), cells["flops"].to_numpy(float)
     known = np.flatnonzero(value > 0)
     signed = value[known] if target == "loss" else -value[known]
@@ -39,9 +39,9 @@ def best_rows(cells: pd.DataFrame, target: str) -> np.ndarray:
 
 
 def grid(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Budgets (K,) and sizes (S,), and the logs of a column by both, (K, S).
+    """Return budgets (K,), sizes (S,), and the log of a column by both (K, S).
 
-    NaN where nothing was measured, or nothing that has a logarithm.
+    NaN where no positive value was measured.
     """
     wide = cells.pivot(index="flops", columns="params", values=column)
     values = wide.to_numpy(float)
@@ -51,12 +51,12 @@ def grid(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.n
 
 @dataclass(frozen=True)
 class Profiles:
-    """The budgets that three sizes or more know, over the sizes that those budgets have.
+    """The budgets measured at three sizes or more, with the sizes of those budgets.
 
     Attributes:
         flops: Budgets, (K,).
         log_n: Logs of the sizes, (S,).
-        y: What is lowest at the best, (K, S): log loss, or minus log return; NaN where absent.
+        y: Log loss or minus log return, so that lower is better, (K, S); NaN where absent.
         frames: Log frames, (K, S).
     """
 
@@ -67,7 +67,7 @@ class Profiles:
 
 
 def profiles_of(cells: pd.DataFrame, target: str) -> Profiles:
-    """Budgets with a profile: other budgets, and sizes that only they have, are left out."""
+    """Select the budgets with a profile; drop other budgets, and sizes that only those have."""
     known = cells[cells[target] > 0]
     known = known[known.groupby("flops")["params"].transform("size") >= FEWEST]
     flops, size, value = grid(known, target)
@@ -76,19 +76,19 @@ def profiles_of(cells: pd.DataFrame, target: str) -> Profiles:
 
 
 def shape_of(cells: pd.DataFrame, target: str) -> minima.Shape:
-    """The exponents that the profiles of all budgets share."""
+    """Return the posterior of the exponents that the profiles of all budgets share."""
     table = profiles_of(cells, target)
     return minima.shared_shape(table.log_n, table.y)
 
 
 def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = None) -> pd.DataFrame:
-    """Each budget's optimum, of the curve of :mod:`minima` through the sizes near its best.
+    """Find each budget's optimum on the curve of :mod:`minima` through the sizes near its best.
 
-    Returns a row per budget with three sizes or more: flops; params, samples and value at the
-    minimum; of each ``_low`` and ``_high`` (NaN where unbounded), ``_sd`` (standard error of its
-    log) and ``_shifts`` (of its log, as :func:`minima.shifts`); curvature; flag ("" where the
-    minimum can be used; "edge": it lies beyond the sizes; "curvature": its interval is unbounded;
-    "concave").
+    Returns a row per budget with three sizes or more. Columns: flops; params, samples and value at
+    the minimum; for each of these ``_low`` and ``_high`` (NaN where unbounded), ``_sd`` (standard
+    error of its log) and ``_shifts`` (changes of its log, as :func:`minima.shifts`); curvature; and
+    flag. The flag is "" for a usable minimum, "edge" for one beyond the sizes, "curvature" for an
+    unbounded interval, and "concave" for a curve without a minimum.
     """
     table = profiles_of(cells, target)
     flops, size, y, frames = table.flops, table.log_n, table.y, table.frames
@@ -122,11 +122,11 @@ def parabolas(cells: pd.DataFrame, target: str, shape: minima.Shape | None = Non
 
 
 def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
-    """Each budget's optimum of a quadratic of the log target in log parameters.
+    """Find each budget's optimum by a quadratic of the log target in log parameters.
 
-    Through the :data:`minima.NEAREST` sizes around the best, as is usual (Hoffmann et al. 2022,
-    approach 2); biased where the profile is not symmetric. Returns a row per budget whose minimum
-    lies within these sizes: flops, params, samples, value.
+    The quadratic is fitted to the :data:`minima.NEAREST` sizes around the best, as is usual
+    (Hoffmann et al. 2022, approach 2). It is biased where the profile is not symmetric. Returns a
+    row (flops, params, samples, value) per budget whose minimum lies within these sizes.
     """
     table = profiles_of(cells, target)
     size, near = table.log_n, minima.nearest(table.log_n, table.y, 1.0)
@@ -144,7 +144,7 @@ def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
 
 
 def flags(profile: pd.DataFrame, target: str) -> list[str]:
-    """A line for each budget whose optimum should not be trusted."""
+    """Return a line for each budget whose optimum is unreliable."""
     lines = []
     for row in profile.to_dict("records"):
         where = f"{row['flops']:.3g} FLOPs, {target}"

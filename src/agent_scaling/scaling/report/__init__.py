@@ -1,1 +1,1 @@
-"""Shows a fit: on the terminal, in figures, and as an HTML page."""
+"""Presents a fit: on the terminal, in figures, and as an HTML page."""

@@ -1,4 +1,4 @@
-"""Figures of a fit: one panel per file, PNG and SVG, in colours that colour-blind readers tell."""
+"""Draws a fit's figures: one panel per file, PNG and SVG, in colour-blind-safe colours."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from agent_scaling.scaling.report import marks
 from agent_scaling.scaling.runs.table import Runs
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-"""Of the Okabe–Ito palette."""
+"""Colours of the Okabe–Ito palette."""
 
 SIZE = (6.0, 4.2)
-"""Inches; 600 pixels wide at 100 dpi."""
+"""Size of a figure in inches; 600 pixels wide at 100 dpi."""
 
 WIDTH = 115
-"""Letters of a line below a figure."""
+"""Characters per line of the notes below a figure."""
 
 
 def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw what was fitted into ``folder``; returns the PNG files (each has an SVG beside it)."""
+    """Draw the fit into ``folder``; return the PNG files (each has an SVG beside it)."""
     cells = runs.cells
     panels: dict[str, Callable[[Axes], None]] = {}
     for target, law in fitted["best_of_grid"].items():
@@ -62,7 +62,7 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
 def _finish(
     axes: Axes, names: tuple[str, str], title: str, notes: Sequence[str] = (), place: str = "best"
 ) -> None:
-    """Scales, labels and ticks of the axes ``names``, ``notes`` below, and a legend."""
+    """Set scales, labels and ticks of the axes ``names``; add ``notes`` below and a legend."""
     x, y = names
     axes.set(xscale="log", yscale="log", xlabel=marks.LABELS[x], ylabel=marks.LABELS[y])
     axes.set_title(title, loc="left", fontsize=10)
@@ -81,14 +81,14 @@ def _finish(
         }
         text = axes.annotate("\n".join(lines), xytext=(4, 3), textcoords="offset points", **below)
         text.set_in_layout(False)
-        axes.set_xlabel(marks.LABELS[x] + "\n" * len(lines))  # room for them
+        axes.set_xlabel(marks.LABELS[x] + "\n" * len(lines))  # room for the notes
     if axes.get_legend_handles_labels()[1]:
         beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
         axes.legend(fontsize=7, **(beside if place == "beside" else {"loc": place}))
 
 
 def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: Any) -> np.ndarray:
-    """Bars from ``column``_low to ``column``_high, where known; returns these ends, (2, n)."""
+    """Draw bars from ``column``_low to ``column``_high, where known; return the ends, (2, n)."""
     ends = marks.ends(table, column)
     low = np.fmax(ends[0], 1e-3 * table[column].to_numpy(float))  # a log axis has no 0
     axes.vlines(table[x], low, ends[1], color=colour, lw=0.9, alpha=0.8)

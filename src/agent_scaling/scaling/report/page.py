@@ -1,4 +1,4 @@
-"""``report.html``: a fit as one page that needs no network, to read on a screen or on paper."""
+"""Writes ``report.html``, a fit as one page that works offline and in print."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from agent_scaling.scaling.runs.table import Runs
 FILE = "report.html"
 DASH = "–"
 ROUNDING = 1e-12
-"""What is closer to zero is zero, but for the errors of sums."""
+"""Values closer to zero than this are rounding errors and are shown as 0."""
 
 SIGNS = np.array([-1.0, 1.0])
 
@@ -40,11 +40,10 @@ def write_report(
     replays: Sequence[Replay] = (),
     settings: Settings | None = None,
 ) -> Path:
-    """Write the report of ``fitted`` to ``folder``; returns its path.
+    """Write the report of ``fitted`` to ``folder``; return its path.
 
-    ``settings`` say what was run, where that is known.
-    ``replays`` are embedded, each in a frame of its own: files beside the report would not be found
-    from MLflow's artifact viewer.
+    ``settings`` are the parameters of the runs, where known. ``replays`` are embedded, each in a
+    frame of its own, because MLflow's artifact viewer does not find files beside the report.
 
     Raises:
         InputError: The folder cannot be written.
@@ -76,12 +75,12 @@ def write_report(
 
 
 def _script(figure: Any) -> str:
-    """The figure as JSON that may stand in a ``<script>``."""
+    """Return the figure as JSON that is safe inside a ``<script>``."""
     return str(figure.to_json()).replace("</", "<\\/")
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Significant digits; thousands as k, M, G; a dash for what is not known."""
+    """Format a number to significant digits, with k, M, G or T; a dash where it is unknown."""
     if value is None or value != value:
         return DASH
     size = abs(float(value))
@@ -96,7 +95,7 @@ def number(value: Any, digits: int = 3) -> str:
 
 
 def span(interval: Any, digits: int = 3) -> str:
-    """Low to high; what is unbounded as ∞; nothing where an end is not known at all."""
+    """Format an interval as "low to high", with ∞ for an unbounded end; empty where unknown."""
     if interval is None or any(v != v for v in interval if v is not None):
         return ""
     ends = ("∞" if v is None or abs(v) == float("inf") else number(v, digits) for v in interval)
@@ -104,9 +103,10 @@ def span(interval: Any, digits: int = 3) -> str:
 
 
 def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """A line per run: its size, status, budgets, and what it had reached at the last.
+    """Return a line per run: its size, status, number of budgets, and metrics at the highest one.
 
-    Intervals are by its own standard errors, as those of a cell of one run (:mod:`runs`).
+    Intervals follow from the run's own standard errors, as those of a cell of one run
+    (:mod:`agent_scaling.scaling.runs.table`).
     """
     found = []
     for run, group in rows.groupby("run", sort=False):
@@ -131,7 +131,7 @@ def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    """A line per budget and size: frames, loss, return, and which are the budget's best."""
+    """Return a line per budget and size: frames, loss, return, and marks of the budget's best."""
     best = {target: best_rows(cells, target) for target in ("loss", "return")}
     names = ["flops", "params", "samples", "loss", "return"]
     marked = cells[names].reset_index(drop=True)
@@ -143,7 +143,7 @@ def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def by_kind(flags: list[str]) -> dict[str, list[str]]:
-    """Flags by what stands before their first colon."""
+    """Group flags by their kind, the text before the first colon."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for flag in flags:
         kind, _, rest = flag.partition(": ")
@@ -152,7 +152,7 @@ def by_kind(flags: list[str]) -> dict[str, list[str]]:
 
 
 def command(fitted: dict[str, Any]) -> str:
-    """The command that makes this fit."""
+    """Return the command that reproduces this fit."""
     given = {k: v for k, v in fitted["origin"].items() if v is not None}
     if given["source"] == "csv":
         given.pop("tracking_uri", None)

@@ -1,4 +1,4 @@
-"""The figures of the report: plotly, one panel each, in colours that colour-blind readers tell."""
+"""Draws the report's figures with plotly, one panel each, in colour-blind-safe colours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GREY, PALE = "#767676", "#c4c4c4"
 
 
 def figures(runs: Runs, fitted: dict[str, Any]) -> dict[str, dict[str, go.Figure]]:
-    """Figures by section (profiles, laws, return_from_loss, diagnostics) and name."""
+    """Draw the figures, by section (profiles, laws, return_from_loss, diagnostics) and name."""
     found: dict[str, dict[str, go.Figure]] = {"profiles": {}, "laws": {}}
     for target, law in fitted["best_of_grid"].items():
         found["profiles"][target] = _profiles(runs.cells, fitted, target)
@@ -53,7 +53,7 @@ def _figure(x: str, y: str, title: str, *, log_y: bool = True) -> go.Figure:
 
 
 def _axis(axis: str, name: str, values: Any, spans: Any = ()) -> dict[str, Any]:
-    """A log axis around ``values``, with marks as :mod:`marks` has them for ``name``."""
+    """Return the layout of a log axis around ``values``; :mod:`marks` gives the ticks."""
     low, high = marks.limits(values, spans)
     ticks = marks.tick_values(low, high)
     text = [marks.tick_text(name, value) for value in ticks]
@@ -61,7 +61,7 @@ def _axis(axis: str, name: str, values: Any, spans: Any = ()) -> dict[str, Any]:
 
 
 def _bars(table: pd.DataFrame, column: str, colour: str) -> dict[str, Any]:
-    """Error bars from ``column``_low to ``column``_high; nothing where these are not known."""
+    """Return error bars from ``column``_low to ``column``_high, of length 0 where unknown."""
     value, (low, high) = table[column].to_numpy(float), marks.ends(table, column)
     up, down = (np.nan_to_num(part) for part in (high - value, value - low))
     style = {"type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": colour}
@@ -199,7 +199,7 @@ def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
 
 
 def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
-    """What a policy that learns by playing has reached after so many interactions."""
+    """Draw the return of policies that learn by playing against their interactions, by size."""
     figure = _figure("frames", "return", "return against frames played, by size")
     known = cells[(cells["return"] > 0) & (cells["samples"] > 0)].sort_values("samples")
     sizes = np.sort(known["params"].unique())
@@ -223,7 +223,7 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
 
 
 def _residuals(fitted: dict[str, Any], target: str) -> go.Figure:
-    """Residuals of each budget in the power laws, sized by leverage."""
+    """Draw each budget's residuals in the power laws, as marks whose area is the leverage."""
     title = f"{target}: log residuals, area: leverage"
     figure = _figure("flops", "log residual", title, log_y=False)
     rows = pd.DataFrame(fitted["diagnostics"]["budgets"][target])

@@ -1,4 +1,4 @@
-"""Replays that a study's best run logged, for the report to hold."""
+"""Fetches the replays that a study's best run logged, for the report."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ KINDS = ("best", "median", "worst")
 FOLDER = "replays"
 
 LARGEST = 1_000_000
-"""Bytes of the largest page that is embedded: a phone opens the report, too."""
+"""Size limit of an embedded page, in bytes, so that phones can open the report."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """One episode's page.
+    """A replay of one episode as an HTML page.
 
     Attributes:
-        kind: Of :data:`KINDS`, by return.
+        kind: One of :data:`KINDS`, by return.
         run, name: The MLflow run's id and name.
-        path: The page among the run's artifacts.
-        flops, params: Its budget, FLOPs, and size.
+        path: The page's path among the run's artifacts.
+        flops, params: The run's budget in FLOPs, and its size.
         page: The HTML; ``None`` where it is larger than :data:`LARGEST`.
     """
 
@@ -41,9 +41,9 @@ class Replay:
 
 
 def replays_of(runs: Runs, tracking_uri: str) -> list[Replay]:
-    """The replays at the highest budget of its best run, by loss where that is known.
+    """Fetch the replays of the best run at the highest budget, by loss where that is known.
 
-    Empty where that run logged none, or is not known by its id in MLflow.
+    Empty where that run logged none, or its id in MLflow is unknown.
     """
     target = "loss" if len(runs.target("loss")) else "return"
     row = runs.rows.iloc[best_rows(runs.rows, target)[-1]]
@@ -68,7 +68,7 @@ def replays_of(runs: Runs, tracking_uri: str) -> list[Replay]:
 
 
 def _pages(client: Any, run_id: str, frames: float) -> list[str]:
-    """The pages of the milestone after ``frames``; folders are named after the frames trained."""
+    """List the pages of the milestone at ``frames``; folders are named after the frames trained."""
     folders = {Path(item.path).name for item in client.list_artifacts(run_id, FOLDER)}
     name = f"{frames:.0f}"
     if name not in folders:

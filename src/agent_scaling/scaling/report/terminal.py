@@ -1,4 +1,4 @@
-"""The fit on the terminal."""
+"""Prints a fit on the terminal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 WIDE = 140
-"""Columns of a file, which has no width of its own."""
+"""Width, in columns, of output to a file or pipe."""
 
 
 def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | None = None) -> None:
-    """Exponents, the forms side by side, the forecast, the flags by kind, the files."""
+    """Print the exponents, the forms side by side, the forecast, flags by kind, and the files."""
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
-    show = partial(console.print, soft_wrap=False)  # tables fold their cells, lines are left whole
+    show = partial(console.print, soft_wrap=False)  # tables fold cells; lines stay whole
     low, high = fitted["budgets"]
     console.print(f"budgets {low:.3g} to {high:.3g} FLOPs; intervals hold {fitted['level']:.0%}")
     show(_exponents(fitted))
@@ -64,7 +64,7 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
 
 
 def _resampled(fitted: dict[str, Any]) -> str:
-    """The bootstrap's interval of the parametric law's N_opt, or why there is none."""
+    """Format the bootstrap's interval of the parametric law's N_opt, or the reason for none."""
     found = (fitted.get("bootstrap") or {}).get("parametric")
     if not found:
         return ""
@@ -107,7 +107,7 @@ def _law(law: dict[str, Any] | None) -> str:
 
 
 def _optima(fitted: dict[str, Any]) -> Table:
-    """Where a policy learns by playing: each budget's best size and what it plays for."""
+    """Tabulate each budget's best size and its return, for policies that learn by playing."""
     title = "best size of each budget: frames are interactions, intervals are of the runs' mean"
     table = Table(title=title, box=None, title_justify="left")
     for column in ("FLOPs", "parameters", "frames", "return", "", "runs"):

@@ -1,1 +1,1 @@
-"""Tables of runs, from CSV files and MLflow."""
+"""Reads tables of runs from CSV files and MLflow, and logs fits."""

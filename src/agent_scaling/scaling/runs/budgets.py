@@ -1,24 +1,22 @@
-"""Budgets that were meant to be one: runs stop at a step or a checkpoint near it."""
+"""Merges close FLOPs into one budget, since runs stop at a step or checkpoint near their budget."""
 
 from __future__ import annotations
 
 import numpy as np
 
 MERGE_WITHIN = 0.1
-"""Largest spread of FLOPs that are one budget, as a fraction of the lowest."""
+"""Largest spread of FLOPs that are merged into one budget, as a fraction of the lowest."""
 
 APART = 2.0
-"""A budget is apart from its neighbours by more than this many times its own spread."""
+"""The gaps to a budget's neighbours must exceed this many times its own spread."""
 
 
-def merge_budgets(
-    flops: np.ndarray, within: float = MERGE_WITHIN
-) -> tuple[np.ndarray, list[str]]:
-    """Set each cluster of FLOPs to its geometric mean, and say which were merged.
+def merge_budgets(flops: np.ndarray, within: float = MERGE_WITHIN) -> tuple[np.ndarray, list[str]]:
+    """Set each cluster of FLOPs to its geometric mean, and list the merged ones.
 
     A cluster spreads by no more than the fraction ``within``, and the gaps (of logarithms) on both
     sides of it are more than :data:`APART` times its spread. An even series of close budgets has no
-    such gaps: it stays as it is, where links from neighbour to neighbour would make it one budget.
+    such gaps and stays unchanged; links from neighbour to neighbour would make it one budget.
 
     Returns:
         FLOPs of the same shape, and a line for each cluster of different values.
@@ -41,7 +39,7 @@ def merge_budgets(
 
 
 def _end(logs: np.ndarray, start: int, most: float) -> int:
-    """Last index of the widest cluster that begins at ``start``."""
+    """Return the last index of the widest cluster that begins at ``start``."""
     before = logs[start] - logs[start - 1] if start else np.inf
     last = start
     for end in range(start + 1, len(logs)):

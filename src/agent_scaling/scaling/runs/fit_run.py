@@ -1,4 +1,4 @@
-"""A fit as a run in MLflow: its exponents as metrics, its options as params, its files."""
+"""Logs a fit as a run in MLflow: exponents as metrics, options as params, files as artifacts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from agent_scaling.tracking.store import KIND
 
 EXPERIMENT = "fits"
-"""MLflow experiment of fits whose runs came from a CSV, where none is named."""
+"""MLflow experiment of fits whose runs came from a CSV, by default."""
 
 
 def log_fit(
@@ -19,10 +19,10 @@ def log_fit(
     params: Mapping[str, Any],
     experiment_ids: Sequence[str] = (),
 ) -> str:
-    """Log ``fitted`` and ``files``; returns the run's id.
+    """Log ``fitted`` and ``files``; return the run's id.
 
-    The run lies in the first of ``experiment_ids``, that of the runs fitted; else in the experiment
-    that the origin names, or in :data:`EXPERIMENT`. It bears the tag ``study`` of what it fits.
+    The run's experiment is the first of ``experiment_ids``, those of the fitted runs; else the one
+    that the origin names, else :data:`EXPERIMENT`. Its tag ``study`` is that of the fitted runs.
     """
     from mlflow import MlflowClient  # takes seconds to import
     from mlflow.entities import Metric, Param
@@ -47,7 +47,7 @@ def log_fit(
 
 
 def run_name(origin: Mapping[str, Any]) -> str:
-    """``fit`` and what was fitted: a study's name says more than that of its experiment."""
+    """Return ``fit``, then the study (else the experiment, else the CSV) and the game."""
     parts = [origin.get("study") or origin.get("experiment"), origin.get("game")]
     path = origin.get("path")
     if path and not any(parts):
@@ -56,7 +56,7 @@ def run_name(origin: Mapping[str, Any]) -> str:
 
 
 def metrics(fitted: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of a fit by names with slashes: exponents, laws, errors of forms, the forecast."""
+    """Collect a fit's finite numbers by metric name: exponents, laws, forms' errors, forecast."""
     found: dict[str, Any] = {}
     for form in ("best_of_grid", "parabola"):
         for target, law in fitted[form].items():
@@ -91,7 +91,7 @@ def _experiment(client: Any, tracking_uri: str, name: str) -> str:
     if found:
         return str(found.experiment_id)
     scheme, _, database = tracking_uri.partition(":///")
-    # Files lie beside a local store, as those of runs do; MLflow's own default is the folder that
-    # the verb was called in.
+    # Artifacts lie beside a local store, as those of runs do; MLflow's default is the working
+    # directory.
     beside = str(Path(database).resolve().parent / "mlartifacts") if scheme == "sqlite" else None
     return str(client.create_experiment(name, artifact_location=beside))

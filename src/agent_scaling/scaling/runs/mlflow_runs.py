@@ -1,4 +1,4 @@
-"""The runs of a study or an experiment in MLflow: the tables of milestones that they keep."""
+"""Reads the milestones of a study's or an experiment's runs from MLflow."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MOST_RUNS = 10_000
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a store holds of a study.
+    """The milestones of a study's runs.
 
     Attributes:
         table: A row per milestone.
-        flags: Runs without any, one line each.
+        flags: Runs without milestones, one line each.
         experiments: Ids of the runs' MLflow experiments, the most frequent first.
         origin: The study or experiment, as the user named it.
     """
@@ -37,13 +37,13 @@ class Tracked:
 def read_mlflow(
     study: str | None, experiment: str | None, tracking_uri: str, run_id: str | None = None
 ) -> Tracked:
-    """A row per milestone of the runs of a study (tag), of an experiment, or of one run.
+    """Read a row per milestone of the runs of a study (tag), of an experiment, or of one run.
 
-    The budget of a row is the milestone, not the FLOPs that were spent when its step ended. Runs
-    of fits, and the parents of sweeps, hold no milestones and are not runs of a policy.
+    A row's budget is the milestone, not the FLOPs spent when its step ended. Runs of fits and
+    parents of sweeps have no policy and are skipped.
 
     Raises:
-        InputError: No such store, experiment or run, or no milestone in any.
+        InputError: There is no such store, experiment or run, or no run has a milestone.
     """
     client = open_store(tracking_uri)
     names = {"study": study, "experiment": experiment, "run": run_id}
@@ -87,7 +87,7 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
     if ARTIFACT not in {file.path for file in client.list_artifacts(run_id)}:
         return []
     rows = json.loads(Path(client.download_artifacts(run_id, ARTIFACT)).read_text())
-    # A killed or stopped run's milestones are as good as any: only a failure is worth a flag.
+    # Milestones of killed or stopped runs are valid; only failed runs are flagged.
     status = "FINISHED" if run.info.status in ("RUNNING", "KILLED") else run.info.status
     shared = {"run": run_id, "mlflow_run_id": run_id, "status": status}
     shared["params"] = run.data.params.get("policy.num_params")
@@ -96,10 +96,10 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
 
 
 def measured_at(table: pd.DataFrame, budget: float) -> dict[str, float]:
-    """Lowest loss, and highest return, of the milestones within 1 % of ``budget`` FLOPs.
+    """Find the lowest loss and the highest return of the milestones within 1 % of ``budget`` FLOPs.
 
     Raises:
-        InputError: No milestone there.
+        InputError: There is no such milestone.
     """
     near = table[(table["flops"].astype(float) / budget).map(math.log).abs() < 0.01]
     if near.empty:

@@ -1,4 +1,4 @@
-"""Converts results to plain values, which JSON can hold."""
+"""Converts results to plain values that JSON can represent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pandas as pd
 
 
 def plain(value: Any) -> Any:
-    """Numpy values as Python's, what is not finite as ``None``: JSON has no NaN."""
+    """Convert numpy and pandas values to Python's; non-finite numbers become ``None``.
+
+    JSON has neither NaN nor infinity.
+    """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -1,4 +1,4 @@
-"""What the runs of a fit have in common, and where they differ, as MLflow has it."""
+"""The parameters and tags of a fit's runs in MLflow, split into common and varied ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from agent_scaling.tracking.store import open_store
 ABSENT = "–"
 
 TAGS = ("git_commit", "version.agent-scaling", "version.torch", "version.lightning", "version.nle")
-"""Tags that say what the numbers depend on, beside the parameters."""
+"""Tags of code and library versions, on which the numbers depend beside the parameters."""
 
 SHORT = 12
-"""Characters of a hash that are written out."""
+"""Characters of a hash that are shown."""
 
 MOST = 6
-"""Values of one parameter that are written out."""
+"""Values of one parameter that are shown."""
 
 HEADLINES = {
     "game": "tags.game",
@@ -36,16 +36,16 @@ HEADLINES = {
     "seeds": "seed",
     "commit": "git_commit",
 }
-"""What a reader wants to know first, and the parameter or tag that tells."""
+"""Titles at the head of the report, each with the parameter or tag that it shows."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Parameters and tags of runs.
+    """Parameters and tags of a fit's runs.
 
     Attributes:
-        same: Those with one value in all runs.
-        varied: The others, with their values in the runs' order, each once.
+        same: Parameters and tags with one value in all runs.
+        varied: The others, with their distinct values in the runs' order.
     """
 
     same: dict[str, str]
@@ -53,13 +53,13 @@ class Settings:
 
     @property
     def headlines(self) -> list[tuple[str, str]]:
-        """Name and value of :data:`HEADLINES`, without what no run has."""
+        """The titles of :data:`HEADLINES` that some run has, with their values."""
         found = [(title, self._text(name)) for title, name in HEADLINES.items()]
         return [(title, text) for title, text in found if text]
 
     def _text(self, name: str) -> str:
         given = [self.same[name]] if name in self.same else self.varied.get(name, [])
-        if name.endswith(("._target_", ".path")):  # an import path: its last word is the part
+        if name.endswith(("._target_", ".path")):  # an import path: show its last component
             given = [value.rpartition(".")[2] for value in given]
         if name.endswith(("fingerprint", "commit")):
             given = [value[:SHORT] for value in given]
@@ -70,10 +70,10 @@ class Settings:
 
 
 def settings_of(runs: Runs, tracking_uri: str) -> Settings:
-    """What MLflow holds of the runs whose ids are known.
+    """Read the parameters and tags of the runs whose MLflow ids are known.
 
     Raises:
-        InputError: No such store.
+        InputError: There is no such store.
     """
     client = open_store(tracking_uri)
     found = [client.get_run(run_id).data for run_id in runs.stored()]

@@ -1,4 +1,4 @@
-"""Runs as one tidy table, from a CSV or from MLflow; what cannot be used is named, never hidden."""
+"""Tidies runs from a CSV or MLflow into one table, and flags everything that it leaves out."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ COLUMNS = {
     "status": ("status",),
     "mlflow_run_id": ("mlflow_run_id",),
 }
-"""Our column names, and those under which a table may hold them, the first found is used."""
+"""Our column names, each with the names that a table may use; the first one found is read."""
 
 TEXT = ("run", "status", "mlflow_run_id")
-"""Those that are not numbers."""
+"""Columns of text; the others are numbers."""
 
 ENDLESS = 10**9
-"""Degrees of freedom of a standard error that is known."""
+"""Degrees of freedom that stand for a known standard error."""
 
 EDGE = 0.01
-"""Fraction by which a budget may lie outside the ``budgets`` that are asked for."""
+"""Fraction by which a budget may lie outside the requested ``budgets``."""
 
 
 @dataclass
 class Runs:
-    """The experiments, ready for fitting.
+    """A table of runs, ready for fitting.
 
     Attributes:
         rows: One row per evaluated checkpoint, columns of :data:`COLUMNS`; flops in FLOPs, samples
             in frames, loss in nats per action, return and the expert's return in the game's points.
-        cells: Rows of one (flops, params) as one: log loss averaged, return weighted by rollouts;
-            ``_low`` and ``_high`` of both, ``runs`` (how many).
-        flags: What was missing, failed, averaged or left out, one line each, "kind: detail".
-        experiments: Ids of the MLflow experiments that they come from.
+        cells: One row per (flops, params), over its ``rows``: the mean of log loss, the mean return
+            weighted by rollouts, ``_low`` and ``_high`` of both, and ``runs`` (their number).
+        flags: Missing, failed, averaged and dropped data, one line each, "kind: detail".
+        experiments: Ids of the MLflow experiments of the runs.
     """
 
     rows: pd.DataFrame
@@ -60,11 +60,12 @@ class Runs:
     experiments: list[str] = field(default_factory=list)
 
     def expert(self, given: float | None = None) -> float | None:
-        """The expert's return: as ``given``, else the median of what the runs hold; ``None``:
-        nothing.
+        """Return the expert's return: ``given``, else the median over the runs that hold one.
+
+        ``None`` where no run holds one.
 
         Raises:
-            InputError: What is given has no logarithm.
+            InputError: ``given`` is not positive.
         """
         if given is not None:
             if not given > 0:
@@ -74,21 +75,21 @@ class Runs:
         return float(known.median()) if len(known) else None
 
     def stored(self) -> list[str]:
-        """Ids of the MLflow runs that are known, each once."""
+        """Return the distinct known ids of the MLflow runs."""
         return [str(run_id) for run_id in self.rows["mlflow_run_id"].dropna().unique()]
 
     def target(self, name: str) -> pd.DataFrame:
-        """Cells where ``loss`` or ``return`` is known and positive."""
+        """Select the cells where the target ``name``, ``loss`` or ``return``, is positive."""
         return self.cells[self.cells[name] > 0]
 
 
 def read_csv(path: str | Sequence[str], game: str | None = None) -> pd.DataFrame:
-    """Rows of one CSV, or of several whose columns complete each other.
+    """Read the rows of one CSV, or of several whose columns complete each other.
 
-    A column ``value`` is the return where the file's name says "return", else the loss.
+    A column ``value`` is the return where the file's name contains "return", else the loss.
 
     Raises:
-        InputError: A file that is not there or holds no known column, or an unknown game.
+        InputError: A file cannot be read, or the game is unknown or ambiguous.
     """
     paths = [path] if isinstance(path, str) else list(path)
     tables = [_read_one(Path(p), game) for p in paths]
@@ -113,10 +114,10 @@ def _read_one(path: Path, game: str | None) -> pd.DataFrame:
 
 
 def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """A table with our column names, absent ones as NaN.
+    """Rename a table's columns to ours; absent ones are NaN.
 
     Raises:
-        InputError: No FLOPs, no parameters, or neither loss nor return.
+        InputError: The table has no FLOPs, no parameters, or neither loss nor return.
     """
     rows = pd.DataFrame(index=table.index)
     for ours, theirs in COLUMNS.items():
@@ -131,7 +132,7 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         names = COLUMNS["loss"] + COLUMNS["return"]
         raise InputError(f"{origin}: no loss and no return; name a column one of {names}")
     rows["partial"] = bool(table["partial"].any()) if "partial" in table else False
-    if rows["run"].isna().all():  # a size without a name is one run: its checkpoints correlate
+    if rows["run"].isna().all():  # rows of one size are checkpoints of one run and correlate
         seed = table["seed"].astype(str) if "seed" in table else ""
         rows["run"] = rows["params"].map("{:.0f}".format) + "/" + seed
     return rows
@@ -143,12 +144,12 @@ def tidy(
     budgets: Sequence[float] | None = None,
     merge_within: float = MERGE_WITHIN,
 ) -> Runs:
-    """Rows within ``budgets`` (lowest, highest FLOPs), averaged into cells, with flags.
+    """Select rows within ``budgets`` (lowest, highest FLOPs), average them into cells, and flag.
 
     Budgets are merged by :func:`merge_budgets`.
 
     Raises:
-        InputError: Nothing left to fit, or a ``merge_within`` that is no fraction.
+        InputError: No rows are left to fit, or ``merge_within`` is not a fraction.
     """
     if not 0 <= merge_within < 1:
         raise InputError(f"merge_within={merge_within}: give a fraction from 0 (none) to below 1")
@@ -181,7 +182,7 @@ def _flag_rows(rows: pd.DataFrame) -> list[str]:
     absent = [name for name in names if rows[name].isna().all()]
     flags = [f"missing metric: no {name} anywhere" for name in absent]
     groups = rows.groupby(["flops", "params"])
-    # With several files, another row of the cell may hold what this one lacks.
+    # With several files, another row of the cell may hold the metric that this one lacks.
     elsewhere = {name: (groups[name].transform("count") > 0) & rows["partial"] for name in names}
     for number, (_, row) in enumerate(rows.iterrows()):
         where = f"{_cell(row)} (run {row['run']})"
@@ -197,7 +198,7 @@ def _flag_rows(rows: pd.DataFrame) -> list[str]:
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
-    """Cells: the mean of log loss; the mean of returns weighted by rollouts."""
+    """Average rows into cells: the mean of log loss, and of returns weighted by rollouts."""
     work = rows.copy()
     work["log_loss"] = np.log(work["loss"].where(work["loss"] > 0))
     known = work["return"].notna()
@@ -220,10 +221,10 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _half_width(runs: Any, own_se: pd.Series) -> pd.Series:
-    """Of the t-interval of a mean over runs, or by the standard error of the only one there is.
+    """Return half of the t-interval of a mean over runs; of a single run, by its standard error.
 
-    Runs differ by their own errors, too: what varies between them holds both. A bootstrap of three
-    runs would hold the truth in fewer than 8 of 10 cases (``tests/scaling/test_runs.py``).
+    The variance between runs includes each run's own error. A bootstrap of three runs would cover
+    the truth in fewer than 8 of 10 cases (``tests/scaling/test_runs.py``).
     """
     count, known = runs.count(), own_se.copy()
     several = count > 1
@@ -256,7 +257,7 @@ def _seed(row: pd.Series) -> str:
 
 
 def _missing_seeds(rows: pd.DataFrame) -> list[str]:
-    """Cells without a seed that at least half of the cells have."""
+    """Flag each cell that lacks a seed which at least half of the cells have."""
     cells = rows.groupby(["flops", "params"])["seed"].agg(set).reset_index()
     counts = cells["seed"].explode().dropna().value_counts()
     usual = set(counts[counts >= len(cells) / 2].index)
