@@ -13,6 +13,8 @@ from agent_scaling.runtime.files import write_json
 from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics, forecasts
 from agent_scaling.scaling.fitting.interactions import against_frames
+from agent_scaling.scaling.fitting.outliers import outliers
+from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.report.terminal import print_fit
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
@@ -134,11 +136,16 @@ def analyse(
     if bootstraps:
         from agent_scaling.scaling.fitting import bootstrap
 
-        fitted["bootstrap"] = bootstrap.bootstrap_intervals(runs, bootstraps, seed)
+        laid_out = any(layout(runs.cells, target) for target in fitted["best_of_grid"])
+        fitted["bootstrap"] = (
+            {"resamples": bootstraps}
+            if laid_out  # resamples of a layout say nothing of optima
+            else bootstrap.bootstrap_intervals(runs, bootstraps, seed)
+        )
         few = min(bootstraps, bootstrap.PARAMETRIC)  # each costs hundreds of default fits
         fitted["bootstrap"]["parametric"] = bootstrap.bootstrap_parametric(runs, few, seed)
         fitted["flags"] += bootstrap.flags(fitted["bootstrap"])
-    fitted["flags"] = [*runs.flags, *fitted["flags"]]
+    fitted["flags"] = [*runs.flags, *outliers(runs.cells, "loss"), *fitted["flags"]]
     return fitted
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.fitting import forms, returns
 from agent_scaling.scaling.fitting.recency import LATEST
+from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.intervals import LEVEL, NORMAL, half_width
 from agent_scaling.scaling.laws import curves, parametric, profiles
 from agent_scaling.scaling.runs.table import Runs
@@ -40,6 +41,8 @@ def laws_of(runs: Runs) -> dict[str, Any]:
         curved = of_parabolas(cells, target)
         flags += profiles.flags(best, target) + profiles.flags(curved["points"], target)
         fitted["best_of_grid"][target] = _best(best)
+        if reason := layout(cells, target):
+            _without_exponents(fitted["best_of_grid"][target], reason)
         flags += _one_size(fitted["best_of_grid"][target], target)
         fitted["parabola"][target] = curved
     if "loss" in targets and len(budgets) > FEWEST:
@@ -134,7 +137,7 @@ def exponents(points: pd.DataFrame) -> dict[str, Any]:
         reason = f"every best is of {points['params'].iloc[0]:,.0f} parameters"
         for name in ("N_opt", "D_opt"):
             if law := found[name]:
-                law |= {"exponent": None, "interval": None, "reason": reason}
+                law |= {"exponent": None, "interval": None, "reason": reason, "label": "one size"}
     return found
 
 
@@ -149,11 +152,20 @@ def _best(best: pd.DataFrame) -> dict[str, Any]:
     return exponents(best) | {"without_edges": exponents(inner), "points": best}
 
 
+def _without_exponents(law: dict[str, Any], reason: str) -> None:
+    """Best cells of budgets without a choice of sizes: exponents of their sizes are ``None``."""
+    for part in (law, law["without_edges"]):
+        for name in ("N_opt", "D_opt"):
+            if part[name]:
+                part[name] |= {"exponent": None, "interval": None, "reason": reason}
+                part[name] |= {"label": "no profiles"}
+
+
 def _one_size(law: dict[str, Any], target: str) -> list[str]:
     """Return a flag for each part whose optima all have one size and so give no exponent."""
     parts = {"best of grid": law, "best of grid without edges": law["without_edges"]}
     return [
-        f"one size: {name}, {target}: {part['N_opt']['reason']}; N_opt and D_opt say nothing"
+        f"{part['N_opt']['label']}: {name}, {target}: {part['N_opt']['reason']}; N_opt and D_opt say nothing"
         for name, part in parts.items()
         if part["N_opt"] and part["N_opt"]["exponent"] is None
     ]
@@ -227,10 +239,9 @@ def _parametric(cells: pd.DataFrame, flags: list[str]) -> dict[str, Any] | None:
     near = parametric.near_optimum(cells)
     if not parametric.enough(near):
         sizes = near["params"].nunique()
-        flags.append(
-            f"no parametric law: {len(near)} cells of {sizes} sizes near the optimum; "
-            f"{parametric.FEWEST} cells of 3 sizes are needed"
-        )
+        found = f"{len(near)} cells of {sizes} sizes near the optimum"
+        needed = f"{parametric.FEWEST} cells of 3 sizes whose losses differ are needed"
+        flags.append(f"no parametric law: {found}; {needed}")
         return None
     law = parametric.fit_parametric(cells)
     values: dict[str, Any] = law.coefficients()
@@ -254,7 +265,7 @@ def _quadratic(cells: pd.DataFrame) -> dict[str, Any] | None:
     coefficients = np.linalg.lstsq(design / scale, y, rcond=None)[0] / scale
     residual = y - design @ coefficients
     noise = np.sqrt((residual**2).sum() / (len(y) - 6)) if len(y) > 6 else None
-    r2 = 1 - residual.var() / y.var()
+    r2 = 1 - residual.var() / y.var() if y.var() > 0 else None
     return {"coefficients": coefficients, "residual_sd": noise, "r2": r2, "cells": len(y)}
 
 

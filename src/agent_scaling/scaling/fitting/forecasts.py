@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agent_scaling.scaling.fitting import returns, select
+from agent_scaling.scaling.fitting import returns, select, structure
 from agent_scaling.scaling.fitting.analysis import one_size
 from agent_scaling.scaling.fitting.forms import LOSS_AVERAGED, LOSS_FORMS
 from agent_scaling.scaling.fitting.select import AVERAGE, FEWEST, Form, Validation
@@ -20,6 +20,10 @@ from agent_scaling.scaling.runs.table import Runs
 
 SIZES = 3
 """Fewest budgets whose optimal sizes are fitted by a law."""
+
+
+LAW = "parametric"
+"""Name of the form that forecasts where best cells are no optima."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,25 @@ def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float |
     return Chosen(target, forms, averaged, checks, select.choose(checks))
 
 
+def _chosen(
+    cells: pd.DataFrame, target: str, loss: Chosen | None, expert: float | None, flags: list[str]
+) -> Chosen:
+    """What forecasts a target: of a table without profiles the law, and what follows from it."""
+    reason = structure.layout(cells, target)
+    if reason is None:
+        return compete(cells, target, loss.form() if loss else None, expert)
+    by_law = structure.has_law(cells)
+    flags.append(structure.flag(target, reason, by_law))
+    if not by_law:
+        return compete(cells, target, loss.form() if loss else None, expert)
+    if target == "loss":
+        forms = {LAW: LOSS_FORMS[LAW]}
+        return Chosen(target, forms, (), structure.validate_law(cells), LAW)
+    forms = returns.return_forms(LOSS_FORMS[LAW])
+    stages = {name: form for name, form in forms.items() if name.startswith("two_stage")}
+    return Chosen(target, stages, tuple(stages), {}, AVERAGE)
+
+
 def forecast_of(
     runs: Runs, ahead: np.ndarray, flags: list[str], expert: float | None = None
 ) -> dict[str, Any]:
@@ -79,14 +102,18 @@ def forecast_of(
         if runs.target(target)["flops"].nunique() < FEWEST:
             flags.append(f"no forecast of {target}: fewer than {FEWEST} budgets have it")
             continue
-        loss = found["loss"].form() if "loss" in found else None
-        found[target] = compete(cells, target, loss, expert)
+        loss = found["loss"] if "loss" in found else None
+        found[target] = _chosen(cells, target, loss, expert, flags)
         if not found[target].checks:
             flags.append(f"not validated: {target} has too few budgets to predict any from others")
         for row, mean, low, high in zip(rows, *found[target].predict(cells, x), strict=True):
             row[target] = float(np.exp(mean))
             row[f"{target}_interval"] = [float(np.exp(low)), float(np.exp(high))]
-    _add_sizes(rows, cells, x, "loss" if "loss" in found else "return")
+    target = "loss" if "loss" in found else "return"
+    if reason := structure.layout(cells, target):
+        _add_sizes_by_law(rows, cells, x, reason, flags)
+    else:
+        _add_sizes(rows, cells, x, target)
     return {
         "chosen": {t: found[t].name if t in found else None for t in ("loss", "return")},
         "averaged": {target: chosen.averaged for target, chosen in found.items()},
@@ -105,6 +132,19 @@ def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
         }
         for name, check in checks.items()
     }
+
+
+def _add_sizes_by_law(
+    rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, reason: str, flags: list[str]
+) -> None:
+    """Optimal parameters and frames of the parametric law; none where there is no such law."""
+    if not structure.has_law(cells):
+        flags.append(f"no forecast of sizes: {reason}, and there is no parametric law")
+        return
+    for name, values in structure.sizes_by_law(cells, x).items():
+        for row, mean, low, high in zip(rows, *np.exp(values), strict=True):
+            row[name] = float(mean)
+            row[f"{name}_interval"] = [float(low), float(high)]
 
 
 def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, target: str) -> None:

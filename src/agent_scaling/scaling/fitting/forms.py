@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -65,8 +67,41 @@ def saturating(cells: pd.DataFrame, x: np.ndarray, recency: float = 0.0) -> Pred
     return _at(curves.fit_saturating(*series(cells, "loss"), recency=recency), x)
 
 
-def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
-    """Predict the lowest L(N, D) of the budget; its error is by the delta method over the cells."""
+@dataclass(frozen=True)
+class FittedLaw:
+    """The law of two variables with its errors, by the delta method over the cells.
+
+    Attributes:
+        law: The law.
+        covariance: Of its parameters, (5, 5).
+        noise: Standard deviation of a cell's log loss about it.
+        spare: Degrees of freedom left.
+    """
+
+    law: parametric.Parametric
+    covariance: np.ndarray
+    noise: float
+    spare: int
+
+    def error(
+        self, quantity: Callable[[parametric.Parametric], np.ndarray], noise: bool = True
+    ) -> np.ndarray:
+        """Standard error of what ``quantity`` makes of the law; with a new cell's ``noise``."""
+
+        def of(theta: np.ndarray, _: np.ndarray) -> np.ndarray:
+            return quantity(self.law.moved(theta))
+
+        own = self.noise if noise else 0.0
+        curve = curves.Curve(of, self.law.theta, self.covariance, own, self.spare)
+        return curve.standard_error(np.zeros(1))
+
+
+def fitted_law(cells: pd.DataFrame) -> FittedLaw:
+    """The parametric law of the cells near their budget's best.
+
+    Raises:
+        ValueError: Too few of them, or fewer than :data:`select.FEWEST` budgets.
+    """
     near = parametric.near_optimum(cells)
     if not parametric.enough(near) or near["flops"].nunique() < FEWEST:
         raise ValueError("too few cells near the optimum for five coefficients")
@@ -79,13 +114,15 @@ def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
     def of_cells(theta: np.ndarray, _: np.ndarray) -> np.ndarray:
         return law.moved(theta).log_loss(log_n, log_d)
 
-    def of_budgets(theta: np.ndarray, at: np.ndarray) -> np.ndarray:
-        return law.moved(theta).optimum(at)[0]
-
-    slopes = curves.numerical_slopes(of_cells, law.theta, x)
+    slopes = curves.numerical_slopes(of_cells, law.theta, log_n)
     covariance = variance * np.linalg.pinv(slopes.T @ slopes, rcond=1e-12, hermitian=True)
-    curve = curves.Curve(of_budgets, law.theta, covariance, float(np.sqrt(variance)), spare)
-    return _at(curve, x)
+    return FittedLaw(law, covariance, float(np.sqrt(variance)), spare)
+
+
+def two_variables(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
+    """Predict the lowest L(N, D) of the budget, with the errors of the law."""
+    found = fitted_law(cells)
+    return Prediction(found.law.optimum(x)[0], found.error(lambda law: law.optimum(x)[0]))
 
 
 LOSS_FORMS: dict[str, Form] = {

@@ -117,7 +117,7 @@ def rolling_origin(
             ahead = np.log10(budgets[k:] / budgets[k])
             ahead += np.minimum(np.log10(budgets[k] / budgets[k - 1]), AHEAD)
             parts.append(pd.DataFrame(table | {"origin": budgets[k - 1], "ahead": ahead}))
-    return {name: _validate(pd.concat(parts), prior) for name, parts in rows.items() if parts}
+    return {name: validated(pd.concat(parts), prior) for name, parts in rows.items() if parts}
 
 
 def first_origin(budgets: int) -> int:
@@ -136,7 +136,8 @@ def deviation(own: np.ndarray, ratio: np.ndarray, prior: float) -> np.ndarray:
     return expected
 
 
-def _validate(errors: pd.DataFrame, prior: float) -> Validation:
+def validated(errors: pd.DataFrame, prior: float) -> Validation:
+    """Past errors summed up: rows of origin, flops, error, own, and ahead (decades)."""
     near = errors[errors["ahead"] <= AHEAD + ROUNDING]
     fitted = errors[np.isfinite(errors["error"])]
     ratio = (fitted["flops"] / fitted["origin"]).to_numpy(float)

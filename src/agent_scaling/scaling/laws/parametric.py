@@ -17,6 +17,12 @@ FEWEST = 8
 HUBER = 1e-3
 """Width of the Huber loss on log loss (Hoffmann et al. 2022)."""
 
+ROUNDING = 1e-12
+"""Differences of log losses that are none."""
+
+EXACT = 1e-28
+"""Objective per cell of a law that goes through all of them, to rounding."""
+
 EXPONENTS = np.linspace(0.04, 1.6, 40)
 """Values of α and of β in the grid of starts."""
 
@@ -70,6 +76,13 @@ class Parametric:
         best = loss.argmin(1)
         return loss[np.arange(len(best)), best], log_n[best]
 
+    def best_size(self, log_frames_params: np.ndarray) -> np.ndarray:
+        """ln N of the lowest loss at products N · D, given as logarithms."""
+        a, b, alpha, beta = self.theta[1:]
+        ratio = a + alpha * self.centre[0] - b - beta * self.centre[1] + np.log(alpha / beta)
+        value: np.ndarray = (ratio + beta * np.asarray(log_frames_params)) / (alpha + beta)
+        return value
+
     def coefficients(self) -> dict[str, float]:
         """Return E, ln A, ln B, α, β and the implied exponents of N_opt and D_opt.
 
@@ -90,8 +103,13 @@ def near_optimum(cells: pd.DataFrame, factor: float = NEAR) -> pd.DataFrame:
 
 
 def enough(near: pd.DataFrame) -> bool:
-    """Return True where these cells suffice to fit five coefficients."""
-    return len(near) >= FEWEST and near["params"].nunique() >= 3
+    """True where five coefficients can be fitted to these cells."""
+    return len(near) >= FEWEST and near["params"].nunique() >= 3 and varies(near["loss"])
+
+
+def varies(values: pd.Series) -> bool:
+    """True where values above 0 differ by more than rounding."""
+    return len(values) > 0 and bool(np.ptp(np.log(values.to_numpy(float))) > ROUNDING)
 
 
 def cost_by_size(cells: pd.DataFrame) -> np.ndarray:
@@ -122,9 +140,10 @@ def fit_parametric(
     near = near_optimum(cells, factor)
     log_n, log_d = np.log(near["params"].to_numpy(float)), np.log(near["samples"].to_numpy(float))
     y = np.log(near["loss"].to_numpy(float))
+    scale, y = float(y.mean()), y - y.mean()  # a loss may be in any unit
     centre = np.array([log_n.mean(), log_d.mean()])
     n, d = log_n - centre[0], log_d - centre[1]
-    starts = grid_starts(n, d, y) if start is None else [start.about(centre)]
+    starts = grid_starts(n, d, y) if start is None else [start.about(centre) - _unit(scale)]
     found = [_polish(theta, n, d, y, delta) for theta in starts]
     found.sort(key=lambda item: item[1])
     theta, value = found[0]
@@ -136,7 +155,13 @@ def fit_parametric(
     converged = abs(gain) <= 1e-12 * max(value, delta**2)
     cost = cost_by_size(cells)
     size = float(np.abs(gradient).max())
+    theta = theta + _unit(scale)
     return Parametric(theta, centre, value, size, converged, distinct, cost, len(y))
+
+
+def _unit(scale: float) -> np.ndarray:
+    """The change of θ where losses are exp ``scale`` times as large."""
+    return scale * np.array([1.0, 1.0, 1.0, 0.0, 0.0])
 
 
 def _distinct(values: list[float]) -> list[float]:
@@ -225,6 +250,8 @@ def _newton(
     value, gradient, hessian = huber_derivatives(theta, n, d, y, delta)
     damping = 1e-3
     for _ in range(500):
+        if value <= EXACT * len(y):
+            break
         values, vectors = np.linalg.eigh(hessian)
         scale = max(float(np.abs(values).max()), 1e-300)
         curvature = np.maximum(np.abs(values), 1e-12 * scale) + damping * scale

@@ -48,7 +48,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
     for target, checks in fitted["validation"].items():
         show(_validation(target, checks, fitted["chosen"][target]))
-        console.print(f"average: equal weights of {', '.join(fitted['averaged'][target])}")
+        if averaged := fitted["averaged"][target]:
+            console.print(f"average: equal weights of {', '.join(averaged)}")
     show(_forecast(fitted["forecast"]))
     for target, noise in fitted["diagnostics"]["noise"].items():
         if noise:
@@ -100,7 +101,7 @@ def _law(law: dict[str, Any] | None) -> str:
     if law is None:
         return "-"
     if law["exponent"] is None:
-        return "none: one size"
+        return f"none: {law.get('label', 'one size')}"
     if law["interval"] is None:
         return f"{law['exponent']:.4f} [none: {law['reason']}]"
     return f"{law['exponent']:.4f} {_span(law['interval'])}"

@@ -155,7 +155,8 @@ def tidy(
         raise InputError(f"merge_within={merge_within}: give a fraction from 0 (none) to below 1")
     rows = as_rows(table, origin)
     flags: list[str] = []
-    unusable = ~((rows["flops"] > 0) & (rows["params"] > 0))
+    numbers = rows[["flops", "params"]]
+    unusable = ~((numbers > 0) & np.isfinite(numbers)).all(axis=1)
     for number, row in rows[unusable].iterrows():
         flags.append(f"missing metric: row {number} (run {row['run']}) has no flops or params")
     rows = rows[~unusable].copy()
@@ -168,6 +169,8 @@ def tidy(
         raise InputError(f"{origin}: no run within budgets={budgets}; widen them")
     rows = rows.sort_values(["flops", "params"], kind="stable").reset_index(drop=True)
     flags += _flag_rows(rows)
+    values = ["samples", "loss", "return"]
+    rows[values] = rows[values].where(np.isfinite(rows[values]))
     cells = _average(rows)
     flags += _flag_cells(rows, cells)
     return Runs(rows, cells, flags)
@@ -192,7 +195,7 @@ def _flag_rows(rows: pd.DataFrame) -> list[str]:
             if np.isnan(row[name]) and name not in absent and not elsewhere[name].iloc[number]:
                 kind = "NaN loss" if name == "loss" else "missing metric"
                 flags.append(f"{kind}: {where} has no {name}; left out of its fits")
-            elif row[name] <= 0:
+            elif row[name] <= 0 or np.isinf(row[name]):
                 flags.append(f"no logarithm: {where} has {name} {row[name]:g}; left out of fits")
     return flags
 

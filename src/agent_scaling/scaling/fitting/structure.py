@@ -1,0 +1,90 @@
+"""Tables whose budgets offer no choice of sizes: their best cells are a layout, not optima."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from agent_scaling.scaling.fitting import select
+from agent_scaling.scaling.fitting.forms import FittedLaw, fitted_law
+from agent_scaling.scaling.fitting.recency import origins
+from agent_scaling.scaling.fitting.select import PRIOR, Validation
+from agent_scaling.scaling.intervals import half_width
+from agent_scaling.scaling.laws import parametric
+
+HALF, MOST = 0.5, 0.75
+"""Shares of the cells that budgets of three sizes, or else of two, hold in an isoFLOP table."""
+
+BUDGETS = 3
+"""Such budgets that it has at least."""
+
+
+def layout(cells: pd.DataFrame, target: str) -> str | None:
+    """The reason why best sizes say nothing of optima; ``None`` where they may.
+
+    A table of one size or two is not judged: its optima are of those sizes.
+    """
+    known = cells[cells[target] > 0]
+    if known["params"].nunique() < BUDGETS:
+        return None
+    sizes = known.groupby("flops")["params"].nunique().to_numpy()
+    for fewest, share in ((3, HALF), (2, MOST)):
+        if (sizes >= fewest).sum() >= BUDGETS and sizes[sizes >= fewest].sum() >= share * len(known):
+            return None
+    return f"{(sizes >= 3).sum()} of {len(sizes)} budgets have three sizes"
+
+
+def has_law(cells: pd.DataFrame) -> bool:
+    """True where the law of two variables can forecast in place of best cells."""
+    try:
+        fitted_law(cells)
+    except ValueError:
+        return False
+    return True
+
+
+def flag(target: str, reason: str, by_law: bool) -> str:
+    """The line that says where the forecast of a table without profiles comes from."""
+    source = "the parametric law" if by_law else "the best of each budget, which is a layout"
+    return f"no isoFLOP structure: {target}: {reason}; its forecast comes from {source}"
+
+
+def validate_law(cells: pd.DataFrame) -> dict[str, Validation]:
+    """Rolling origins of the parametric law: the cells of later budgets, each at its own size."""
+    budgets = np.sort(cells["flops"].unique())
+    parts = []
+    for count in origins(np.log(budgets), select.first_origin(len(budgets))):
+        origin = budgets[count - 1]
+        later = cells[(cells["flops"] > origin) & (cells["loss"] > 0) & (cells["samples"] > 0)]
+        try:
+            found = fitted_law(cells[cells["flops"] <= origin])
+        except ValueError:
+            continue
+        size, frames, loss = (np.log(later[c].to_numpy(float)) for c in ("params", "samples", "loss"))
+        mean = found.law.log_loss(size, frames)
+        own = found.error(lambda law, at=(size, frames): law.log_loss(*at))
+        flops = later["flops"].to_numpy(float)
+        columns = {"flops": flops, "error": mean - loss, "own": own, "origin": origin}
+        parts.append(pd.DataFrame(columns | {"ahead": np.log10(flops / origin)}))
+    return {"parametric": select.validated(pd.concat(parts), PRIOR["loss"])} if parts else {}
+
+
+def sizes_by_law(cells: pd.DataFrame, x: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
+    """Log parameters and log frames of the parametric law's optimum at log budgets ``x``.
+
+    Each as (mean, low, high), by the delta method.
+    """
+    found = fitted_law(cells)
+    _, at = found.law.optimum(x)
+    cost = np.interp(at, *found.law.cost)  # of FLOPs per parameter and frame, there
+
+    def best(law: parametric.Parametric) -> np.ndarray:
+        return law.best_size(x - cost)
+
+    size = best(found.law)
+    half = half_width(1.0, found.spare) * found.error(best, noise=False)
+    frames = x - cost - size
+    return {
+        "params": (size, size - half, size + half),
+        "frames": (frames, frames - half, frames + half),
+    }

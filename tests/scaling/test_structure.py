@@ -1,0 +1,93 @@
+"""Tables without isoFLOP profiles, and values that no law can have."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from agent_scaling.scaling.api import fit_laws
+from agent_scaling.scaling.fitting.outliers import outliers
+from tests.scaling.synthetic import known_cells, optimum, with_returns
+
+CHINCHILLA = {"e": 1.8172, "a": 482.0, "b": 2085.4, "alpha": 0.3478, "beta": 0.3658}
+"""The law that Besiroglu et al. (2024) found in the 240 points of Hoffmann et al. (2022)."""
+
+
+def scattered(count=240, noise=0.005, seed=0):
+    """Runs whose sizes and budgets nobody laid out in profiles, as those 240 points are."""
+    generator = np.random.default_rng(seed)
+    flops = np.exp(generator.uniform(np.log(1e18), np.log(1e22), count))
+    size = optimum(flops, **CHINCHILLA)[0] * np.exp(generator.uniform(-1.5, 1.5, count))
+    frames = flops / 6 / size
+    law = CHINCHILLA
+    loss = law["e"] + law["a"] / size ** law["alpha"] + law["b"] / frames ** law["beta"]
+    loss *= np.exp(noise * generator.standard_normal(count))
+    table = {"flops": flops, "params": size, "samples": frames, "loss": loss}
+    return pd.DataFrame(table | {"return": 100 * loss**-1.6})
+
+
+def test_a_table_without_profiles_is_forecast_by_the_law_of_two_variables():
+    found = fit_laws(scattered(), bootstraps=10)
+    law = found.fitted["parametric"]
+    assert law["E"] == pytest.approx(CHINCHILLA["e"], abs=0.05)
+    assert law["alpha"] == pytest.approx(CHINCHILLA["alpha"], abs=0.02)
+    assert law["beta"] == pytest.approx(CHINCHILLA["beta"], abs=0.02)
+    assert found.fitted["chosen"]["loss"] == "parametric"
+    (row,) = found.forecast(1e24).to_dict("records")
+    size, loss = optimum(np.array([1e24]), **CHINCHILLA)
+    truth = {"params": size[0], "frames": 1e24 / 6 / size[0], "loss": loss[0]}
+    for name, value in truth.items():
+        assert row[f"{name}_low"] < value < row[f"{name}_high"]
+    assert row["loss"] == pytest.approx(loss[0], rel=0.01)
+    assert row["loss_high"] / row["loss_low"] < 1.5
+    assert row["return_low"] < 100 * loss[0] ** -1.6 < row["return_high"]
+    best = found.fitted["best_of_grid"]["loss"]["N_opt"]
+    assert best["exponent"] is None
+    assert "budgets have three sizes" in best["reason"]
+    kinds = {flag.partition(": ")[0] for flag in found.flags}
+    assert {"no isoFLOP structure", "no profiles"} <= kinds
+
+
+def test_one_size_a_budget_and_no_law_make_no_forecast_of_sizes():
+    found = fit_laws(scattered(6))
+    assert "params" not in found.forecast(1e24)
+    assert any(flag.startswith("no forecast of sizes: ") for flag in found.flags)
+    assert found.exponents.set_index("quantity").loc[["N_opt", "D_opt"], "exponent"].isna().all()
+
+
+@pytest.fixture(scope="module")
+def table():
+    return with_returns(known_cells(0.01, 0, budgets=6, sizes=6), 0)
+
+
+@pytest.mark.parametrize("unit", [1e300, 1e-300])
+def test_laws_do_not_depend_on_the_unit_of_loss(table, unit):
+    known, other = fit_laws(table), fit_laws(table.assign(loss=unit * table["loss"]))
+    for name in ("alpha", "beta", "N_opt"):
+        want = known.fitted["parametric"][name]
+        assert other.fitted["parametric"][name] == pytest.approx(want, rel=1e-6)
+    forecasts = [laws.forecast(1e19).iloc[0] for laws in (known, other)]
+    assert forecasts[1]["loss"] / unit == pytest.approx(forecasts[0]["loss"], rel=1e-6)
+    assert forecasts[1]["params"] == pytest.approx(forecasts[0]["params"], rel=1e-6)
+
+
+def test_infinite_and_outlying_losses_are_named(table):
+    wrong = table.copy()
+    wrong.loc[3, "loss"], wrong.loc[14, "loss"] = np.inf, 3 * wrong.loc[14, "loss"]
+    flags = fit_laws(wrong).flags
+    (infinite,) = [flag for flag in flags if flag.startswith("no logarithm: ")]
+    assert "has loss inf; left out of fits" in infinite
+    (outlier,) = [flag for flag in flags if flag.startswith("outlier: ")]
+    assert f"{wrong.loc[14, 'params']:.0f} parameters has loss" in outlier
+    assert not outliers(table, "loss")
+
+
+def test_a_constant_loss_takes_no_longer_than_others(table):
+    started = time.process_time()
+    found = fit_laws(table.assign(loss=2.0), bootstraps=100)
+    assert time.process_time() - started < 10  # more than a minute where Newton's steps went on
+    assert found.fitted["parametric"] is None
+    assert found.forecast(1e19)["loss"].item() == pytest.approx(2.0, rel=1e-4)
