@@ -16,11 +16,11 @@ from typing import Any
 import psutil
 from mlflow import MlflowClient
 
+from agent_scaling.runtime.locks import is_held
 from agent_scaling.studies.plan_file import Plan, Run
 from agent_scaling.studies.run_cell import (
     Progress,
     executable,
-    held,
     last_line,
     milestones,
     progress,
@@ -89,10 +89,10 @@ def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -
     tracked = (output / "mlflow_run_id").read_text()
 
     process = start(folder, *TWO)
-    until(lambda: held(output), process)
+    until(lambda: is_held(output), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    while held(output):  # the run saves, and ends
+    while is_held(output):  # the run saves, and ends
         time.sleep(0.1)
 
     code, said = finish(start(folder, *TWO), tmp_path)
@@ -173,7 +173,7 @@ def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_
         os.close(lock)
     assert code == 1
     assert f"running  {run.name}: another process trains it" in said
-    assert not held(run.output(folder))
+    assert not is_held(run.output(folder))
 
 
 def test_no_plan_is_one_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.helpers.shard_server import ShardServer
 
 
 def kept(cache: Path) -> int:
-    with locked(cache / "lock"):  # readers are ahead, and write and remove meanwhile
+    with locked(cache / "lock", wait=True):  # readers are ahead, and write and remove meanwhile
         return sum(path.stat().st_size for path in (cache / "pieces").iterdir())
 
 
