@@ -164,10 +164,11 @@ def _without_exponents(law: dict[str, Any], reason: str) -> None:
 def _one_size(law: dict[str, Any], target: str) -> list[str]:
     """Return a flag for each part whose optima all have one size and so give no exponent."""
     parts = {"best of grid": law, "best of grid without edges": law["without_edges"]}
+    laws = {name: part["N_opt"] for name, part in parts.items() if part["N_opt"]}
     return [
-        f"{part['N_opt']['label']}: {name}, {target}: {part['N_opt']['reason']}; N_opt and D_opt say nothing"
-        for name, part in parts.items()
-        if part["N_opt"] and part["N_opt"]["exponent"] is None
+        f"{sizes['label']}: {name}, {target}: {sizes['reason']}; N_opt and D_opt say nothing"
+        for name, sizes in laws.items()
+        if sizes["exponent"] is None
     ]
 
 

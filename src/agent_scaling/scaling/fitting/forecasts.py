@@ -102,8 +102,7 @@ def forecast_of(
         if runs.target(target)["flops"].nunique() < FEWEST:
             flags.append(f"no forecast of {target}: fewer than {FEWEST} budgets have it")
             continue
-        loss = found["loss"] if "loss" in found else None
-        found[target] = _chosen(cells, target, loss, expert, flags)
+        found[target] = _chosen(cells, target, found.get("loss"), expert, flags)
         if not found[target].checks:
             flags.append(f"not validated: {target} has too few budgets to predict any from others")
         for row, mean, low, high in zip(rows, *found[target].predict(cells, x), strict=True):

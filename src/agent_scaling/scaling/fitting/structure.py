@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling.fitting import select
-from agent_scaling.scaling.fitting.forms import FittedLaw, fitted_law
+from agent_scaling.scaling.fitting.forms import fitted_law
 from agent_scaling.scaling.fitting.recency import origins
 from agent_scaling.scaling.fitting.select import PRIOR, Validation
 from agent_scaling.scaling.intervals import half_width
@@ -29,7 +31,8 @@ def layout(cells: pd.DataFrame, target: str) -> str | None:
         return None
     sizes = known.groupby("flops")["params"].nunique().to_numpy()
     for fewest, share in ((3, HALF), (2, MOST)):
-        if (sizes >= fewest).sum() >= BUDGETS and sizes[sizes >= fewest].sum() >= share * len(known):
+        offering = sizes[sizes >= fewest]
+        if len(offering) >= BUDGETS and offering.sum() >= share * len(known):
             return None
     return f"{(sizes >= 3).sum()} of {len(sizes)} budgets have three sizes"
 
@@ -60,9 +63,10 @@ def validate_law(cells: pd.DataFrame) -> dict[str, Validation]:
             found = fitted_law(cells[cells["flops"] <= origin])
         except ValueError:
             continue
-        size, frames, loss = (np.log(later[c].to_numpy(float)) for c in ("params", "samples", "loss"))
+        names = ("params", "samples", "loss")
+        size, frames, loss = (np.log(later[name].to_numpy(float)) for name in names)
         mean = found.law.log_loss(size, frames)
-        own = found.error(lambda law, at=(size, frames): law.log_loss(*at))
+        own = found.error(partial(parametric.Parametric.log_loss, log_n=size, log_d=frames))
         flops = later["flops"].to_numpy(float)
         columns = {"flops": flops, "error": mean - loss, "own": own, "origin": origin}
         parts.append(pd.DataFrame(columns | {"ahead": np.log10(flops / origin)}))

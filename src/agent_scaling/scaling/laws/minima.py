@@ -72,7 +72,7 @@ class Minima:
 
 def nearest(log_n_S: np.ndarray, y_BKS: np.ndarray, factor: float = FACTOR) -> np.ndarray:
     """Return the mask (…, K, S) of the sizes that a budget's curve is fitted to."""
-    known = np.isfinite(y_BKS)
+    known: np.ndarray = np.isfinite(y_BKS)
     if not known.size:
         return known
     distance = np.where(known, np.abs(log_n_S - _best(log_n_S, y_BKS)), np.inf)

@@ -134,7 +134,9 @@ def quadratics(cells: pd.DataFrame, target: str) -> pd.DataFrame:
     for budget, taken, value, played in zip(table.flops, near, table.y, table.frames, strict=True):
         x = size[taken]
         a, b, c = np.polyfit(x - x.mean(), value[taken], 2)
-        centre = -b / (2 * a) + x.mean() if a > 0 else np.inf
+        if not a > 0:
+            continue
+        centre = -b / (2 * a) + x.mean()
         if x.min() <= centre <= x.max():
             bottom = (c - b**2 / (4 * a)) * (1 if target == "loss" else -1)
             rows.append((budget, centre, minima.line_at(size, played, taken, centre), bottom))
