@@ -5,9 +5,11 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from agent_scaling.cli.main import VERBS
+from tests.conftest import ROOT
 from tests.helpers.runs import overrides, train
 
 COMMAND = Path(sys.executable).with_name("agent-scaling")
@@ -37,6 +39,11 @@ def test_alone_it_explains_itself() -> None:
     assert done.returncode == 0
     for verb in VERBS:
         assert f"\n  {verb} " in done.stdout
+
+
+def test_it_says_its_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert agent_scaling("--version").stdout == f"agent-scaling {version}\n"
 
 
 def test_help_takes_choices() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from importlib import resources
+from importlib.metadata import version
 from typing import Any, NoReturn
 
 import hydra
@@ -25,6 +26,7 @@ from agent_scaling.cli.completion import (
 )
 from agent_scaling.cli.help import check_top_keys, help_text
 from agent_scaling.config.call import call_verb
+from agent_scaling.config.command import PROGRAM
 from agent_scaling.config.groups import NAMED, check_choices
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.config.search_path import register
@@ -104,6 +106,9 @@ def main() -> None:
         os.environ.setdefault("TTY_COMPATIBLE", "0")
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
+        return
+    if sys.argv[1] == "--version":
+        sys.stdout.write(f"{PROGRAM} {version(PROGRAM)}\n")
         return
     if shell := asked_for_script(sys.argv[1:]):
         sys.stdout.write(SHELLS[shell])
