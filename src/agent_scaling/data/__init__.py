@@ -1,1 +1,1 @@
-"""Recorded games: conversion to shards, reading them, and the order of batches."""
+"""Recorded games: their conversion to shards, reading shards, and the order of batches."""

@@ -1,7 +1,8 @@
-"""The Batch: the only thing that crosses folders, and the legend of the axes that its names end in.
+"""The Batch, the one data structure that all parts exchange, and the legend of its axes.
 
-T unroll steps, time-major · B lanes · H rows · W columns (24×80 characters of NetHack's terminal,
-84×84 pixels of Atari) · A actions (NetHack: 121) · D a feature width · I inventory slots.
+The suffix of a tensor's name lists its axes: T unroll steps, time-major · B lanes · H rows ·
+W columns (24×80 characters of NetHack's terminal, 84×84 pixels of Atari) · A actions
+(NetHack: 121) · D a feature width · I inventory slots.
 """
 
 from __future__ import annotations
@@ -26,118 +27,118 @@ FIELDS = {
     "inv_glyphs": "inv_glyphs_TBI",
     "frame": "frame_TBHW",
 }
-"""An observation of a :class:`~agent_scaling.envs.families.Game` → the field of a Batch."""
+"""Name of an observation of :class:`~agent_scaling.envs.families.Game` → field of a Batch."""
 
 
 def shown_fields(shown: Mapping[str, Tensor]) -> dict[str, Any]:
-    """A Batch's keyword arguments for what a game shows; other names are left out."""
+    """Return a Batch's keyword arguments for a game's observations; unknown names are left out."""
     return {FIELDS[name]: tensor for name, tensor in shown.items() if name in FIELDS}
 
 
 @dataclass(slots=True)
 class Played:
-    """What only those who played an unroll know of it."""
+    """Facts about an unroll that only the actors who played it know."""
 
     state: Any
-    """The policy's state before frame 0, as the actors had it: tensors, axis 1 the lane."""
+    """The actors' policy state before frame 0: tensors, whose axis 1 is the lane."""
     updates: int
     """Updates that the learner had made when the unroll began."""
     episodes: list[dict[str, Any]]
-    """Records of the episodes that ended in it."""
+    """Records of the episodes that ended in the unroll."""
     restarted: int = 0
-    """Episodes that were cut off and begun again: their worker was lost, or the run resumed."""
+    """Episodes that were abandoned and restarted, because a worker was lost or the run resumed."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """T consecutive frames of B lanes, and what the expert answered to each.
+    """T consecutive frames of B lanes, with the expert's action at each.
 
     Time alignment: the expert saw frame ``t`` and then pressed ``action_TB[t]``; the key pressed
     before frame ``t`` was seen is ``prev_action_TB[t]``.
 
-    An unroll that actors played has one frame more than it has actions: the last frame, which the
-    next unroll begins with, is there for its value, and its action is -100. An action ended its
-    episode where ``first_TB[t + 1]``.
+    An unroll that actors played has one frame more than actions. Its last frame, with which the
+    next unroll begins, serves to bootstrap the value; its action is -100. Action ``t`` ended its
+    episode where ``first_TB[t + 1]`` is True.
     """
 
     prev_action_TB: Tensor
     """int64: index of the action before frame t; 0 at a game's first frame."""
     action_TB: Tensor
-    """int64: index of the expert's answer; -100 where there is none (padding, keys that the
+    """int64: index of the expert's action; -100 where there is none (padding, keys that the
     environment pressed by itself, data without actions)."""
     first_TB: Tensor
-    """bool: the core's state is reset before it consumes frame t (a game opens, or a lane does)."""
+    """bool: True where the core's state is reset before frame t, because a game or a lane opens."""
     chars_TBHW: Tensor | None = None
-    """uint8: the terminal's characters; NetHack has these three, see :meth:`terminal`."""
+    """uint8: the terminal's characters. NetHack has this and the next two, see :meth:`terminal`."""
     colors_TBHW: Tensor | None = None
     """int8: the terminal's colours."""
     cursor_TB2: Tensor | None = None
     """uint8: the cursor's [row, column]."""
     frame_TBHW: Tensor | None = None
-    """uint8: Atari's screen in grey; frame t alone, encoders stack."""
+    """uint8: Atari's grey screen of frame t alone; encoders stack frames."""
     probability_TB: Tensor | None = None
-    """float32: what the model that labelled the recording gave ``action_TB[t]``, 0 where that is
-    -100; None where the keys are the player's own."""
+    """float32: probability that the labelling model gave ``action_TB[t]``, 0 where that is -100;
+    None where the keys are the player's own."""
     score_TB: Tensor | None = None
     """int32: the in-game score shown with frame t."""
     inv_glyphs_TBI: Tensor | None = None
-    """int16: glyphs of the inventory, NO_GLYPH in an empty slot; only environments have them,
-    recordings do not."""
+    """int16: glyphs of the inventory, NO_GLYPH in an empty slot; None for recordings."""
     game_TB: Tensor | None = None
     """int64: index of frame t's game in the data set; -1 in padding."""
     reward_TB: Tensor | None = None
     """float32: the reward of ``action_TB[t]``, as the game gives it; 0 at the last frame."""
     behaviour_logits_TBA: Tensor | None = None
-    """float32: what ``action_TB[t]`` was drawn from; 0 at the last frame."""
+    """float32: logits from which ``action_TB[t]`` was drawn; 0 at the last frame."""
     played: Played | None = None
-    """Of unrolls that actors played."""
+    """Facts about an unroll that actors played; None for other batches."""
     ahead: int = 0
-    """Frames at the window's end that the next one begins with: inverse dynamics looks at them,
-    their action is -100, and the state that crosses windows is the one before them."""
+    """Frames at the window's end with which the next window begins. Inverse dynamics reads them as
+    future frames; their action is -100. The state passed to the next window is the one before
+    them."""
     openings: tuple[int, ...] | None = None
-    """Steps at which a game opens in any lane, where the maker of the batch knows them on the
-    host; asking the device would wait for it."""
+    """Steps at which a game opens in any lane, where the batch's maker knows them on the host;
+    computing them on the device would synchronise with it."""
     skipped: int = 0
-    """Frames that are padding because their chunk is damaged, see ``data.on_corrupt``."""
+    """Number of frames padded because their chunk is damaged, see ``data.on_corrupt``."""
 
     @property
     def steps(self) -> int:
-        """T."""
+        """T, the number of steps."""
         return self.first_TB.shape[0]
 
     @property
     def lanes(self) -> int:
-        """B."""
+        """B, the number of lanes."""
         return self.first_TB.shape[1]
 
     def terminal(self) -> tuple[Tensor, Tensor, Tensor]:
-        """NetHack's characters, colours and cursor.
+        """Return NetHack's characters, colours and cursor.
 
         Raises:
-            InputError: The frames are another game's.
+            InputError: The frames are of another game.
         """
         if self.chars_TBHW is None or self.colors_TBHW is None or self.cursor_TB2 is None:
-            raise InputError("the policy reads NetHack's terminal, the data are another game's")
+            raise InputError("the policy reads NetHack's terminal, the data are of another game")
         return self.chars_TBHW, self.colors_TBHW, self.cursor_TB2
 
     def until(self, steps: int) -> Batch:
-        """The first ``steps`` steps."""
+        """Return the first ``steps`` steps."""
         openings = self.openings and tuple(t for t in self.openings if t < steps)
         cut = replace(self, openings=openings, played=None)
         return cut._map(lambda tensor: tensor[:steps])
 
     def opening_steps(self) -> tuple[int, ...]:
-        """Steps t at which any lane has ``first_TB[t]``, ascending."""
+        """Return the steps t at which any lane has ``first_TB[t]``, ascending."""
         if self.openings is None:
             return tuple(self.first_TB.any(dim=1).nonzero().flatten().tolist())
         return self.openings
 
     def to(self, *args: Any, **kwargs: Any) -> Batch:
-        """The same batch elsewhere; takes what ``torch.Tensor.to`` takes for a device."""
+        """Move the batch to a device; arguments are those of ``torch.Tensor.to``."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which copies to a GPU can overlap."""
+        """Copy the batch to page-locked memory, from which copies to a GPU can be asynchronous."""
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, fn: Callable[[Tensor], Tensor]) -> Batch:
@@ -152,7 +153,7 @@ class Batch:
 
 
 def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:
-    """A batch of every game's empty screens, without actions: for shapes, traces, cost counts."""
+    """Make a batch of every game's empty screens, without actions, to trace and count costs."""
     screen = (steps, lanes, ROWS, COLUMNS)
     return Batch(
         chars_TBHW=torch.full(screen, ord(" "), dtype=torch.uint8, device=device),

@@ -176,7 +176,7 @@ def test_a_manifest_that_does_not_match(short_shards: Path, tmp_path: Path) -> N
     value = json.loads((short_shards / "manifest.json").read_text())
     for change, message in (
         ({"version": 99}, "format version 99"),
-        ({"format": "other"}, "no manifest"),
+        ({"format": "other"}, "not a manifest"),
         ({"splits": {"train": [{"name": "x"}]}}, "broken"),
     ):
         (tmp_path / "b" / "manifest.json").write_text(json.dumps(value | change))

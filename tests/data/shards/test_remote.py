@@ -135,7 +135,7 @@ def test_a_store_that_is_away_is_waited_for_and_said_once(
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 2
         assert "no answer for" in said[0]
-        assert "asked for 25 minutes in all (data.patience_minutes)" in said[0]
+        assert "retried for 25 minutes in all (data.patience_minutes)" in said[0]
         assert "answers again" in said[1]
 
 

@@ -119,5 +119,5 @@ def test_what_is_no_file_is_refused(shards: Path, name: str, kind: str) -> None:
         path.symlink_to("/dev/zero")
     else:
         path.mkdir()
-    with pytest.raises(InputError, match=f"{name} is no file"):
+    with pytest.raises(InputError, match=f"{name} is not a file"):
         ShardReader(shards, "train")

@@ -1,1 +1,1 @@
-"""Games as WebDataset shards: written once, read in a data order that is a pure function."""
+"""Games as WebDataset shards: their format, storage, cache and random access."""

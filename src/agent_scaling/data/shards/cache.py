@@ -1,7 +1,7 @@
-"""A folder of downloaded pieces with a bound, shared by all processes of a machine.
+"""A bounded cache of downloaded pieces in a folder, shared by all processes of a machine.
 
-Every file in it is whole: it is written under a name of its own and renamed, and what is read from
-it is checked by whoever reads. Nothing has to be repaired after a process was killed.
+Every file is complete: it is written under a temporary name and renamed. Readers check its
+content. Nothing needs repair after a process was killed.
 """
 
 from __future__ import annotations
@@ -17,33 +17,37 @@ from agent_scaling.runtime.files import FULL, PARTIAL
 from agent_scaling.runtime.locks import locked
 
 SLOTS = 64
-"""Locks for downloads: two keys share one by chance and then wait for each other."""
+"""Number of locks for downloads; two keys that share one by chance wait for each other."""
 
 FREED = 0.1
-"""Share of the bound that is freed at once, so that the folder is rarely listed."""
+"""Share of the bound that is freed at a time, so that the folder is rarely listed."""
 
 logger = logging.getLogger(__name__)
 
 
 class Cache:
-    """Bytes by key; the keys that were not read for longest go first.
+    """Least-recently-used cache of bytes by key.
 
-    What is removed while somebody reads it stays readable to them: a reader holds the file open.
+    A reader holds its file open, so it can finish after the file was removed.
     """
 
     def __init__(self, directory: Path, limit: int) -> None:
-        """``limit``: bytes of all files; raises :class:`InputError` for a folder that is no use."""
+        """Open the cache, with at most ``limit`` bytes of files.
+
+        Raises:
+            InputError: The folder cannot be used, or the limit is not positive.
+        """
         if limit <= 0:
             raise InputError(f"data.cache_gb={limit / 1e9:g}: must be positive")
         self.directory, self.limit = directory, limit
         self._full = False
         self.files, self.locks = directory / "pieces", directory / "locks"
-        with self._said():
+        with self._input_errors():
             self.files.mkdir(parents=True, exist_ok=True)
             self.locks.mkdir(exist_ok=True)
 
     def get(self, key: str, offset: int = 0, size: int = -1) -> bytes | None:
-        """``size`` bytes (-1: all) from ``offset`` on, None if the key is not there."""
+        """Return ``size`` bytes (-1: all) of a key's value from ``offset`` on; None if absent."""
         try:
             with (self.files / key).open("rb", buffering=0) as file:
                 os.utime(file.fileno())  # the time of the last use; atime is often switched off
@@ -55,9 +59,9 @@ class Cache:
             raise self._input_error(error) from None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep ``data``, unless it alone exceeds the bound; makes room first.
+        """Keep ``data``, unless it alone exceeds the bound; make room first.
 
-        A full disk is said once, and nothing is kept until there is room: a run goes on without.
+        On a full disk, one warning is logged, the data are not kept, and the run continues.
         """
         if len(data) > self.limit:
             return
@@ -67,15 +71,15 @@ class Cache:
             if error.errno not in FULL:
                 raise self._input_error(error) from None
             if not self._full:
-                logger.warning("%s: going on without keeping more", self._input_error(error))
+                logger.warning("%s: continuing without caching more", self._input_error(error))
             self._full = True
         else:
             self._full = False
 
     def _put(self, key: str, data: bytes) -> None:
         with locked(self.directory / "lock", wait=True) as lock:
-            # Counted before it is there: a process that is killed here leaves a count too high,
-            # and the next listing puts it right.
+            # The file is counted before it is written. A process that is killed in between leaves
+            # a count too high, which the next listing corrects.
             used = int(os.pread(lock, 20, 0) or self._make_room(0)) + len(data)
             if used > self.limit:
                 used = self._make_room(len(data)) + len(data)
@@ -91,10 +95,10 @@ class Cache:
                 part.unlink(missing_ok=True)
 
     def _make_room(self, wanted: int) -> int:
-        """Remove the oldest files until ``wanted`` more bytes fit well; the bytes that are left."""
+        """Remove the oldest files until ``wanted`` more bytes fit; return the bytes that remain."""
         found = []
         for entry in os.scandir(self.files):
-            if entry.name.endswith(PARTIAL):  # nobody else writes: its process was killed
+            if entry.name.endswith(PARTIAL):  # the lock is ours, so its writer was killed
                 Path(entry.path).unlink()
             else:
                 status = entry.stat()
@@ -110,8 +114,8 @@ class Cache:
 
     @contextlib.contextmanager
     def claimed(self, key: str) -> Iterator[None]:
-        """Hold the right to download a key: others wait, and find it here when they go on."""
-        with self._said():
+        """Hold the right to download a key; others wait, then find it in the cache."""
+        with self._input_errors():
             slot = self.locks / f"{int(key[:8], 16) % SLOTS:02d}"
             stack = contextlib.ExitStack()
             stack.enter_context(locked(slot, wait=True))
@@ -119,7 +123,7 @@ class Cache:
             yield
 
     @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
+    def _input_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,6 +1,6 @@
-"""One chunk of a game ⇄ one zstd frame of raw planes, as the game's :class:`Layout` lists them.
+"""Codec of chunks: one zstd frame of the raw planes that the game's :class:`Layout` lists.
 
-No delta coding: zstd's window already finds the previous frame.
+Frames are not delta-coded, because zstd's window already finds the previous frame.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import zstandard
 from agent_scaling.data.shards.layout import NETHACK, Layout
 
 MAX_CHUNK_FRAMES = 1 << 16
-"""A larger declared size is refused before anything is allocated for it."""
+"""Most frames of a chunk; a larger declared size is refused before memory is allocated."""
 
 
 class CorruptChunk(ValueError):  # noqa: N818  # callers turn it into an InputError with the file
-    """The bytes are not the chunk that the index declares."""
+    """The bytes differ from the chunk that the index declares."""
 
 
 @dataclass
@@ -32,27 +32,27 @@ class Frames:
     key: npt.NDArray[np.uint8]
     """[n]: key pressed after frame t was seen, 0 where there is none."""
     decision: npt.NDArray[np.uint8]
-    """[n]"""
+    """[n]: 1 where a player answered the frame, else 0."""
     score: npt.NDArray[np.int32]
     """[n]: the in-game score."""
     previous_key: int
     """Key pressed before frame 0; 0 at a game's start."""
     probability: npt.NDArray[np.uint8] | None = None
-    """[n], in labelled shards: what the model gave ``key``, in 255ths."""
+    """[n], in labelled shards only: the model's probability of ``key``, in 255ths."""
 
     def __len__(self) -> int:
         return len(self.key)
 
 
 def compressor(level: int) -> zstandard.ZstdCompressor:
-    """A compressor whose output depends on the input and the level alone."""
-    # Matches shorter than 6 bytes do not pay on screens: 3 % fewer bytes, and faster both ways.
+    """Make a compressor whose output depends on the input and the level alone."""
+    # Without matches under 6 bytes, screens take 3 % fewer bytes and code faster both ways.
     params = zstandard.ZstdCompressionParameters.from_level(level, min_match=6, threads=0)
     return zstandard.ZstdCompressor(compression_params=params)
 
 
 def encode(frames: Frames, zstd: zstandard.ZstdCompressor, layout: Layout = NETHACK) -> bytes:
-    """A chunk's compressed bytes."""
+    """Encode a chunk and return its compressed bytes."""
     raw = np.empty(len(frames) * layout.bytes_per_frame + 1, np.uint8)
     planes = view(raw, len(frames), layout)
     for name, array in planes.shown.items():
@@ -70,10 +70,10 @@ def decompress(
     into: npt.NDArray[np.uint8] | None = None,
     layout: Layout = NETHACK,
 ) -> npt.NDArray[np.uint8]:
-    """The raw planes [frames * bytes_per_frame + 1] of a chunk, in the first bytes of ``into``.
+    """Decompress a chunk to its raw planes [frames * bytes_per_frame + 1].
 
-    The declared size is checked before anything is allocated or written. Raises
-    :class:`CorruptChunk`.
+    The planes lie in the first bytes of ``into``, or in new memory. The declared size is checked
+    before memory is allocated or written. Raises :class:`CorruptChunk`.
     """
     expected = frames * layout.bytes_per_frame + 1
     try:
@@ -93,13 +93,13 @@ def decompress(
 
 
 def decode(data: bytes, frames: int, layout: Layout = NETHACK) -> Frames:
-    """A chunk's planes; raises :class:`CorruptChunk`."""
+    """Decode a chunk to its planes; raises :class:`CorruptChunk`."""
     raw = decompress(data, frames, zstandard.ZstdDecompressor(), layout=layout)
     return view(raw, frames, layout)
 
 
 def view(raw: npt.NDArray[np.uint8], frames: int, layout: Layout = NETHACK) -> Frames:
-    """Arrays over the raw planes of ``frames`` frames."""
+    """View the raw planes of ``frames`` frames as arrays, without a copy."""
     shown: dict[str, npt.NDArray[Any]] = {}
     offset = 0
     for plane in layout.planes:

@@ -6,5 +6,5 @@ from hashlib import blake2b
 
 
 def keyed_hash(text: str, purpose: str) -> int:
-    """A 64-bit number that depends on nothing but its arguments (blake2b)."""
+    """Return a 64-bit hash that depends on its arguments alone (blake2b)."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8, key=purpose.encode()).digest())

@@ -1,4 +1,4 @@
-"""What a game family's shards hold of each frame, and what its keys mean: part of the manifest."""
+"""The layout of a game family's frames in shards, and the meaning of its keys."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from agent_scaling.envs.actions import action_to_key
 from agent_scaling.envs.screens import COLUMNS, ROWS, SIDE
 
 ABSENT = 255
-"""No action, in a table of actions."""
+"""Entry of a table of actions that stands for no action."""
 
 Side = Annotated[int, Field(ge=1, lt=1 << 16)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Plane = tuple[tuple[str, Literal["|u1", "|i1"], tuple[Side, ...]], ...]
-"""Observations that stand side by side, frame by frame: name, dtype of one byte, shape."""
+"""Observations that are interleaved frame by frame: name, one-byte dtype, shape of each."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the frames of a game lie in a chunk.
+    """The layout of a game's frames in a chunk; part of the manifest.
 
     A chunk has the planes one after another, each over all n frames; then ``key`` u8, ``decision``
     u8, ``score`` i32, in labelled shards ``probability`` u8 (of the key, in 255ths), and one byte:
-    the key before the chunk's first frame. Raises ValueError for planes that cannot be.
+    the key before the chunk's first frame. Raises ValueError for no planes or repeated names.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     game: str
-    """The family: ``nethack``, ``atari``."""
+    """The game family, ``nethack`` or ``atari``."""
     planes: Annotated[tuple[Plane, ...], Field(min_length=1)]
     keys: Annotated[tuple[Byte, ...], Field(min_length=1, max_length=255)]
-    """The byte that stands for each action; where one stands twice, it means the first."""
+    """The byte of each action; a byte that appears twice means the first of its actions."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the game that was recorded, as its class in ``envs`` takes them."""
+    """Options of the recorded game, as its class in ``envs`` takes them."""
     labelled: bool = False
-    """Keys are a model's labels, and each has its probability."""
+    """True where keys are a model's labels, each with its probability."""
 
     def __post_init__(self) -> None:
         names = [name for plane in self.planes for name, _, _ in plane]
@@ -52,24 +52,24 @@ class Layout:
 
     @cached_property
     def shown(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Observation → shape and dtype."""
+        """Name of each observation → (shape of one frame, dtype)."""
         return {name: (shape, dtype) for plane in self.planes for name, dtype, shape in plane}
 
     @cached_property
     def bytes_per_frame(self) -> int:
-        """Of the planes, the key, the decision, the score and what a label adds."""
+        """Bytes per frame: planes, key, decision, score and, in labelled shards, probability."""
         return sum(prod(shape) for shape, _ in self.shown.values()) + 6 + self.labelled
 
     @cached_property
     def action_of_key(self) -> npt.NDArray[np.uint8]:
-        """[256]: the action's index, :data:`ABSENT` for bytes that stand for none."""
+        """[256]: index of each byte's action, :data:`ABSENT` for bytes without one."""
         table = np.full(256, ABSENT, np.uint8)
         for index, key in reversed(list(enumerate(self.keys))):
             table[key] = index
         return table
 
     def to_json(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Return the layout as JSON values, for the manifest."""
         planes = [[[name, dtype, list(shape)] for name, dtype, shape in p] for p in self.planes]
         found = {
             "game": self.game,
@@ -80,7 +80,7 @@ class Layout:
         return found | {"labelled": True} if self.labelled else found
 
     def shows_as(self, other: Layout) -> bool:
-        """Whether both are of one game: the same frames and keys, labelled or not."""
+        """Return True where both have the same game, frames and keys, labelled or not."""
         return (self.game, self.planes, self.keys) == (other.game, other.planes, other.keys)
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Layout:
 
 NETHACK = Layout(
     game="nethack",
-    # Side by side: 8 % fewer bytes than in two planes, decoded as fast.
+    # Interleaved, chars and colors take 8 % fewer bytes than in two planes and decode as fast.
     planes=(
         (("chars", "|u1", (ROWS, COLUMNS)), ("colors", "|i1", (ROWS, COLUMNS))),
         (("cursor", "|u1", (2,)),),
@@ -101,5 +101,5 @@ NETHACK = Layout(
 
 
 def atari_layout(codes: tuple[int, ...], options: Mapping[str, Any]) -> Layout:
-    """Single grey frames; keys are ALE's codes of the actions."""
+    """Make the layout of single grey Atari frames; keys are ALE's codes of the actions."""
     return Layout("atari", ((("frame", "|u1", (SIDE, SIDE)),),), codes, options)

@@ -1,4 +1,4 @@
-"""``manifest.json`` and one index file per shard: where every chunk of every game lies."""
+"""``manifest.json`` and one index file per shard, which locate every chunk of every game."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ MANIFEST = "manifest.json"
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
 Positive = Annotated[int, Field(ge=1, lt=1 << 48)]
 Name = Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+\z", max_length=200)]
-"""Part of a file's name or of a member's: it leads to no other folder."""
+"""Part of a file's or a member's name; it cannot lead to another folder."""
 
 MAX_CHUNK_BYTES = 1 << 29
-"""Unpacked: memory for a chunk is taken before it is read."""
+"""Largest unpacked chunk; its memory is allocated before the chunk is read."""
 
 STRICT = ConfigDict(strict=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class GameEntry:
-    """One game inside a shard."""
+    """Index entry of one game in a shard."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     id: str
     key: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_-]+\z")]
-    """Its part of the WebDataset keys ``<key>-<chunk>``."""
+    """The game's part of the WebDataset keys ``<key>-<chunk>``."""
     frames: Positive
     actions: Count
     """Frames that carry a target: a decision, with a key in the action set."""
@@ -67,14 +67,14 @@ class ShardIndex:
     plan: str
     """Fingerprint of the conversion that the shard is part of."""
     tar_bytes: Count
-    """Of the tar; 0 if none of its games could be used (there is no tar then)."""
+    """Size of the tar; 0 if none of its games was usable, when there is no tar."""
     games: tuple[GameEntry, ...]
     skipped: tuple[Mapping[str, str], ...]
     format: str = FORMAT
     version: int = VERSION
 
     def to_json(self) -> bytes:
-        """Compact, sorted, newline at the end: equal indexes are equal files."""
+        """Return compact, sorted JSON, so that equal indexes are equal files."""
         return dump_json(asdict(self), compact=True)
 
 
@@ -85,7 +85,7 @@ class ShardEntry:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     name: Name
-    """``<name>.tar`` and ``<name>.json``."""
+    """Stem of the files ``<name>.tar`` and ``<name>.json``."""
     bytes: Count
     index_hash: Annotated[str, Field(pattern=r"\A[0-9a-f]{32}\z")]
     games: Count
@@ -94,18 +94,18 @@ class ShardEntry:
 
     @property
     def tar(self) -> str:
-        """Its file of chunks."""
+        """Name of the file of chunks."""
         return f"{self.name}.tar"
 
     @property
     def index(self) -> str:
-        """Its file of games."""
+        """Name of the index file."""
         return f"{self.name}.json"
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over a split."""
+    """Sums over the shards of a split."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -117,12 +117,12 @@ class Totals:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a directory of shards holds."""
+    """The content of a directory of shards."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     fingerprint: str
-    """Of the frames and their order: equal fingerprints, equal training data."""
+    """Hash of the frames and their order; equal fingerprints mean equal training data."""
     plan: str
     chunk_frames: Annotated[int, Field(ge=1, le=MAX_CHUNK_FRAMES)]
     layout: Layout
@@ -141,19 +141,19 @@ class Manifest:
             raise ValueError(f"it lists {twice} twice")
 
     def to_json(self) -> bytes:
-        """Indented, sorted: people read it."""
+        """Return indented, sorted JSON that people can read."""
         return dump_json(asdict(self) | {"layout": self.layout.to_json()})
 
 
 def dump_json(value: Any, compact: bool = False) -> bytes:
-    """Deterministic JSON in UTF-8 with a newline at the end."""
+    """Return deterministic JSON in UTF-8 with a newline at the end."""
     style: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
     return (json.dumps(value, sort_keys=True, ensure_ascii=False, **style) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class _Head:
-    """What a manifest or an index of any version begins with."""
+    """The fields that a manifest or an index of any version has."""
 
     format: str
     version: int
@@ -163,13 +163,13 @@ _HEAD, _INDEX, _MANIFEST = TypeAdapter(_Head), TypeAdapter(ShardIndex), TypeAdap
 
 
 def _parse(data: bytes, adapter: TypeAdapter[T]) -> T:
-    """The value that JSON holds; raises :class:`Damaged` for any other bytes."""
+    """Parse JSON to the adapter's type; raises :class:`Damaged` for any other bytes."""
     try:
         head = _HEAD.validate_json(data)
         if head.format != FORMAT:
-            raise Damaged("is no manifest or index of shards")
+            raise Damaged("is not a manifest or index of shards")
         if head.version != VERSION:
-            raise Damaged(f"has format version {head.version}, this program reads {VERSION}")
+            raise Damaged(f"has format version {head.version}, but this program reads {VERSION}")
         return adapter.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -179,25 +179,26 @@ def _parse(data: bytes, adapter: TypeAdapter[T]) -> T:
 
 
 def parse_index(data: bytes) -> ShardIndex:
-    """An index file's content; raises :class:`Damaged`."""
+    """Parse an index file; raises :class:`Damaged`."""
     return _parse(data, _INDEX)
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """A manifest's content; raises :class:`Damaged`."""
+    """Parse a manifest; raises :class:`Damaged`."""
     return _parse(data, _MANIFEST)
 
 
 def load_manifest(storage: Storage) -> Manifest:
-    """The manifest of a set of shards; raises :class:`InputError`."""
+    """Read the manifest of a set of shards; raises :class:`InputError`."""
     return storage.read(MANIFEST, parse_manifest)
 
 
 def load_split(storage: Storage, split: str) -> tuple[Manifest, list[tuple[ShardEntry, GameEntry]]]:
-    """The manifest and (shard, game) of each game of a split, in order.
+    """Load the manifest, and (shard, game) of each game of a split, in order.
 
-    Raises :class:`InputError` where a shard is missing, has another size than the manifest says,
-    its index is not the one that the manifest was written for, or places chunks where none can be.
+    Raises:
+        InputError: A shard is missing, its size differs from the manifest's, its index is not the
+            one that the manifest was written for, or a chunk's place in the tar is impossible.
     """
     manifest = load_manifest(storage)
     entries = manifest.splits.get(split, ())
@@ -232,19 +233,20 @@ def _load_shard(storage: Storage, manifest: Manifest, entry: ShardEntry) -> tupl
 
 
 def repeated(names: Iterable[str]) -> str | None:
-    """A name that is there twice."""
+    """Return a name that occurs twice, None without one."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def check_chunks(game: GameEntry, end: int, tar_bytes: int, manifest: Manifest) -> int:
-    """Where a game's chunks end in the tar, the game before having ended at ``end``.
+    """Check a game's chunks; return their end in the tar, where the game before ended at ``end``.
 
-    Raises :class:`Damaged` unless they hold its frames and lie in the tar in order.
+    Raises:
+        Damaged: The chunks do not hold the game's frames, or do not lie in the tar in order.
     """
     if len(game.chunks) != -(-game.frames // manifest.chunk_frames):
         raise Damaged(f"is broken ({game.key} has {len(game.chunks)} chunks)")
     raw = manifest.chunk_frames * manifest.layout.bytes_per_frame + 1
-    largest = raw + raw // 128 + 512  # more than zstd makes of what cannot be compressed
+    largest = raw + raw // 128 + 512  # above zstd's size of incompressible data
     for offset, size, _ in game.chunks:
         if offset < end or size > largest or offset + size > tar_bytes:
             raise Damaged(f"is broken ({game.key}: no chunk can be {size} bytes at {offset})")

@@ -1,4 +1,4 @@
-"""Opens shards' storage: a folder, or a URL with its cache and its retries."""
+"""Opens the storage of shards: a folder, or a URL with a cache and retries."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def open_storage(
     cache_gb: float = CACHE_GB,
     patience_minutes: float = PATIENCE_MINUTES,
 ) -> Storage:
-    """The shards at a path or URL; raises :class:`InputError` for a URL that nothing can read.
+    """Open the shards at a path or URL; raises :class:`InputError` for an unsupported URL.
 
     Args:
-        location: A folder, or a URL of any kind that fsspec has a file system for.
-        cache_dir: Folder for what was read from URLs; processes and sets of shards can share it.
-        cache_gb: Bound of its size, 10^9 bytes.
-        patience_minutes: How long a URL that does not answer is asked again.
+        location: A folder, or a URL of any scheme that fsspec supports.
+        cache_dir: Cache folder of downloads; processes and sets of shards can share it.
+        cache_gb: Bound of the cache's size, in 10^9 bytes.
+        patience_minutes: Minutes for which an unreachable URL is retried.
     """
     if not is_url(location):
         return Folder(local_path(location))
-    # Not needed for folders, and it takes a third of a second to import.
+    # Imported here, because it takes a third of a second and folders do not need it.
     from agent_scaling.data.shards.cache import Cache
     from agent_scaling.data.shards.remote import Remote
 

@@ -1,4 +1,4 @@
-"""Asking a store again that is away: what may pass, how long, and what is said meanwhile."""
+"""Retries of requests to an unreachable store: for transient errors, for a limited time."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from agent_scaling.runtime.errors import InputError
 T = TypeVar("T")
 
 PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError)
-NOBODY = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
-"""What botocore and google-auth raise where nobody has said who asks."""
-INVALID = ("ParamValidationError",)
-"""What botocore raises at a bucket's name that cannot be one."""
+NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""Errors that botocore and google-auth raise for missing credentials."""
+INVALID_NAME = ("ParamValidationError",)
+"""Errors that botocore raises for an invalid bucket name."""
 REFUSED = ("CERTIFICATE_VERIFY_FAILED", "Forbidden: ")
-"""What errors say that are of no class of their own: Python's ssl, gcsfs at a status of 403."""
+"""Texts of permanent errors that have no class of their own: Python's ssl, gcsfs at status 403."""
 TOO_BUSY = (408, 425, 429)
-"""HTTP statuses below 500 that may be another the next time."""
+"""Transient HTTP statuses below 500."""
 LONGEST_PAUSE = 30.0
 SAID_AFTER = 30.0
-"""Seconds of waiting after which a line says so."""
+"""Seconds of waiting after which a warning is logged."""
 
 logger = logging.getLogger(__name__)
 
 
 class Cut(OSError):  # noqa: N818  # as Damaged
-    """An answer that has another length than was asked for."""
+    """An answer whose length differs from the requested one."""
 
 
 class Patience:
-    """Asks again what may be answered the next time, after random pauses that grow to 30 s.
+    """Retrier of transient failures, after random pauses that grow to 30 s.
 
-    A store that does not answer is given ``seconds``; one that answers with other bytes than
-    were asked for, ``attempts``. Safe to share between threads.
+    An unreachable store is retried for ``seconds``; one that answers with wrong bytes, for
+    ``attempts``. Safe to share between threads.
     """
 
     def __init__(self, seconds: float, attempts: int, pause: float) -> None:
-        """``pause``: seconds that the first pause lasts at most."""
+        """Set the limits; ``pause`` is the longest first pause, in seconds."""
         if seconds < 0:
             raise InputError(f"data.patience_minutes={seconds / 60:g}: must be at least 0")
         self.seconds, self.attempts = seconds, attempts
@@ -54,9 +54,11 @@ class Patience:
         self._lock = threading.Lock()
 
     def ask(self, where: str, request: Callable[[], T]) -> T:
-        """What the request gives, sooner or later; raises what it raised last, if it is given up.
+        """Make the request until it succeeds, and return its result.
 
-        A :class:`InputError` names ``where``, but for :class:`Damaged`.
+        Raises:
+            Damaged: The last answer was damaged.
+            InputError: The request failed for another reason; the message names ``where``.
         """
         ended, enough = ENDED.get(), self._wrong_answers()
         late = tenacity.stop_any(
@@ -83,7 +85,7 @@ class Patience:
         return answer
 
     def _wrong_answers(self) -> Callable[[tenacity.RetryCallState], bool]:
-        """Whether a request has got too many."""
+        """Return a predicate that is True once a request has had too many wrong answers."""
         wrong = 0
 
         def enough(state: tenacity.RetryCallState) -> bool:
@@ -95,7 +97,7 @@ class Patience:
         return enough
 
     def _say(self, where: str, state: tenacity.RetryCallState) -> None:
-        """A line for all threads, when one has waited for long."""
+        """Log one warning for all threads, when one has waited for :data:`SAID_AFTER` seconds."""
         assert state.outcome is not None
         assert state.seconds_since_start is not None
         why, waited = state.outcome.exception(), state.seconds_since_start
@@ -105,14 +107,14 @@ class Patience:
             known, self._away = self._away, True
         if not known:
             logger.warning(
-                "%s: no answer for %.0f s (%s); it is asked for %g minutes in all "
+                "%s: no answer for %.0f s (%s); it is retried for %g minutes in all "
                 "(data.patience_minutes), then the run ends",
                 *(where, waited, why and one_line(why), self.seconds / 60),
             )
 
 
 def given_up(where: str, error: Exception, statistics: dict[str, object]) -> InputError:
-    """The line for a request that is not made again."""
+    """Return the error of a request that is given up."""
     why = one_line(error)
     if isinstance(error, FileNotFoundError) and not may_pass(error):
         return InputError(f"{where} is missing: upload the whole folder of shards")
@@ -122,24 +124,26 @@ def given_up(where: str, error: Exception, statistics: dict[str, object]) -> Inp
         times = f" in {statistics['attempt_number']} attempts and {seconds:.0f} s"
     return InputError(
         f"{where} cannot be read{times} ({why}): check network and credentials; "
-        "the same command with ckpt_path=last goes on"
+        "the same command with ckpt_path=last resumes"
     )
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may be answered the next time."""
+    """Return True for a transient error, after which the same request may succeed."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, aiohttp.ClientError):
         return may_pass(cause)  # fsspec calls a file missing if a HEAD fails for any reason
     if (status := status_of(error)) is not None:
         return status >= 500 or status in TOO_BUSY
-    if type(error).__name__ in NOBODY + INVALID or any(text in str(error) for text in REFUSED):
+    if type(error).__name__ in NO_CREDENTIALS + INVALID_NAME:
+        return False
+    if any(text in str(error) for text in REFUSED):
         return False
     return isinstance(error, Exception) and not isinstance(error, PERMANENT)
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status, where aiohttp, gcsfs, Azure's and Hugging Face's clients keep it."""
+    """Return the HTTP status of an error of aiohttp, gcsfs, or Azure's or Hugging Face's client."""
     for holder in (error, getattr(error, "response", None)):
         for name in ("status", "code", "status_code"):
             if isinstance(value := getattr(holder, name, None), int):
@@ -148,6 +152,6 @@ def status_of(error: BaseException) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's kind and the first line of what it says, without users' names and passwords."""
+    """Return an error's class and the first line of its message, without credentials in URLs."""
     said = re.sub(r"://[^/@\s]*@", "://", str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -29,20 +29,20 @@ logger = logging.getLogger(__name__)
 SMALL = np.dtype(
     [("action", "u1"), ("previous", "u1"), ("probability", "u1"), ("score", "<i4")], align=True
 )
-"""What a Batch holds per frame beside what is shown, as one 8-byte record: copied in one go."""
+"""A Batch's values per frame apart from observations, as one 8-byte record for one fast copy."""
 assert SMALL.itemsize == 8
 
 
 class DamagedChunk(InputError):  # noqa: N818  # as CorruptChunk, with its place
-    """A chunk's bytes are not the ones that were written."""
+    """A chunk's bytes differ from those written; the message names the file and the fix."""
 
 
 @dataclass
 class Chunk:
-    """n decoded frames."""
+    """n decoded frames of one game."""
 
     shown: dict[str, npt.NDArray[Any]]
-    """Observation → [n, …]."""
+    """Name of each observation → its frames [n, …]."""
     small: npt.NDArray[np.uint64]
     """[n]: records of :data:`SMALL`."""
 
@@ -52,23 +52,23 @@ def _small(frames: codec.Frames, action_of_key: npt.NDArray[np.uint8]) -> npt.ND
     small["score"] = frames.score
     small["probability"] = 0 if frames.probability is None else frames.probability
     small["action"] = np.where(frames.decision, action_of_key[frames.key], ABSENT)
-    # The key that was pressed before frame t was seen; 0 where there is none or no action for it.
+    # The action before frame t; 0 where no key was pressed or the key has no action.
     before = action_of_key[np.concatenate([[frames.previous_key], frames.key[:-1]])]
     small["previous"] = np.where(before == ABSENT, 0, before)
     return small.view(np.uint64)
 
 
 class Decoder:
-    """A decompressor with the memory for one chunk; one per thread."""
+    """A decompressor with memory for one chunk; each thread needs its own."""
 
     def __init__(self, layout: Layout, chunk_frames: int) -> None:
         self.zstd = zstandard.ZstdDecompressor()
-        # Used again and again: it stays in the processor's cache, fresh memory would not be.
+        # Memory that is reused stays in the processor's cache; fresh memory would not.
         self.raw = np.empty(chunk_frames * layout.bytes_per_frame + 1, np.uint8)
 
 
 class ShardReader:
-    """Random access to the chunks of one split; safe to share between threads."""
+    """Reader of single chunks of one split; safe to share between threads."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class ShardReader:
         on_corrupt: OnCorrupt = "stop",
         beyond: float = 0.0,
     ) -> None:
-        """Raises :class:`InputError` where manifest, indexes and shards do not fit together.
+        """Load the indexes; raises :class:`InputError` where manifest, indexes and shards disagree.
 
         Args:
-            location: Folder or URL of the shards, or what opened it.
+            location: Folder or URL of the shards, or their opened storage.
             split: ``train`` or ``val``.
             fraction: Share of the split's games to use, see :func:`subset`.
-            on_corrupt: What :meth:`whole_chunk` does at a damaged chunk.
-            beyond: Leave out the games that a fraction of this would use.
+            on_corrupt: Reaction of :meth:`whole_chunk` to a damaged chunk: ``stop`` or ``skip``.
+            beyond: Fraction whose games are left out.
         """
         opened = open_storage(location) if isinstance(location, str | Path) else location
         self.storage: Storage = opened
@@ -100,7 +100,7 @@ class ShardReader:
 
     @property
     def layout(self) -> Layout:
-        """What the chunks hold."""
+        """The layout of the chunks' frames."""
         return self.manifest.layout
 
     @property
@@ -109,18 +109,18 @@ class ShardReader:
         return self.manifest.chunk_frames
 
     def by_shard(self) -> list[tuple[ShardEntry, list[int]]]:
-        """Each shard with the numbers of its games."""
+        """Return each shard with the numbers of its games."""
         found: dict[str, tuple[ShardEntry, list[int]]] = {}
         for number, shard in enumerate(self._shards):
             found.setdefault(shard.name, (shard, []))[1].append(number)
         return list(found.values())
 
     def frames_in(self, game: int, number: int) -> int:
-        """Frames of a chunk."""
+        """Return the number of frames of a chunk."""
         return min(self.chunk_frames, self.games[game].frames - number * self.chunk_frames)
 
     def raw(self, game: int, number: int) -> tuple[bytes, int]:
-        """A chunk's compressed bytes, checked, and its number of frames."""
+        """Return a chunk's compressed bytes, checked, and its number of frames."""
         entry, shard = self.games[game], self._shards[game]
         try:
             data = self.storage.chunk(shard.tar, shard.index_hash, entry.chunks, number)
@@ -130,15 +130,15 @@ class ShardReader:
         return data, self.frames_in(game, number)
 
     def chunk(self, game: int, number: int, decoder: Decoder) -> Chunk:
-        """Chunk ``number`` of a game, in the decoder's memory until it decodes another.
+        """Decode chunk ``number`` of a game into the decoder's memory.
 
-        Raises :class:`DamagedChunk` if it is damaged.
+        The result is valid until the decoder decodes another chunk. Raises :class:`DamagedChunk`.
         """
         frames = self.frames(game, number, decoder)
         return Chunk(frames.shown, _small(frames, self.layout.action_of_key))
 
     def frames(self, game: int, number: int, decoder: Decoder | None = None) -> codec.Frames:
-        """As :meth:`chunk`, as it was written; without a decoder, in memory of its own."""
+        """Decode a chunk to the frames as written; without a decoder, into memory of their own."""
         data, count = self.raw(game, number)
         decoder = decoder or self.decoder()
         try:
@@ -149,9 +149,10 @@ class ShardReader:
         return codec.view(raw, count, self.layout)
 
     def whole_chunk(self, game: int, number: int, decoder: Decoder) -> Chunk | None:
-        """As :meth:`chunk`; with ``on_corrupt="skip"`` None for a damaged one, which is said once.
+        """Decode a chunk like :meth:`chunk`; with ``on_corrupt="skip"``, return None for damage.
 
-        What was found damaged is not read again: behind a URL that would take minutes.
+        Each damaged chunk is reported once and not read again, which behind a URL would take
+        minutes.
         """
         with self._lock:
             if (game, number) in self._lost:
@@ -170,21 +171,20 @@ class ShardReader:
             return None
 
     def _member(self, game: int, number: int) -> str:
-        """A chunk's place, for messages."""
+        """Return a chunk's file and member, for messages."""
         tar = self.storage.where(self._shards[game].tar)
         return f"{tar}: {self.games[game].key}-{number:05d}.frames.zst"
 
     def decoder(self) -> Decoder:
-        """A decoder for :meth:`chunk`."""
+        """Make a decoder for :meth:`chunk`."""
         return Decoder(self.layout, self.chunk_frames)
 
 
 def subset(games: Games, fraction: float, beyond: float = 0.0) -> Games:
-    """The games whose own hash is below ``fraction``, at least one, in the order given; without
-    those that ``subset(games, beyond)`` has.
+    """Select the games whose hash, as a fraction, is at most ``fraction``; at least one, in order.
 
-    A game's place depends on its identity alone, so that subsets are nested: what a half holds,
-    three quarters hold too.
+    The games of ``subset(games, beyond)`` are left out. A game's hash depends on its identity
+    alone, so subsets are nested: the games of a half are among those of three quarters.
     """
     if fraction == 1 and not beyond:
         return games

@@ -1,8 +1,8 @@
-"""Shards behind a URL: a game's bytes by range requests, through a cache on the local disk.
+"""Storage of shards behind a URL: range requests, through a cache on the local disk.
 
-The unit is a *piece*: consecutive chunks of one game, up to :data:`PIECE_BYTES`. The data order
-permutes games, so that a lane's next game lies in any shard: whole shards would be read for a game
-each, and be dropped from a smaller cache before another game of theirs came.
+The unit of reading is a *piece*: consecutive chunks of one game, up to :data:`PIECE_BYTES`. The
+data order permutes games, so a lane's next game may lie in any shard. Whole shards would each be
+downloaded for one game, and a cache smaller than the data would drop them before the next.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from agent_scaling.runtime.files import content_hash
 T = TypeVar("T")
 
 PIECE_BYTES = 2 << 20
-"""Most games of NLD are one request of this; the answer takes longer than the way to it."""
+"""Largest piece. Most games of NLD are one piece, whose transfer takes longer than its latency."""
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "hf": "hf"}
-"""URL scheme → extra of this package that reads it."""
+"""URL scheme → extra of this package that installs its file system."""
 
 
 class Remote:
-    """Shards behind a URL, for :class:`agent_scaling.data.shards.storage.Storage`.
+    """Implementation of :class:`agent_scaling.data.shards.storage.Storage` for a URL.
 
-    What fails for a reason that may pass is asked for again
+    Requests that fail for a transient reason are retried
     (:class:`agent_scaling.data.shards.patience.Patience`).
     """
 
@@ -53,16 +53,16 @@ class Remote:
         attempts: int = 10,
         pause: float = 0.5,
     ) -> None:
-        """Connects to nothing yet.
+        """Prepare the file system; the first request makes the connection.
 
         Args:
             url: Folder of the shards.
-            cache: Keeps what was read.
-            patience: Seconds for which a store that does not answer is asked again.
+            cache: Cache of downloaded pieces.
+            patience: Seconds for which an unreachable store is retried.
             timeout: Seconds for one request, where the file system lets us limit it (HTTP, S3, GCS,
                 Azure; Hugging Face's has its own limits).
-            attempts: How often a request is made that is answered with damaged bytes.
-            pause: Seconds that the first pause lasts at most; doubles up to 30.
+            attempts: Number of times that a request is made whose answer is damaged.
+            pause: Longest first pause in seconds; doubles up to 30.
 
         Raises:
             InputError: No file system is installed for the URL.
@@ -78,15 +78,15 @@ class Remote:
         self.url, self.path, self.cache = url.rstrip("/"), path.rstrip("/"), cache
         self.patience = Patience(patience, attempts, pause)
         self._torn: set[tuple[str, ChunkAt]] = set()
-        """Pieces that hold a damaged chunk, by the first one: they are read chunk by chunk."""
+        """First chunks of pieces that hold a damaged chunk; these are read chunk by chunk."""
         self.options: dict[str, Any] = {"timeout": timeout} if self.fs.async_impl else {}
 
     def where(self, name: str) -> str:
-        """See ``Storage``."""
+        """Return a file's URL without credentials, for messages."""
         return shown(f"{self.url}/{name}")
 
     def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
-        """See ``Storage``."""
+        """Read and parse a small file, through the cache where ``digest`` is given."""
 
         def download() -> tuple[bytes, T]:
             data = self._bytes(name, 0, MAX_FILE_BYTES)
@@ -105,7 +105,7 @@ class Remote:
         return value
 
     def size(self, name: str) -> int | None:
-        """See ``Storage``."""
+        """Return a file's bytes, None where the server does not tell."""
         path = f"{self.path}/{name}"
         about: dict[str, Any] = self.patience.ask(
             self.where(name), lambda: self.fs.info(path, **self.options)
@@ -113,7 +113,7 @@ class Remote:
         return about.get("size")
 
     def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
-        """See ``Storage``."""
+        """Read and check a game's chunk, with its piece and through the cache."""
         first, end = piece_of(chunks, number)
         if (digest, chunks[first]) not in self._torn:
             try:
@@ -122,13 +122,13 @@ class Remote:
                 if end - first == 1:
                     raise
                 self._torn.add((digest, chunks[first]))
-        # A damaged chunk must not take its neighbours with it.
+        # A damaged chunk must not make the other chunks of its piece unreadable.
         return self._chunk(name, digest, chunks, number, number, number + 1)
 
     def _chunk(
         self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int, first: int, end: int
     ) -> bytes:
-        """Chunk ``number``, from the piece [first, end)."""
+        """Return chunk ``number``, from the piece [first, end)."""
         key = content_hash(f"{digest} {chunks[first]} {chunks[end - 1]}".encode())
         offset, size, crc = chunks[number]
         begin = offset - chunks[first][0]
@@ -138,7 +138,7 @@ class Remote:
             try:
                 if data is not None:
                     check_chunk(data, size, crc)
-            except Damaged:  # by the local disk: as if it were not there
+            except Damaged:  # damaged on the local disk: download it again
                 return None
             return data
 
@@ -154,12 +154,12 @@ class Remote:
         return piece[begin : begin + size]
 
     def _piece(self, name: str, chunks: Sequence[ChunkAt]) -> bytes:
-        """Chunks and what lies between them, checked: raises :class:`Damaged` for other bytes."""
+        """Download chunks with the bytes between them and check them; raises :class:`Damaged`."""
         begin, end = chunks[0][0], chunks[-1][0] + chunks[-1][1]
         data = self._bytes(name, begin, end)
         if len(data) != end - begin:  # not the shard's fault: its size was right when it was opened
             sent = f"{len(data)} bytes came for a range of {end - begin}"
-            raise Cut(f"{sent}: the server must know range requests")
+            raise Cut(f"{sent}: the server must support range requests")
         for offset, size, crc in chunks:
             check_chunk(memoryview(data)[offset - begin : offset - begin + size], size, crc)
         return data
@@ -171,7 +171,7 @@ class Remote:
 
 
 def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
-    """The piece [first, end) of a game's chunks that holds chunk ``number``."""
+    """Return the piece [first, end) of a game's chunks that holds chunk ``number``."""
     first = 0
     for index, (offset, size, _) in enumerate(chunks):
         if index > first and offset + size - chunks[first][0] > PIECE_BYTES:
@@ -182,5 +182,5 @@ def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
 
 
 def shown(url: str) -> str:
-    """A URL without the user's name and password."""
+    """Return a URL without the user's name and password."""
     return re.sub(r"://[^/@]*@", "://", url)

@@ -1,4 +1,4 @@
-"""Where shards lie: a folder that is read in place, or any URL that fsspec knows."""
+"""The storage interface of shards, and its implementation for a local folder."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ ChunkAt = tuple[int, int, int]
 """(offset in the tar, bytes, crc32) of a chunk."""
 
 CACHE_DIR, CACHE_GB = "~/.cache/agent-scaling", 20.0
-"""What is kept of remote shards, and where, unless the user says otherwise."""
+"""Default folder and size bound of the cache of remote shards; a GB is 10^9 bytes."""
 
 PATIENCE_MINUTES = 25.0
-"""For a store that is away: below the 30 after which ranks give each other up."""
+"""Minutes for which an unreachable store is retried: fewer than the ranks' timeout of 30."""
 
 MAX_FILE_BYTES = 1 << 28
-"""Of a manifest or an index: 256 MiB, ten million lines of skipped files."""
+"""Largest size of a manifest or an index: 256 MiB, which holds ten million skipped files."""
 
 
 class Damaged(ValueError):  # noqa: N818  # callers turn it into an InputError with the file
-    """Bytes that are not what was written; the message is a verb phrase: "is cut"."""
+    """The bytes differ from those written; the message is a verb phrase, such as "is cut"."""
 
 
 class Storage(Protocol):
-    """Files of one set of shards by name. Safe to share between threads."""
+    """Access to the files of one set of shards by name; safe to share between threads."""
 
     readers: int
-    """Threads that should read indexes at the same time."""
+    """Number of threads that should read indexes concurrently."""
 
     def where(self, name: str) -> str:
-        """A file's path or URL, for messages."""
+        """Return a file's path or URL, for messages."""
         ...
 
     def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
-        """What ``parse`` makes of a small file.
+        """Read and parse a small file.
 
         Args:
             name: The file.
-            parse: May raise :class:`Damaged`.
-            digest: Its content hash, where it is known: what has it may come from a cache.
+            parse: Parser of its bytes; may raise :class:`Damaged`.
+            digest: Its content hash, where known; bytes with this hash may come from a cache.
 
         Raises:
-            InputError: It cannot be read, or not be parsed.
+            InputError: The file cannot be read or parsed.
         """
         ...
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file, None where the storage does not say; raises :class:`InputError`."""
+        """Return a file's bytes, None if the storage does not tell; raises :class:`InputError`."""
         ...
 
     def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
-        """The bytes of a game's chunk in the tar ``name``, whose index has the hash ``digest``.
+        """Read a game's chunk in the tar ``name``, whose index has the hash ``digest``.
 
         Raises:
-            Damaged: They are cut or changed.
-            InputError: They cannot be read.
+            Damaged: The bytes are cut or changed.
+            InputError: The bytes cannot be read.
         """
         ...
 
 
 class Folder:
-    """Shards on a disk."""
+    """Storage of shards in a local folder."""
 
     readers = 1
 
@@ -79,11 +79,11 @@ class Folder:
         self._lock = threading.Lock()
 
     def where(self, name: str) -> str:
-        """See :class:`Storage`."""
+        """Return a file's path, for messages."""
         return str(self.directory / name)
 
     def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
-        """See :class:`Storage`."""
+        """Read and parse a small file; see :meth:`Storage.read`. ``digest`` is not checked."""
         path = self.directory / name
         try:
             if self.size(name) > MAX_FILE_BYTES:
@@ -95,7 +95,7 @@ class Folder:
             raise InputError(f"{path} {error}: convert the games again") from None
 
     def size(self, name: str) -> int:
-        """See :class:`Storage`; a pipe or a device has none, and would be read without end."""
+        """Return a file's bytes; refuse pipes and devices, which could be read without end."""
         try:
             about = (self.directory / name).stat()
         except FileNotFoundError:
@@ -105,11 +105,11 @@ class Folder:
         except OSError as error:
             raise InputError(f"cannot read {self.where(name)}: {error.strerror}") from None
         if not stat.S_ISREG(about.st_mode):
-            raise InputError(f"{self.where(name)} is no file: convert the games again")
+            raise InputError(f"{self.where(name)} is not a file: convert the games again")
         return about.st_size
 
     def chunk(self, name: str, digest: str, chunks: Sequence[ChunkAt], number: int) -> bytes:
-        """See :class:`Storage`."""
+        """Read and check a game's chunk; see :meth:`Storage.chunk`."""
         offset, size, crc = chunks[number]
         try:
             data = os.pread(self._file(name), size, offset)
@@ -130,7 +130,7 @@ class Folder:
 
 
 def check_chunk(data: bytes | memoryview, size: int, crc: int) -> None:
-    """Raise :class:`Damaged` unless the bytes are a chunk's."""
+    """Raise :class:`Damaged` unless the bytes have a chunk's size and checksum."""
     if len(data) != size:
         raise Damaged("is cut")
     if zlib.crc32(data) != crc:

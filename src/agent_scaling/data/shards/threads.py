@@ -1,4 +1,4 @@
-"""Threads that read, and stop waiting for what they read when nobody waits for them."""
+"""Threads that read from a store and stop retrying when their results are no longer needed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextvars import ContextVar
 from types import TracebackType
 
 ENDED: ContextVar[threading.Event] = ContextVar("ended", default=threading.Event())  # noqa: B039
-"""Set when nobody waits for this thread's answer any more."""
+"""Event that is set when this thread's result is no longer needed."""
 
 
 class ReadingThreads(ThreadPoolExecutor):
-    """Threads that stop asking when their block ends: the end of a run waits for no store."""
+    """Thread pool whose threads stop retrying when its block ends, so a run can end at once."""
 
     def __init__(self, count: int, name: str = "") -> None:
         self._ended = threading.Event()

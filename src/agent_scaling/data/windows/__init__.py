@@ -1,1 +1,1 @@
-"""Cuts shards into batches in an order that is a pure function of seed and step."""
+"""Cuts shards into batches, in an order that is a pure function of seed and step."""

@@ -1,4 +1,4 @@
-"""Windows in order, read ahead by background threads: the same bytes for any number of them."""
+"""Loads windows in order, ahead of use, in any number of threads without changing a byte."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from agent_scaling.data.windows.windows import BufferPool, Order, WindowStream
 
 
 class WindowLoader:
-    """Iterates over windows ``start_step``, ``start_step + 1``, … of ``lanes`` of an order.
+    """Iterable over windows ``start_step``, ``start_step + 1``, … of ``lanes`` of an order.
 
-    With w workers, lane l belongs to thread l mod w: each chunk is decoded once, by one thread.
-    Decompression and copies release the interpreter. What a thread raises, the iterator raises.
+    With w workers, lane l belongs to thread l mod w, so one thread decodes each chunk, once.
+    Decompression and copies release the interpreter's lock. The iterator re-raises a thread's
+    exception.
     """
 
     def __init__(
@@ -35,20 +36,20 @@ class WindowLoader:
         games: bool = False,
         pin_memory: bool = False,
     ) -> None:
-        """Nothing is read before the first window is asked for.
+        """Prepare the loader; reading starts with the first window requested.
 
         Args:
-            reader: The split's chunks.
-            order: Its data order.
-            lanes: Which of the order's lanes are this loader's.
+            reader: Reader of the split's chunks.
+            order: Data order of the split.
+            lanes: The order's lanes that this loader reads.
             steps: T, frames of each lane in a window.
             start_step: First window.
             end_step: One past the last; None for an endless stream.
-            workers: Background threads; 0 reads when asked to.
-            prefetch: Windows to read ahead.
-            scores: Give ``score_TB``.
-            games: Give ``game_TB``.
-            pin_memory: Give batches in page-locked memory.
+            workers: Background threads; 0 reads in the caller's thread, on demand.
+            prefetch: Number of windows to read ahead.
+            scores: Include ``score_TB``.
+            games: Include ``game_TB``.
+            pin_memory: Return batches in page-locked memory.
         """
         self.reader, self.order, self.lanes, self.steps = reader, order, lanes, steps
         self.start_step, self.end_step = start_step, end_step
@@ -70,14 +71,14 @@ class WindowLoader:
             for step in self._in_process(stream) if not self.workers else self._threaded(stream):
                 batch = stream.batch(step, self.scores)
                 yield batch.pin_memory() if self.pin_memory else batch
-                del batch  # or its memory could not be used for the next but one
-        self.pool.clear()  # a pass that has ended needs none until the next
+                del batch  # so that its memory can be reused
+        self.pool.clear()  # the memory is not needed before the next pass
 
     def _wanted(self, step: int) -> bool:
         return self.end_step is None or step < self.end_step
 
     def _in_process(self, stream: WindowStream) -> Iterator[int]:
-        """Steps whose windows are filled."""
+        """Fill windows in this thread; yield each step whose window is filled."""
         decoder = self.reader.decoder()
         step = self.start_step
         while self._wanted(step):
@@ -87,11 +88,11 @@ class WindowLoader:
             step += 1
 
     def _threaded(self, stream: WindowStream) -> Iterator[int]:
-        """Steps whose windows the threads have filled, in order."""
+        """Fill windows in threads; yield each step whose window is filled, in order."""
         ahead: deque[list[Future[None]]] = deque()
         begin = end = self.start_step
         with ExitStack() as stack:
-            # One executor per thread, so that a lane stays with its thread, its windows in order.
+            # One executor per thread keeps each lane in one thread, with its windows in order.
             executors = [
                 stack.enter_context(ReadingThreads(1, f"windows-{worker}"))
                 for worker in range(self.workers)

@@ -1,13 +1,13 @@
-"""The data order: which frame each lane shows at each step, as a pure function.
+"""The data order: a pure function from lane and step to a frame of a game.
 
 Training: the games of an epoch, permuted by a keyed hash of (seed, epoch, game), form one stream of
-F frames. Lane l of L has the stream's frames [l·F//L, (l+1)·F//L): every frame once per epoch and
-none twice. The lanes' lengths differ by one frame at most; where a lane is the shorter, its epoch
-ends with one frame of padding, so that all lanes have S = ⌈F/L⌉ positions per epoch. A lane's
-position n = step·T + t is position n mod S of epoch n div S, for ever.
+F frames. Lane l of L has the stream's frames [l·F//L, (l+1)·F//L), so each frame comes exactly once
+per epoch. The lanes' lengths differ by one frame at most. A shorter lane's epoch ends with one
+frame of padding, so that all lanes have S = ⌈F/L⌉ positions per epoch. A lane's position
+n = step·T + t is position n mod S of epoch n div S; epochs follow without end.
 
-Evaluation: one pass in the stored order, no permutation; lane l starts at frame l·F//L and has the
-same length, or ``max_frames`` // L frames if that is less (a fixed, evenly spaced subset).
+Evaluation: one pass in the stored order, without permutation. Lane l starts at frame l·F//L and has
+the same length, or ``max_frames`` // L frames if that is less (a fixed, evenly spaced subset).
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ class Span:
     game: int
     """Index of the game in the split; :data:`PADDING` for padding."""
     frame: int
-    """The first one."""
+    """The first frame's number in its game."""
     first: bool
-    """The core starts anew here: a game opens, or the lane does in the middle of one."""
+    """True where the core's state is reset: a game opens, or the lane opens within a game."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Games one after another: ``starts[i]`` is the position of game ``order[i]``'s first frame."""
+    """Concatenated games: ``starts[i]`` is the position of game ``order[i]``'s first frame."""
 
     order: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     """[games + 1]; the last is the stream's length."""
 
     def span(self, position: int, length: int, opens: bool) -> Span:
-        """The stream's frames from ``position`` to the game's end, ``length`` at most.
+        """Return the frames from ``position`` to the game's end, ``length`` at most.
 
-        ``opens``: a lane starts here.
+        ``opens`` is True where a lane starts at ``position``.
         """
         index = int(np.searchsorted(self.starts, position, side="right")) - 1
         frame = position - int(self.starts[index])
@@ -58,29 +58,29 @@ class Stream:
 
 
 def make_stream(order: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> Stream:
-    """The stream of games in ``order`` [games]; ``frames`` [games] are their lengths."""
+    """Make the stream of games in ``order`` [games]; ``frames`` [games] are their lengths."""
     return Stream(order, np.concatenate([[0], np.cumsum(frames[order])]).astype(np.int64))
 
 
 def mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """splitmix64's finaliser: a bijection that scatters 64-bit numbers."""
+    """Scatter 64-bit numbers by splitmix64's finaliser, a bijection."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 class TrainLanes:
-    """The endless training order."""
+    """The training order, which never ends."""
 
     def __init__(self, ids: Sequence[str], frames: Sequence[int], lanes: int, seed: int) -> None:
-        """``ids`` and ``frames``: identity and length of each game of the split."""
+        """Set up the order; ``ids`` and ``frames`` are each game's identity and length."""
         self.frames = np.asarray(frames, dtype=np.int64)
         self.total = int(self.frames.sum())
         self.lanes, self.seed = lanes, seed
         if not 1 <= lanes <= self.total:
             raise InputError(f"lanes={lanes}: must be 1 to {self.total}, the frames to train on")
         self.positions = -(-self.total // lanes)
-        """Positions per lane and epoch, S."""
+        """S, the number of positions per lane and epoch."""
         self._hashes = np.array([keyed_hash(name, "game") for name in ids], dtype=np.uint64)
         self.stream = lru_cache(maxsize=4)(self._stream)
 
@@ -90,7 +90,7 @@ class TrainLanes:
         return make_stream(order, self.frames)
 
     def span(self, lane: int, position: int, length: int) -> Span:
-        """What the lane shows from ``position`` on, until something else comes or ``length``."""
+        """Return the lane's frames from ``position`` on, of one game and ``length`` at most."""
         begin = lane * self.total // self.lanes
         frames = (lane + 1) * self.total // self.lanes - begin
         epoch, offset = divmod(position, self.positions)
@@ -101,10 +101,13 @@ class TrainLanes:
 
 
 class EvalLanes:
-    """One pass over games in their order, or over a fixed part of them."""
+    """The evaluation order: one pass over the games as stored, or over a fixed part of them."""
 
     def __init__(self, frames: Sequence[int], lanes: int, max_frames: int | None = None) -> None:
-        """``frames``: length of each game; ``max_frames``: of all lanes together, None for all."""
+        """Set up the order of games of lengths ``frames``.
+
+        ``max_frames`` bounds the frames of all lanes together; None: no bound.
+        """
         lengths = np.asarray(frames, dtype=np.int64)
         self.total = int(lengths.sum())
         self.lanes = lanes
@@ -118,17 +121,17 @@ class EvalLanes:
         self.stream = make_stream(np.arange(len(lengths)), lengths)
 
     def segment(self, lane: int) -> tuple[int, int]:
-        """First frame and number of frames of a lane."""
+        """Return the first frame and the number of frames of a lane."""
         begin = lane * self.total // self.lanes
         return begin, min(self.cap, (lane + 1) * self.total // self.lanes - begin)
 
     def steps(self, length: int) -> int:
-        """Windows of ``length`` until the longest lane ends."""
+        """Return the number of windows of ``length`` until the longest lane ends."""
         longest = max(self.segment(lane)[1] for lane in range(self.lanes))
         return -(-longest // length)
 
     def span(self, lane: int, position: int, length: int) -> Span:
-        """What the lane shows from ``position`` on; padding after its end."""
+        """Return the lane's frames from ``position`` on; padding after its end."""
         begin, frames = self.segment(lane)
         if position < frames:
             return self.stream.span(begin + position, min(length, frames - position), not position)
@@ -136,7 +139,7 @@ class EvalLanes:
 
 
 def rank_lanes(lanes: int, rank: int, ranks: int) -> range:
-    """The lanes of one rank; every rank has the same number."""
+    """Return the lanes of one rank; every rank has the same number."""
     if lanes % ranks:
         raise InputError(f"lanes={lanes}: must be a multiple of the {ranks} ranks")
     return range(rank * lanes // ranks, (rank + 1) * lanes // ranks)

@@ -1,4 +1,4 @@
-"""Windows that overlap: each ends with the first frames of the next, to be looked at."""
+"""Overlapping windows: each ends with the first frames of the next, as future context."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from agent_scaling.envs.actions import NO_ACTION
 
 
 class Overlapping:
-    """Consecutive windows of T frames as windows of T + ``ahead``; see ``Batch.ahead``.
+    """Iterable that extends consecutive windows of T frames to T + ``ahead``; see ``Batch.ahead``.
 
-    What a window shows is still a function of its number alone. Behind the last window of a pass
-    come blank frames.
+    A window's content remains a function of its number alone. Blank frames follow the last window
+    of a pass.
 
     Args:
-        windows: Windows in order, each time that they are iterated over.
-        ahead: Frames of the next window, at most its length.
+        windows: Windows in order; each iteration starts at the first.
+        ahead: Number of frames of the next window, at most its length.
     """
 
     def __init__(self, windows: Iterable[Batch], ahead: int) -> None:
@@ -37,7 +37,7 @@ class Overlapping:
 
 
 def joined(window: Batch, following: Batch, ahead: int) -> Batch:
-    """``window`` with the first ``ahead`` frames of the one that follows, which have no action."""
+    """Append to ``window`` the next one's first ``ahead`` frames, without their actions."""
     head = following.until(ahead)
     pairs = {f.name: (getattr(window, f.name), getattr(head, f.name)) for f in fields(Batch)}
     grown: dict[str, Any] = {
@@ -49,6 +49,6 @@ def joined(window: Batch, following: Batch, ahead: int) -> Batch:
 
 
 def blank(window: Batch) -> Batch:
-    """Padding like a window: black screens of no game."""
+    """Make a window of padding with the same shapes: black screens of no game."""
     empty = window._map(torch.zeros_like)
     return replace(empty, openings=(), game_TB=None if empty.game_TB is None else empty.game_TB - 1)

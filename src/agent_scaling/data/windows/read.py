@@ -1,4 +1,4 @@
-"""Batches of recorded games for a program of its own, without a Trainer."""
+"""The library's reader of recorded games as batches, for programs without a Trainer."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def read_batches(
     scores: bool = False,
     games: bool = False,
 ) -> Iterable[Batch]:
-    """Windows of consecutive frames of recorded games, in the order that training has them.
+    """Read windows of consecutive frames of recorded games, in training's order.
 
-    A batch's frames follow those of the batch before, lane by lane: a recurrent policy's state is
-    carried on, and reset where ``first_TB`` says so.
+    A batch's frames follow those of the batch before, lane by lane. A recurrent policy's state is
+    passed on from batch to batch, and reset where ``first_TB`` is True.
 
     Args:
         shards: A folder that ``agent-scaling shard`` wrote, or its URL.
-        split: ``train``: without end, each epoch in an order of its own; ``val``: one pass over
-            the held-out games.
-        lanes: B, games that are followed at the same time.
+        split: ``train``: endless, each epoch in an order of its own; ``val``: one pass over the
+            held-out games.
+        lanes: B, the number of games read in parallel.
         steps: T, frames of each lane in a batch.
-        seed: Of the order of the games; ``train``'s.
-        max_frames: At most so many frames, evenly spaced; ``val``'s.
-        workers: Background threads; 0 reads when asked to. Does not change the data.
-        scores: Give ``score_TB``.
-        games: Give ``game_TB``.
+        seed: Seed of the order of the games; ``train`` only.
+        max_frames: Largest number of frames, evenly spaced; ``val`` only.
+        workers: Background threads; 0 reads on demand. The data do not depend on it.
+        scores: Include ``score_TB``.
+        games: Include ``game_TB``.
 
     Returns:
-        To be iterated over, again and again: each time from the beginning.
+        An iterable of batches; each iteration starts from the beginning.
 
     Raises:
         InputError: The shards are missing or broken, there is no such split, or they have fewer

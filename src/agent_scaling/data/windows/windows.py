@@ -1,4 +1,4 @@
-"""Time-major windows of T steps and B lanes, cut out of chunks."""
+"""Cuts chunks into time-major windows of T steps and B lanes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from agent_scaling.data.windows.order import PADDING, Span
 from agent_scaling.envs.actions import NO_ACTION
 
 BLANK = np.array([(ABSENT, 0, 0, 0)], SMALL).view(np.uint64)[0]
-"""A padding frame's record."""
+"""Record of a padding frame."""
 
 
 class Order(Protocol):
-    """A data order: training or evaluation lanes."""
+    """Interface of a data order: training or evaluation lanes."""
 
     def span(self, lane: int, position: int, length: int) -> Span:
-        """What a lane shows from ``position`` on, ``length`` frames at most."""
+        """Return a lane's frames from ``position`` on, of one game and ``length`` at most."""
         ...
 
 
 class Buffers:
-    """The memory of one window, lane by lane [B, T, …]: a lane's frames are written in one go.
+    """The memory of one window, lane by lane [B, T, …], so that a lane's frames are contiguous.
 
-    The Batch's screens are time-major views of it; copies of 10 MB would cost as much as reading.
+    The Batch's screens are time-major views of this memory. Copies of 10 MB would cost as much as
+    reading.
     """
 
     def __init__(self, layout: Layout, steps: int, lanes: int) -> None:
@@ -46,9 +47,9 @@ class Buffers:
 
 
 class BufferPool:
-    """Hands out memory again once no tensor refers to it.
+    """Pool that reuses memory once no tensor refers to it.
 
-    Fresh memory costs a page fault per 4 kB, more than the copy of the frames into it.
+    Fresh memory costs a page fault per 4 kB, which takes longer than copying the frames.
     """
 
     def __init__(self, layout: Layout, steps: int, lanes: int) -> None:
@@ -58,7 +59,7 @@ class BufferPool:
         self._lock = threading.Lock()
 
     def take(self) -> Buffers:
-        """Buffers that nobody else sees, until they are handed over."""
+        """Reserve buffers for the caller until they are handed over."""
         with self._lock:
             for buffers in self._all:
                 # Referred to by the Buffers and by this call alone: the tensors are gone.
@@ -73,12 +74,12 @@ class BufferPool:
             return buffers
 
     def hand_over(self, buffers: Buffers) -> None:
-        """From now on the tensors over them alone say whether they are in use."""
+        """End the reservation; the buffers are in use as long as tensors refer to them."""
         with self._lock:
             self._busy.discard(id(buffers))
 
     def clear(self) -> None:
-        """Forget all memory; what tensors hold stays theirs."""
+        """Drop the pool's references to all memory; tensors keep theirs."""
         with self._lock:
             self._all.clear()
             self._busy.clear()
@@ -87,9 +88,9 @@ class BufferPool:
 class WindowStream:
     """Consecutive windows of some lanes, filled a whole chunk at a time.
 
-    A chunk is decoded once and copied at once, while it is in the processor's cache, to all the
-    windows that show it: to the one that is asked for and to later ones. So each lane is up to a
-    chunk ahead, and about ``chunk_frames / T`` windows are in memory.
+    Each chunk is decoded once. While it is in the processor's cache, it is copied to all windows
+    that show it, the requested one and later ones. Each lane is therefore up to a chunk ahead, and
+    about ``chunk_frames / T`` windows are in memory.
     """
 
     def __init__(
@@ -102,22 +103,22 @@ class WindowStream:
         end_step: int | None,
         games: bool,
     ) -> None:
-        """``end_step``: None for an endless stream; ``games``: note each frame's game."""
+        """Set up the stream; ``end_step=None`` makes it endless, ``games`` fills ``game_TB``."""
         self.games = games
         self.reader, self.order, self.lanes, self.pool = reader, order, lanes, pool
         self.steps = pool.steps
         self.end = None if end_step is None else end_step * self.steps
         self._filled = [start_step * self.steps] * len(lanes)
-        """Per lane: the position up to which its windows are written."""
+        """Position up to which each lane's windows are written."""
         self._behind_gap: list[bool | None] = [None] * len(lanes)
-        """Per lane: whether a damaged chunk was left out just before; None where it starts."""
+        """True for each lane whose previous chunk was damaged and left out; None at the start."""
         self._windows: dict[int, Buffers] = {}
         self._lock = threading.Lock()
 
     def fill(self, step: int, column: int, decoder: Decoder) -> None:
-        """Write lane ``lanes[column]``'s part of all windows up to ``step``, at least.
+        """Write lane ``lanes[column]``'s part of all windows up to ``step`` or later.
 
-        Threads may fill different columns at the same time.
+        Threads may fill different columns concurrently.
         """
         while (position := self._filled[column]) < (step + 1) * self.steps:
             limit = self.reader.chunk_frames
@@ -136,19 +137,19 @@ class WindowStream:
             self._filled[column] = position + count
 
     def _resumes(self, column: int, span: Span, decoder: Decoder) -> bool:
-        """Whether a game goes on here behind a damaged chunk of it that was left out."""
+        """Return True where a game continues after a damaged chunk that was left out."""
         number, begin = divmod(span.frame, self.reader.chunk_frames)
         if begin or span.first or self.reader.on_corrupt == "stop":
             return False
         behind = self._behind_gap[column]
-        if behind is None:  # a run goes on exactly here: it must see what it would have seen
+        if behind is None:  # a resumed run starts here and must see the same data as before
             behind = self.reader.whole_chunk(span.game, number - 1, decoder) is None
         return behind
 
     def _write(
         self, column: int, position: int, count: int, span: Span, chunk: Chunk | None, begin: int
     ) -> None:
-        """Write ``count`` frames of a chunk from ``begin`` on (None: padding) at a position."""
+        """Write ``count`` frames of ``chunk`` from ``begin`` on at ``position``; None: padding."""
         opens, game = span.first, PADDING if chunk is None else span.game
         skipped = chunk is None and span.game != PADDING
         while count:
@@ -180,7 +181,7 @@ class WindowStream:
             return self._windows[step]
 
     def batch(self, step: int, scores: bool) -> Batch:
-        """The Batch of a window that all lanes have filled; its memory is the Batch's now."""
+        """Return a window that all lanes have filled as a Batch, which owns its memory from now."""
         with self._lock:
             window = self._windows.pop(step)
         small = np.ascontiguousarray(window.small.T).view(SMALL)
@@ -206,7 +207,7 @@ class WindowStream:
         return batch
 
     def close(self) -> None:
-        """Give back the windows that nobody asked for."""
+        """Give back the windows that were not requested."""
         with self._lock:
             for window in self._windows.values():
                 self.pool.hand_over(window)
