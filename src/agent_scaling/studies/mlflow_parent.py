@@ -9,15 +9,14 @@ from typing import Any
 
 from agent_scaling.runtime.files import write_file
 from agent_scaling.studies.plan_file import FILE, Plan
+from agent_scaling.tracking.store import open_or_make_store
 
 REMEMBERED = "mlflow_run_id"
 
 
 def client_of(plan: Plan) -> Any:
     """A client of the plan's store."""
-    from mlflow import MlflowClient  # takes seconds to import
-
-    return MlflowClient(plan.store.tracking_uri)
+    return open_or_make_store(plan.store.tracking_uri)
 
 
 def open_parent(plan: Plan, folder: Path) -> str:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from agent_scaling.runtime.allocator import keep_memory
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan_file import Run, Store
+from agent_scaling.tracking.store import open_or_make_store
 from agent_scaling.training.build import build, quiet
 
 WARM_UP = 3
@@ -96,9 +97,7 @@ def size_of(run: Run) -> int:
 
 def of_finished(study: str, store: Store) -> Speeds:
     """The last ``speed/flops_per_second`` of each size that a study has trained."""
-    from mlflow import MlflowClient  # takes seconds to import
-
-    client = MlflowClient(store.tracking_uri)
+    client = open_or_make_store(store.tracking_uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
     where = "tags.study = '{}'".format(study.replace("'", "\\'"))
     found: dict[float, float] = {}

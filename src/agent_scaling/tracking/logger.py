@@ -18,6 +18,7 @@ from mlflow.entities import DatasetInput, Metric
 from agent_scaling.policies.flops import Convention
 from agent_scaling.runtime.errors import error_line
 from agent_scaling.runtime.terminal import say
+from agent_scaling.tracking.new_store import prepare
 from agent_scaling.tracking.outbox import Entry, Outbox
 from agent_scaling.tracking.run import STORE_ERRORS, TrackedRun, begin_entry, is_away, now
 
@@ -82,6 +83,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
     ) -> None:
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
+        prepare(tracking_uri)
         super().__init__(experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id)
         mlflow.set_tracking_uri(tracking_uri)
         self.tracking_uri, self.run_name = tracking_uri, run_name

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.tracking.new_store import database_of, prepare
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 RUN_ID_FILE = "mlflow_run_id"
@@ -16,9 +16,15 @@ KIND = "kind"
 
 def open_store(tracking_uri: str) -> Any:
     """An MLflow client; raises :class:`InputError` where a sqlite store is not there."""
+    path = database_of(tracking_uri)
+    if path is not None and not path.exists():
+        raise InputError(f"tracking_uri={tracking_uri}: no such file; give the runs' store")
+    return open_or_make_store(tracking_uri)
+
+
+def open_or_make_store(tracking_uri: str) -> Any:
+    """An MLflow client of a store, which is made first where it is a new sqlite file."""
     from mlflow import MlflowClient  # takes seconds to import
 
-    path = tracking_uri.removeprefix("sqlite:///")
-    if path != tracking_uri and not Path(path).exists():
-        raise InputError(f"tracking_uri={tracking_uri}: no such file; give the runs' store")
+    prepare(tracking_uri)
     return MlflowClient(tracking_uri)

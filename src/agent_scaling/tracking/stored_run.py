@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.tracking.store import open_store
 
 
 class StoredRun:
@@ -22,10 +22,7 @@ class StoredRun:
     """
 
     def __init__(self, tracking_uri: str, run_id: str) -> None:
-        database = tracking_uri.removeprefix("sqlite:///")
-        if database != tracking_uri and not Path(database).exists():  # MLflow would make one
-            raise InputError(f"tracking_uri={tracking_uri}: no such store; give the run's")
-        self.run_id, self._client = run_id, MlflowClient(tracking_uri)
+        self.run_id, self._client = run_id, open_store(tracking_uri)
         try:
             self._client.get_run(run_id)
         except MlflowException as error:

@@ -84,7 +84,7 @@ def test_results_are_copied_to_the_checkpoints_run(checkpoint, store, tmp_path):
 def test_a_store_or_run_that_is_not_there_is_refused_before_playing(store, tmp_path):
     options = {**SETTINGS, "ckpt": "random", "output": str(tmp_path / "out")}
     nowhere = f"sqlite:///{tmp_path}/mlflow.db"
-    with pytest.raises(InputError, match="no such store"):
+    with pytest.raises(InputError, match="no such file"):
         rollout(**options, mlflow_run_id="feed", tracking_uri=nowhere)
     with pytest.raises(InputError, match="mlflow_run_id=feed: not found"):
         rollout(**options, mlflow_run_id="feed", tracking_uri=store)

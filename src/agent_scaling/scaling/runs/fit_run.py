@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.tracking.store import KIND
+from agent_scaling.tracking.store import KIND, open_or_make_store
 
 EXPERIMENT = "fits"
 """MLflow experiment of fits whose runs came from a CSV, by default."""
@@ -24,10 +24,9 @@ def log_fit(
     The run's experiment is the first of ``experiment_ids``, those of the fitted runs; else the one
     that the origin names, else :data:`EXPERIMENT`. Its tag ``study`` is that of the fitted runs.
     """
-    from mlflow import MlflowClient  # takes seconds to import
     from mlflow.entities import Metric, Param
 
-    client: Any = MlflowClient(tracking_uri)
+    client: Any = open_or_make_store(tracking_uri)
     about = {key: value for key, value in fitted["origin"].items() if value is not None}
     tags = {KIND: "fit", "mlflow.runName": run_name(about)}
     tags |= {f"fit.{key}": str(value) for key, value in about.items()}

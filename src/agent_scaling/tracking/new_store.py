@@ -1,0 +1,121 @@
+"""Makes sqlite stores for MLflow whole or not at all, and names those that were left half made."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import PARTIAL, part_of, sync_directory
+from agent_scaling.runtime.locks import locked
+
+SQLITE = "sqlite:///"
+MEMORY = ":memory:"
+
+
+def database_of(tracking_uri: str) -> Path | None:
+    """The file of a sqlite store; None for stores of other kinds."""
+    if not tracking_uri.startswith(SQLITE):
+        return None
+    name = tracking_uri.removeprefix(SQLITE).partition("?")[0]
+    return Path(name) if name and name != MEMORY else None
+
+
+def prepare(tracking_uri: str) -> None:
+    """Make a sqlite store that is not there yet; other stores are left as they are.
+
+    MLflow makes its tables by dozens of migrations in place, which a kill cuts short for good. Here
+    they run beside the place, under a lock that ends with its process; the store is then renamed.
+
+    Raises:
+        InputError: The store was left half made, or cannot be written.
+    """
+    path = database_of(tracking_uri)
+    if path is None or not path.parent.is_dir():  # MLflow says what is wrong with a folder
+        return
+    if is_blank(path):
+        try:
+            _make_once(path.resolve())
+        except OSError as error:
+            raise InputError(
+                f"tracking_uri={tracking_uri}: cannot be made ({error.strerror}); give a place "
+                "that can be written"
+            ) from None
+    elif is_half_made(path):
+        raise InputError(
+            f"{path}: an MLflow store without any run that was never finished, or of another "
+            f"version of MLflow: remove the file (rm '{path}') and run the same command again"
+        )
+
+
+def is_blank(path: Path) -> bool:
+    """True where there is no file, or a database without a table."""
+    return not path.exists() or tables_of(path) == set()
+
+
+def is_half_made(path: Path) -> bool:
+    """True for a store of MLflow's that has no run and not the tables of this MLflow's version."""
+    tables = tables_of(path)
+    if not tables or "experiments" not in tables:
+        return False
+    with closing(_opened(path)) as database, suppress(sqlite3.Error):
+        if "runs" in tables and database.execute("select 1 from runs limit 1").fetchone():
+            return False
+        if "alembic_version" not in tables:
+            return True
+        found = database.execute("select version_num from alembic_version").fetchall()
+        return [row[0] for row in found] != [newest_schema()]
+    return False
+
+
+def newest_schema() -> str | None:
+    """The revision of the tables that this version of MLflow makes."""
+    import mlflow.store.db_migrations
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent)).get_current_head()
+
+
+def tables_of(path: Path) -> set[str] | None:
+    """The names of a database's tables; None for a file that sqlite cannot read."""
+    try:
+        with closing(_opened(path)) as database:
+            rows = database.execute("select name from sqlite_master where type = 'table'")
+            return {str(name) for (name,) in rows}
+    except sqlite3.Error:
+        return None
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _make_once(path: Path) -> None:
+    """Make the store, unless another process does so at the same moment."""
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, wait=True):
+        if is_blank(path):
+            _make(path)
+        lock.unlink(missing_ok=True)  # those that still wait for it find the store made
+
+
+def _make(path: Path) -> None:
+    """Run MLflow's migrations in a file beside ``path``, then rename it."""
+    from mlflow import MlflowClient  # takes seconds to import
+    from mlflow.tracking._tracking_service import utils
+
+    for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):  # of processes that were killed
+        left.unlink(missing_ok=True)
+    part = part_of(path)
+    try:
+        uri = f"{SQLITE}{part}"
+        MlflowClient(uri).search_experiments(max_results=1)
+        store: Any = utils
+        store._get_store(uri).engine.dispose()  # the file gets another name
+        part.replace(path)
+        sync_directory(path.parent)
+    finally:
+        for left in path.parent.glob(f"{part.name}*"):
+            left.unlink(missing_ok=True)

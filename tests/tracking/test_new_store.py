@@ -1,0 +1,68 @@
+"""New sqlite stores are made whole or not at all."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.tracking.new_store import newest_schema, prepare
+from agent_scaling.tracking.store import open_store
+from tests.helpers.runs import forked
+from tests.helpers.stores import new_store
+
+EARLIER = "bd07f7e963c5"
+"""A revision on MLflow's way to its tables."""
+
+
+def test_a_kill_leaves_no_half_made_store_and_those_who_come_together_find_one(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "mlflow.db"
+    first = forked(prepare, f"sqlite:///{store}")
+    while first.is_alive() and not list(tmp_path.glob(".mlflow.db.*.partial")):
+        time.sleep(0.001)
+    first.kill()
+    first.join()
+    assert not store.exists()
+    together = [forked(prepare, f"sqlite:///{store}") for _ in range(2)]
+    for process in together:
+        process.join()
+    assert [process.exitcode for process in together] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert MlflowClient(f"sqlite:///{store}").search_experiments()
+    with closing(sqlite3.connect(store)) as database:
+        assert database.execute("select version_num from alembic_version").fetchall() == [
+            (newest_schema(),)
+        ]
+
+
+@pytest.mark.parametrize("left", [f"update alembic_version set version_num = '{EARLIER}'",
+                                  "delete from alembic_version",
+                                  "drop table alembic_version"])  # fmt: skip
+def test_a_store_that_was_cut_off_is_named(tmp_path: Path, left: str) -> None:
+    uri = new_store(tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute(left)
+        database.commit()
+    with pytest.raises(InputError, match=r"mlflow\.db: .* never finished.*remove the file"):
+        open_store(uri)
+
+
+def test_a_store_with_runs_is_never_called_half_made(tmp_path: Path) -> None:
+    uri = new_store(tmp_path / "mlflow.db")
+    MlflowClient(uri).create_run("0")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute(f"update alembic_version set version_num = '{EARLIER}'")
+        database.commit()
+    prepare(uri)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"tracking_uri=.*cannot be made"):
+        prepare(f"sqlite:////proc/{tmp_path.name}.db")
