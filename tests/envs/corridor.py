@@ -31,7 +31,9 @@ class Corridor:
         dies_at: int = -1,
         once: str = "",
         breaks_at: int = -1,
+        cap: int = CAP,
     ) -> None:
+        self.cap = cap
         self.views, self.dies_at, self.once, self.breaks_at = views, dies_at, once, breaks_at
         self.moves = 0
 
@@ -59,8 +61,9 @@ class Corridor:
         self.total += reward
         self.views["reward"][...] = reward
         self.show()
-        if self.at == LENGTH or self.steps == CAP:
-            return {"return": self.total, "steps": self.steps, "end": "goal"}
+        if self.at == LENGTH or self.steps == self.cap:
+            end = "goal" if self.at == LENGTH else "cap"
+            return {"return": self.total, "steps": self.steps, "end": end}
         return None
 
     def close(self) -> None:

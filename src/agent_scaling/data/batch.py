@@ -58,7 +58,9 @@ class Batch:
 
     An unroll that actors played has one frame more than actions. Its last frame, with which the
     next unroll begins, serves to bootstrap the value; its action is -100. Action ``t`` ended its
-    episode where ``first_TB[t + 1]`` is True.
+    episode where ``first_TB[t + 1]`` is True. The action is -100, too, where nothing follows frame
+    ``t``: at the last frame of a game that was cut off (it serves to bootstrap the value, and the
+    next frame opens another game), and where a game was lost with its worker.
     """
 
     prev_action_TB: Tensor

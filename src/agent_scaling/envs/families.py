@@ -15,6 +15,10 @@ from agent_scaling.runtime.errors import InputError
 Record = dict[str, Any]
 """An episode's statistics: plain JSON values by column name."""
 
+CUT = ("cap", "aborted")
+"""Values of a record's ``end`` where the episode was cut off, while the game might have gone on.
+Its last frame then stays in the views: learners take that frame's value for what was to come."""
+
 Description = dict[str, Any]
 """Which game is played: ``family``, a name of :data:`FAMILIES` or the import path of an extension's
 game, and ``options``, the keyword arguments of its class. Policies and checkpoints carry one."""
@@ -83,7 +87,10 @@ class Game(Protocol):
         """Begin the episode that ``seed`` alone determines; its first frame is in the views."""
 
     def step(self, action: int) -> Record | None:
-        """Take an action; the episode's record when it has ended, else None."""
+        """Take an action; the episode's record when it has ended, else None.
+
+        A record's ``end`` is one of :data:`CUT` where the episode was cut off.
+        """
 
     def close(self) -> None:
         """Release what the game holds."""

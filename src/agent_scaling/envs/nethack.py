@@ -121,6 +121,7 @@ class NetHack:
             "program_state": self._program,
             "internal": self._internal,
         }
+        self._seen = [view for name, view in views.items() if name != "reward"]
         self._reward = views.get("reward", np.zeros(1, np.float32))
         self._partial: Path | None = None
         self._nethack: Any = None
@@ -242,8 +243,15 @@ class NetHack:
             self._pass_known_screens(decline=True)
 
     def _finish(self, end: str | None) -> Record:
-        """Quit what still runs and collect the record; ``end`` says why the episode was cut."""
+        """Quit what still runs and collect the record; ``end`` says why the episode was cut.
+
+        The views keep the frame that was seen last: quitting would write its questions over it.
+        """
+        seen = [view.copy() for view in self._seen]
         self._quit()
+        if end is not None:
+            for view, kept in zip(self._seen, seen, strict=True):
+                np.copyto(view, kept)
         how = self._raw.how_done().name.lower() if self._raw.done() else ""
         if end is None:
             end = how if how in ("quit", "escaped", "ascended", "panicked") else "death"

@@ -14,7 +14,7 @@ from gymnasium.envs.registration import load_env_creator
 from nle import nethack
 
 from agent_scaling.envs.actions import NUM_ACTIONS
-from agent_scaling.envs.families import Record, Views
+from agent_scaling.envs.families import CUT, Record, Views
 from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.envs.shared_code import prepare_library
@@ -62,6 +62,9 @@ class Task:
         self._reward = views.get("reward", np.zeros(1, np.float32))
         self.level_seed = level_seed
         self._env = make_environment(task, **options)
+        self._quit_game = self._env._quit_game
+        self._env._quit_game = self._keep_and_quit
+        self._before_quitting: dict[str, Any] = {}
 
     @classmethod
     def count_actions(cls, *, task: str, level_seed: int | None = None, **options: Any) -> int:
@@ -90,13 +93,20 @@ class Task:
         frame, reward, terminated, truncated, info = self._env.step(action)
         self._steps += 1
         self._return += reward
-        ended = terminated or truncated
-        self._show(frame, reward, ended)
-        return self._record(info["end_status"].name) if ended else None
+        ended, status = terminated or truncated, info["end_status"].name
+        cut = ended and ENDS[status] in CUT
+        self._show(self._before_quitting if cut else frame, reward, ended)
+        return self._record(status) if ended else None
 
     def close(self) -> None:
         """End NetHack and remove its folder."""
         self._env.close()
+
+    def _keep_and_quit(self, observation: Any, done: bool) -> None:
+        """Copy the last frame of an episode that is cut off: NLE writes its questions over it."""
+        frame = self._env._get_observation(observation)
+        self._before_quitting = {name: np.array(frame[name]) for name in self._views}
+        self._quit_game(observation, done)
 
     def _show(self, frame: dict[str, Any], reward: float, ended: bool = False) -> None:
         for name, view in self._views.items():

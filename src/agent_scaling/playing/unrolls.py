@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from agent_scaling.data.batch import Batch, Played, shown_fields
 from agent_scaling.envs.actions import NO_ACTION
-from agent_scaling.envs.families import Record
+from agent_scaling.envs.families import CUT, Record
 from agent_scaling.envs.pool.pool import Pool, Report
 from agent_scaling.playing.actor import Actor
 
@@ -69,8 +69,10 @@ class UnrollPlayer:
     """Plays lanes without an end, unroll after unroll: each begins with the frame that ended the
     one before.
 
-    Episodes that end are followed by others in their lane. While the policy thinks about one of the
-    pool's groups, the workers move the next.
+    Episodes that end are followed by others in their lane. A game that was cut off (by a step cap,
+    say) shows its last frame first: no action answers it, and the learner takes its value. An
+    action whose outcome was lost with a worker counts as none. While the policy thinks about one of
+    the pool's groups, the workers move the next.
 
     Args:
         pool: Games that show :data:`REWARD`; all its lanes are taken.
@@ -89,9 +91,12 @@ class UnrollPlayer:
         self._episode = np.zeros(pool.lanes, np.int64)
         self._groups = [np.arange(lanes.start, lanes.stop) for lanes in pool.groups]
         self._restarted = 0
-        self._waiting: dict[int, bool] = {}  # lanes without a frame; whether their move was lost
+        self._waiting: set[int] = set()  # lanes that show no frame of their episode yet
+        self._cut: set[int] = set()  # lanes that show the last frame of a game that was cut off
+        self._lost: set[int] = set()  # lanes whose latest action led to a frame that is lost
         for lane in range(pool.lanes):
             self._next_episode(lane)
+            self._waiting.add(lane)
 
     def play(self, updates: int) -> Batch:
         """The next T steps of every lane.
@@ -107,6 +112,8 @@ class UnrollPlayer:
                 if step > 0:
                     columns.reward[step - 1, lanes] = self._advance(group, episodes)
                 self._open(group)
+                if self._lost:
+                    self._forget(columns, step, lanes)
                 self._show(columns, step, lanes)
                 if step < self.steps:
                     self._act(columns, step, group, lanes)
@@ -119,12 +126,28 @@ class UnrollPlayer:
         columns.first[step, lanes] = self.actor.step[lanes] == 0
         columns.prev_action[step, lanes] = self.actor.prev_action[lanes]
 
+    def _forget(self, columns: Columns, step: int, lanes: npt.NDArray[np.int64]) -> None:
+        """Nobody knows what the lost lanes' latest actions led to: they count as none."""
+        lost = sorted(self._lost.intersection(lanes.tolist()))
+        self._lost.difference_update(lost)
+        if step > 0:
+            columns.reward[step - 1, lost] = 0
+            columns.action[step - 1, lost] = NO_ACTION
+            columns.logits[step - 1, lost] = 0
+
     def _act(self, columns: Columns, step: int, group: int, lanes: npt.NDArray[np.int64]) -> None:
-        chosen = self.actor.act(self.pool.observations, lanes)
-        assert self.actor.logits is not None
-        columns.action[step, lanes] = chosen
-        columns.logits[step, lanes] = self.actor.logits[lanes]
-        self.pool.actions[lanes] = chosen
+        """Let the group move: by the policy's answers, and to others where games were cut off."""
+        cut = self._cut and self._cut.intersection(lanes.tolist())
+        for lane in cut:  # its last frame has no action; the next episode opens the frame after it
+            self._next_episode(lane)
+        self._cut -= cut
+        acting = lanes[~np.isin(lanes, sorted(cut))] if cut else lanes
+        if len(acting):
+            chosen = self.actor.act(self.pool.observations, acting)
+            assert self.actor.logits is not None
+            columns.action[step, acting] = chosen
+            columns.logits[step, acting] = self.actor.logits[acting]
+            self.pool.actions[acting] = chosen
         self.pool.send(group)
 
     def _advance(self, group: int, episodes: list[Record]) -> npt.NDArray[np.float32]:
@@ -134,31 +157,35 @@ class UnrollPlayer:
         rewards: npt.NDArray[np.float32] = shown.reshape(len(lanes))
         self._take(report)
         episodes += [record for _, record in report.ended]
-        # Nobody knows what these actions would have earned.
-        lost = [lane for lane in lanes if self._waiting.get(int(lane))]
-        rewards[np.isin(lanes, lost)] = 0
         return rewards
 
     def _open(self, group: int) -> None:
         """Until every lane of the group shows a frame."""
         lanes = self._groups[group].tolist()
-        while any(lane in self._waiting for lane in lanes):
-            for lane in lanes:
-                self._waiting.pop(lane, None)
+        while self._waiting.intersection(lanes):
+            self._waiting.difference_update(lanes)
             self._take(self.pool.begin(group))
 
     def _take(self, report: Report) -> None:
-        """Episodes that have ended are followed by others, those that were cut off begin again."""
+        """Episodes that have ended are followed by others, lost ones begin again.
+
+        One that was cut off first shows its last frame, for its value.
+        """
         for lane, record in report.ended:
+            if record["end"] in CUT:
+                self._cut.add(lane)
+                continue
             self._next_episode(lane)
-            self._waiting[lane] = record["end"] == "crashed"
+            self._waiting.add(lane)
+            if record["end"] == "crashed":
+                self._lost.add(lane)
         for lane in report.restarted:  # of any group: a worker's games are lost together
             self.actor.restart(lane, int(self._episode[lane]))
-            self._waiting[lane] = True
+            self._waiting.add(lane)
+            self._lost.add(lane)
         self._restarted += len(report.restarted)
 
     def _next_episode(self, lane: int) -> None:
         self._episode[lane] = next(self._seeds[lane])
-        self._waiting[lane] = False
         self.pool.assign(lane, int(self._episode[lane]))
         self.actor.restart(lane, int(self._episode[lane]))

@@ -182,6 +182,7 @@ class Impala(PolicyModule):
         totals = self._totals(unroll, reward_TB, losses)
         if self.teacher is not None and (cost := self.teacher.cost(self.frames)):
             kl_TB = kl_divergences(logits_TBA[:-1], self.teacher.logits(unroll))
+            kl_TB = kl_TB * (unroll.action_TB[:-1] != NO_ACTION)
             loss = loss + (0.0 if self.critic_only else cost) * self.objective.reduce(kl_TB)
             totals["teacher_kl"] = (kl_TB.sum(), steps)
             self._work("teaching", steps)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import NO_ACTION
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.objectives.losses import (
     baseline_losses,
@@ -68,6 +70,9 @@ class Objective:
     ) -> PlayLosses:
         """Losses of an unroll of T actions.
 
+        A step without an action (of a game that was cut off, or lost with its worker) has none:
+        its target is its own value, which is what the step before it bootstraps from.
+
         Args:
             unroll: What actors played, T+1 frames.
             reward_TB: [T, B]: the learner's rewards of its actions.
@@ -77,12 +82,13 @@ class Objective:
         assert unroll.behaviour_logits_TBA is not None
         action_TB, logits_TBA = unroll.action_TB[:-1], logits_TBA[:-1]
         values_TB = values_TB.float()
+        acted_TB = action_TB != NO_ACTION
         behaviour_TB = action_log_probs(unroll.behaviour_logits_TBA[:-1], action_TB)
         log_rhos_TB = action_log_probs(logits_TBA.detach(), action_TB) - behaviour_TB
         targets = vtrace(
             log_rhos_TB,
-            self.discount * (~unroll.first_TB[1:]).float(),
-            reward_TB,
+            self.discount * (~unroll.first_TB[1:] & acted_TB).float(),
+            torch.where(acted_TB, reward_TB, values_TB[:-1].detach()),
             values_TB[:-1].detach(),
             values_TB[-1].detach(),
             clip_rho=self.clip_rho,
@@ -93,7 +99,7 @@ class Objective:
         return PlayLosses(
             policy_gradient_losses(logits_TBA, action_TB, targets.advantages_TB),
             baseline_losses(values_TB[:-1], targets.vs_TB),
-            entropies(logits_TBA),
+            entropies(logits_TBA) * acted_TB,
             log_rhos_TB,
         )
 
