@@ -1,1 +1,1 @@
-"""Environments: a pool of worker processes, and one file per game family."""
+"""Environments: one file per game family, and a pool of worker processes that play them."""

@@ -1,4 +1,4 @@
-"""NetHack's 121 actions: the map between the key that a recording holds and the policy's index."""
+"""NetHack's 121 actions: maps between a recording's key and the policy's action index."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NO_ACTION = -100
 
 @cache
 def key_to_action() -> npt.NDArray[np.int64]:
-    """Look-up table [256] int64: key byte → action index, ``NO_ACTION`` for keys outside the set.
+    """Return the table [256] int64: key byte → action index, ``NO_ACTION`` outside the set.
 
-    Three keys (34, 36 and 43) stand twice in ``nle.nethack.ACTIONS``; each maps to its first index.
+    Three keys (34, 36 and 43) occur twice in ``nle.nethack.ACTIONS``; each maps to its first index.
     """
     table = np.full(256, NO_ACTION, dtype=np.int64)
     for index, key in reversed(list(enumerate(nethack.ACTIONS))):
@@ -30,12 +30,12 @@ def key_to_action() -> npt.NDArray[np.int64]:
 
 @cache
 def action_to_key() -> npt.NDArray[np.uint8]:
-    """Look-up table [121] uint8: action index → key byte."""
+    """Return the table [121] uint8: action index → key byte."""
     table = np.array([int(key) for key in nethack.ACTIONS], dtype=np.uint8)
     table.setflags(write=False)
     return table
 
 
 def action_name(index: int) -> str:
-    """``CompassDirection.N`` → ``N``; for tables and replays."""
+    """Return an action's short name for tables and replays, as ``N`` of ``CompassDirection.N``."""
     return str(nethack.ACTIONS[index].name)

@@ -19,14 +19,14 @@ MAX_ROWS, COLUMNS = 250, 160  # most games have 210 rows
 MAX_FRAMES = 108_000  # half an hour of play at 60 frames per second
 NOOP, FULL_ACTIONS = 0, 18
 TWO_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
-"""Games that ALE has and cannot play alone; it would end the process."""
+"""ALE's games that need two players; loading one would end the process."""
 
 cv2.setNumThreads(1)  # a pool has a worker per core, and a frame is too small to share
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
 def rom_name(env: str) -> str:
-    """``MsPacman`` or ``ms_pacman`` → ALE's name of the game.
+    """Return ALE's name of a game given as ``MsPacman`` or ``ms_pacman``.
 
     Raises:
         InputError: ALE has no such game.
@@ -51,7 +51,7 @@ def _open(rom: str) -> Any:
 
 @cache
 def action_codes(env: str, full_actions: bool = False) -> tuple[int, ...]:
-    """ALE's code of each action: of the game's minimal set, or all 18.
+    """Return ALE's code of each action: of the game's minimal set, or of all 18.
 
     Raises:
         InputError: ALE has no such game.
@@ -62,33 +62,34 @@ def action_codes(env: str, full_actions: bool = False) -> tuple[int, ...]:
 
 
 def action_names(codes: tuple[int, ...]) -> list[str]:
-    """``NOOP``, ``UPFIRE``, … of ALE's codes."""
+    """Return the names of ALE's codes: ``NOOP``, ``UPFIRE``, …"""
     return [ale_py.Action(code).name for code in codes]
 
 
 class Atari:
     """One game of Atari; an episode is a function of its seed and its actions.
 
-    A step is ``frame_skip`` frames of the console with one action; the screen is the brighter of
-    the last two of them (sprites flicker), in grey, averaged down to 84×84, as in
-    ``ale_py.AtariVectorEnv``. Frames are shown one at a time: what sees several stacks them itself.
+    A step is ``frame_skip`` frames of the console with one action. The screen is the pixelwise
+    maximum of the last two frames (sprites flicker), in grey, averaged down to 84×84, as in
+    ``ale_py.AtariVectorEnv``. An observation is a single frame; encoders stack frames themselves.
 
-    ALE takes a seed only when it loads a game, which costs as much as 200 steps. Here the console
-    goes back to its first state, and the episode's own generator draws what its seed stands for:
-    the frames without an action at the beginning, and where an action sticks.
+    ALE takes a seed only when it loads a game, which costs as much as 200 steps. Instead, the
+    console is restored to its first state, and a generator of the episode's own seed draws the
+    number of frames without an action at the beginning and the frames at which an action sticks.
 
-    With ``life_loss``, for actors that learn, an episode also ends with a life, and the next one
-    goes on in the same game, whatever its seed; the record at the game's end is the whole game's.
+    With ``life_loss``, for actors that learn, an episode also ends at the loss of a life. The next
+    episode continues the same game, whatever its seed. The record at the game's end covers the
+    whole game.
 
     Args:
         views: Arrays for ``observations``, or some of them.
         env: The game: ``Breakout``, ``ms_pacman``, …
         frame_skip: Console frames per step.
-        sticky: Probability that a console frame repeats the action before.
-        noop_max: An episode begins with 1 to so many console frames without an action; 0: none.
-        full_actions: All 18 actions, also where the game has fewer.
-        max_episode_steps: Step cap of an episode; ``MAX_FRAMES`` console frames are one, too.
-        life_loss: Whether an episode ends with a life; its record then has nothing but its end.
+        sticky: Probability that a console frame repeats the previous action.
+        noop_max: Most console frames without an action that open an episode, at least 1; 0: none.
+        full_actions: True for all 18 actions, even where the game has fewer.
+        max_episode_steps: Step cap of an episode; ``MAX_FRAMES`` console frames also end it.
+        life_loss: True to end an episode at the loss of a life; its record then holds only ``end``.
 
     Raises:
         InputError: ALE has no such game, or a number is out of its range.
@@ -101,13 +102,13 @@ class Atari:
         "lives": ((1,), "int32"),
         "screen": ((MAX_ROWS, COLUMNS, 3), "uint8"),
     }
-    """``screen``: what the console shows in colour, its rows above and black beneath; ``frame`` is
-    made of the same pixels."""
+    """Shape and dtype of each observation. ``screen`` is the console's coloured screen, padded with
+    black rows at the bottom; ``frame`` is made of the same pixels."""
     num_actions: ClassVar[int] = FULL_ACTIONS
-    """At most; how many a game has, :meth:`count_actions` tells."""
+    """Largest number of actions; :meth:`count_actions` returns that of a game."""
     columns: ClassVar[tuple[str, ...]] = ("return", "steps", "frames", "lives", "env", "end")
-    """Of an episode's record: the raw score, steps, console frames, lives left, the game, and
-    ``over`` or ``cap``."""
+    """Columns of an episode's record: the raw score, steps, console frames, lives left, the game,
+    and ``over`` or ``cap``."""
 
     def __init__(
         self,
@@ -136,7 +137,8 @@ class Atari:
         shape = self.ale.getScreenDims()
         self._screen, self._before = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
         self._shown = np.empty(shape, np.uint8)
-        # 2.5 rows make one: five that did not change leave two as they are. Not so with 250 rows.
+        # With 210 rows, 2.5 rows of the screen make one of the frame, so 5 unchanged rows leave 2
+        # as they are. Other screens, of 250 rows, have no such blocks.
         self._block = (5, 2) if shape[0] == 5 * SIDE // 2 else (shape[0], SIDE)
         self._colors, self._colors_before = (np.empty((*shape, 3), np.uint8) for _ in range(2))
         self._views = views
@@ -146,27 +148,27 @@ class Atari:
 
     @staticmethod
     def count_actions(env: str, full_actions: bool = False, **_: Any) -> int:
-        """Actions of a game with these options."""
+        """Return the number of actions of a game with these options."""
         return len(action_codes(env, full_actions))
 
     @staticmethod
     def action_names(env: str, full_actions: bool = False, **_: Any) -> list[str]:
-        """Names of a game's actions with these options."""
+        """Return the names of a game's actions with these options."""
         return action_names(action_codes(env, full_actions))
 
     @staticmethod
     def screen_rows(env: str) -> int:
-        """Rows of a game's screen."""
+        """Return the number of rows of a game's screen."""
         return int(_open(rom_name(env)).getScreenDims()[0])
 
     def reset(self, seed: int) -> None:
-        """Begin the episode of ``seed``; after a life was lost, go on in the same game."""
+        """Begin the episode of ``seed``; after the loss of a life, continue the same game."""
         if self._goes_on:
             self._goes_on = False
             self._show(0)
             return
         self._rng = np.random.default_rng(seed)
-        self.ale.reset_game()  # a restored state alone is not whole in every game
+        self.ale.reset_game()  # for some games, restoring the state is not enough
         self.ale.restoreState(self._start)
         self.score = self.steps = 0
         self.held = NOOP
@@ -175,11 +177,11 @@ class Atari:
         self.lives = self.ale.lives()
         self.ale.getScreenGrayscale(self._screen)
         self._show_colors(None)
-        np.invert(self._screen, out=self._shown)  # all of it is new
+        np.invert(self._screen, out=self._shown)  # mark all rows as changed
         self._show(0)
 
     def step(self, action: int) -> Record | None:
-        """Hold an action for ``frame_skip`` frames; the episode's record if it has ended."""
+        """Hold an action for ``frame_skip`` frames; return the episode's record if it ended."""
         reward, last = 0, self.frame_skip - 1
         for frame, chance in enumerate(self._rng.random(self.frame_skip).tolist()):
             if chance >= self.sticky:
@@ -207,10 +209,10 @@ class Atari:
         return {"end": "life"} if self._goes_on else None
 
     def close(self) -> None:
-        """The console goes with the object."""
+        """Do nothing; the console is freed with the object."""
 
     def memory(self) -> npt.NDArray[np.uint8]:
-        """The console's 128 bytes, which scripted players read."""
+        """Return the console's 128 bytes of memory, which scripted players read."""
         ram: npt.NDArray[np.uint8] = self.ale.getRAM()
         return ram
 
@@ -223,7 +225,7 @@ class Atari:
             self._views["lives"][...] = self.ale.lives()
 
     def _shrink(self) -> None:
-        """The frame, from the first row of the screen that has changed to the last."""
+        """Update the frame between the first and the last row of the screen that have changed."""
         words = self._screen.view(np.uint64)
         changed = np.flatnonzero(words != self._shown.view(np.uint64))
         if not len(changed):
@@ -236,7 +238,7 @@ class Atari:
         self._shown[part] = self._screen[part]
 
     def _show_colors(self, brighter: npt.NDArray[np.bool_] | None) -> None:
-        """The screen; where the frame before is ``brighter``, that one's."""
+        """Update the coloured screen, with the previous frame's pixels where it is ``brighter``."""
         if "screen" not in self._views:
             return
         self.ale.getScreenRGB(self._colors)

@@ -1,4 +1,4 @@
-"""NetHack as NetHackChallenge plays it, but seedable, and stepped without gymnasium's overhead."""
+"""NetHack under NetHackChallenge's rules, but seedable and without gymnasium's overhead."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KEYS = {
     "blstats": "blstats",
     "inv_glyphs": "inv_glyphs",
 }
-"""Names of observations → NLE's."""
+"""Name of each observation → NLE's name."""
 GAME_OVER, IN_MOVELOOP = 0, 3  # positions in NLE's program_state
 IN_YN, IN_GETLIN, WAITS_FOR_SPACE = 1, 2, 3  # positions in NLE's internal
 
@@ -44,10 +44,12 @@ CHARACTER = {
 
 
 def character_options(character: str) -> list[str]:
-    """NetHack's options for ``val-dwa-fem-law``, parts of it, or ``@``: what is not said is random.
+    """Return NetHack's options for a character such as ``val-dwa-fem-law``, ``val`` or ``@``.
+
+    Parts that are not given are random.
 
     Raises:
-        InputError: A part is unknown, or said twice.
+        InputError: A part is unknown or given twice.
     """
     known = {part: kind for kind, parts in CHARACTER.items() for part in parts}
     said = [part for part in character.lower().split("-") if part != "@"]
@@ -65,16 +67,16 @@ class NetHack:
     """One game of NetHack: all 121 keys, no menus skipped, the in-game score as return.
 
     The rules are NetHackChallenge's: an episode ends with the game, after ``max_episode_steps``
-    steps, or when the game's clock has stood still for ``idle_steps`` steps. Everything that
-    NetHack would take from the wall clock (moon, night, birthday) is a function of the seed.
+    steps, or when the game's clock has stood still for ``idle_steps`` steps. The values that
+    NetHack takes from the wall clock (moon, night, birthday) are functions of the seed.
 
     Args:
         views: Arrays for ``observations``, or some of them; NetHack writes into them directly.
-        character: see :func:`character_options`.
-        max_episode_steps: Step cap.
+        character: The character, see :func:`character_options`.
+        max_episode_steps: Step cap of an episode.
         idle_steps: Steps without progress of the clock after which the game is aborted.
         level_seed: Seed of level generation for all episodes; None: each episode has its own.
-        record_dir: Where each finished episode leaves a ttyrec3 and its xlogfile.
+        record_dir: Folder in which each finished episode leaves a ttyrec3 and its xlogfile.
     """
 
     observations: ClassVar[dict[str, tuple[tuple[int, ...], str]]] = {
@@ -85,14 +87,14 @@ class NetHack:
         "inv_glyphs": (nethack.INV_SIZE, "int16"),
         "reward": ((1,), "float32"),
     }
-    """``reward``: points of the in-game score that the latest key has earned."""
+    """Shape and dtype of each observation; ``reward`` is the gain in score by the last key."""
     num_actions: ClassVar[int] = NUM_ACTIONS
     columns: ClassVar[tuple[str, ...]] = (
         "return", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger", "role",
         "race", "gender", "alignment", "end", "death", "achievements", "core_seed", "display_seed",
         "lgen_seed",
     )  # fmt: skip
-    """Of an episode's record; ``docs/rollouts.md`` explains them."""
+    """Columns of an episode's record; ``docs/rollouts.md`` explains them."""
 
     def __init__(
         self,
@@ -110,11 +112,11 @@ class NetHack:
         self.level_seed = level_seed
         self.record_dir = Path(record_dir) if record_dir else None
         self._keys: list[int] = action_to_key().tolist()
-        # The record of an episode is made from these, whether or not anybody else reads them.
+        # An episode's record is made from these, even where the policy does not read them.
         self._blstats = views.get("blstats", np.zeros(nethack.BLSTATS_SHAPE, np.int64))
         self._program = np.zeros(nethack.PROGRAM_STATE_SHAPE, np.int32)
         self._internal = np.zeros(nethack.INTERNAL_SHAPE, np.int32)
-        self._last = np.zeros_like(self._blstats)  # as last shown while the game was on
+        self._last = np.zeros_like(self._blstats)  # as of the last frame before the game's end
         self._buffers = {
             **{KEYS[name]: view for name, view in views.items() if name != "reward"},
             "blstats": self._blstats,
@@ -130,7 +132,7 @@ class NetHack:
 
     @staticmethod
     def action_names(**_: Any) -> list[str]:
-        """Names of the 121 actions."""
+        """Return the names of the 121 actions."""
         return [action_name(index) for index in range(NUM_ACTIONS)]
 
     def reset(self, seed: int) -> None:
@@ -146,9 +148,9 @@ class NetHack:
         if self._ttyrec is None:
             self._raw.reset()
         else:
-            self._raw.reset(self._ttyrec)  # named again, so that the xlogfile names it too
+            self._raw.reset(self._ttyrec)  # given again, so that the xlogfile names it
         prepare_library(self._nethack.dlpath, seeds.birthday)
-        for _ in range(1000):  # past the introduction
+        for _ in range(1000):  # skip the introduction
             if self._program[IN_MOVELOOP]:
                 break
             self._raw.step(SPACE)
@@ -159,7 +161,7 @@ class NetHack:
         np.copyto(self._last, self._blstats)
 
     def step(self, action: int) -> Record | None:
-        """Press a key; the episode's record if that was its last step."""
+        """Press a key; return the episode's record if this was its last step."""
         self._raw.step(self._keys[action])
         self._steps += 1
         if self._program.item(GAME_OVER):
@@ -184,7 +186,7 @@ class NetHack:
         return None
 
     def close(self) -> None:
-        """End NetHack and remove its folder, and a recording that is not complete."""
+        """End NetHack; remove its folder and an incomplete recording."""
         if self._nethack is not None:
             self._nethack.close()
             self._nethack = None
@@ -209,17 +211,17 @@ class NetHack:
         )
 
     def _open_recorded(self, root: Path, seed: int) -> None:
-        """A NetHack of its own per recorded game: NLE closes a ttyrec only with the next reset."""
+        """Open a new NetHack for a recorded game, since NLE closes a ttyrec only at a reset."""
         self.close()
-        for left in root.glob(f".partial-{seed}-*"):  # of a worker that was killed
+        for left in root.glob(f".partial-{seed}-*"):  # left by a killed worker
             shutil.rmtree(left, ignore_errors=True)
         self._partial = root / f".partial-{seed}-{os.getpid()}"
         self._partial.mkdir(parents=True)
-        prefix = f"{self._partial}/nle.{seed}."  # its name decides whether it is held out
+        prefix = f"{self._partial}/nle.{seed}."  # the file's name determines the game's split
         self._open(f"{prefix}0.ttyrec3.bz2", prefix)
 
     def _pass_known_screens(self, decline: bool) -> None:
-        """Press what NLE itself presses on the way out: spaces, escapes."""
+        """Press the spaces and escapes that NLE itself presses on the way out of a game."""
         while not self._raw.done():
             if self._internal[WAITS_FOR_SPACE]:
                 self._raw.step(SPACE)
@@ -231,21 +233,21 @@ class NetHack:
                 break
 
     def _quit(self) -> None:
-        """End a game that still runs, whatever is half typed, so that its log line is written."""
+        """End a game that still runs, even in the middle of a prompt, so that it is logged."""
         for _ in range(QUIT_ATTEMPTS):
             if self._raw.done():
                 return
             self._pass_known_screens(decline=True)
-            # Out of a menu, a count, a direction; a typed line takes one to empty, one to leave.
+            # Escape leaves a menu, a count or a direction; a typed line needs a second one.
             for key in (ESCAPE, ESCAPE, *QUIT_KEYS):
                 if not self._raw.done():
                     self._raw.step(key)
             self._pass_known_screens(decline=True)
 
     def _finish(self, end: str | None) -> Record:
-        """Quit what still runs and collect the record; ``end`` says why the episode was cut.
+        """Quit a game that still runs and make the record; ``end`` is the reason of a cut.
 
-        The views keep the frame that was seen last: quitting would write its questions over it.
+        The views keep the last frame that was seen, which quitting would overwrite.
         """
         seen = [view.copy() for view in self._seen]
         self._quit()
@@ -287,10 +289,10 @@ class NetHack:
         }
 
     def _read_xlog(self) -> dict[str, str]:
-        """The fields of the game's line."""
+        """Return the fields of the game's line in the xlogfile."""
         lines = self._xlogfile.read_text(errors="replace").splitlines()
         if self._partial is None:
-            os.truncate(self._xlogfile, 0)  # one game's line at a time
+            os.truncate(self._xlogfile, 0)  # keep one game's line at a time
         pairs = (field.partition("=") for field in (lines[-1] if lines else "").split("\t"))
         return {key: value for key, _, value in pairs}
 

@@ -1,6 +1,6 @@
-"""The sides of what games show: of NetHack's terminal, and of an Atari frame."""
+"""Sizes of screens: NetHack's terminal and the Atari frame."""
 
 ROWS, COLUMNS = 24, 80
-"""Characters of NetHack's terminal."""
+"""Height and width of NetHack's terminal, in characters."""
 SIDE = 84
-"""Pixels of an Atari frame, both ways."""
+"""Height and width of an Atari frame, in pixels."""

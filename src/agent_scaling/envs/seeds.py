@@ -1,4 +1,4 @@
-"""From an episode's seed to everything that NetHack takes at random or from the clock."""
+"""Derives NetHack's seeds and its stand-in for the wall clock from an episode's seed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ BIRTHDAYS = (1_000_000_000, 1_700_000_000)
 
 @dataclass(frozen=True)
 class Seeds:
-    """What NetHack is seeded with."""
+    """The seeds of one episode of NetHack."""
 
     core: int
     display: int
     birthday: int
-    """The player's, Unix time: it stands for the wall clock, from which NetHack takes shopkeepers'
-    names and the prices of gems."""
+    """The player's birthday, in Unix time. It replaces the wall clock, from which NetHack derives
+    shopkeepers' names and the prices of gems."""
     levels: int
-    """Of level generation: levels are a function of it and of the character."""
+    """Seed of level generation; levels are a function of this seed and the character."""
 
 
 def game_seeds(seed: int) -> Seeds:
-    """What the episode of ``seed`` is seeded with."""
+    """Derive the seeds of the episode ``seed``."""
     core, display, birthday, levels = (
         np.random.SeedSequence(seed).generate_state(4, np.uint32).tolist()
     )

@@ -1,8 +1,8 @@
-"""What is done to a game's private copy of NetHack's library: one machine code, no wall clock.
+"""Lets games share NetHack's machine code, and replaces the wall clock in their libraries.
 
 NLE loads a private copy of its library per game, because NetHack keeps its state in global
-variables. Only the state needs to be private: copies of the code push each other out of a core's
-caches.
+variables. Only the state needs to be private; private copies of the code evict each other from a
+core's caches.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _libc.mmap.argtypes = [
 
 
 def prepare_library(path: str, birthday: int) -> None:
-    """After a game's reset: share its code's pages, and fix what it would take from the clock.
+    """Share the pages of a game's code and fix its birthday; call it after the game's reset.
 
     Args:
         path: The game's copy of the library (NLE's ``dlpath``).
-        birthday: See :class:`~agent_scaling.envs.seeds.Seeds`.
+        birthday: Unix time in place of the clock's, see :class:`~agent_scaling.envs.seeds.Seeds`.
     """
-    # NLE loads the copy anew at each reset, and refuses to while a handle to it is held: it is
-    # taken and given back here.
+    # NLE reloads the copy at each reset, and refuses to while a handle to it is open, so the handle
+    # is closed again here.
     library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
     try:
         ctypes.c_long.in_dll(library, "ubirthday").value = birthday
@@ -45,24 +45,24 @@ def prepare_library(path: str, birthday: int) -> None:
 
 
 class SharedCode:
-    """The parts of a library's file that no process writes to.
+    """The read-only segments of a library's file.
 
     Args:
-        path: The library; the copies that :meth:`share` is given must be copies of it.
+        path: The library's file, of which :meth:`share` gets loaded copies.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDONLY)  # until the process ends: it maps its pages
+        self._file = os.open(path, os.O_RDONLY)  # open until the process ends, for mmap
         self._segments = read_only_segments(path.read_bytes())
 
     def share(self, library: ctypes.CDLL) -> None:
-        """Lay the file's own pages over the same bytes of a loaded copy.
+        """Map the file's own pages over the same bytes of a loaded copy.
 
-        The kernel keeps the pages of a file once, whoever maps them. Again is harmless; unloading
-        the copy unmaps them.
+        The kernel keeps one copy of a file's pages for all processes that map them. A repeated call
+        is harmless. Unloading the copy unmaps the pages.
 
         Raises:
-            OSError: The kernel refuses.
+            OSError: The kernel refuses the mapping.
         """
         # A handle points to the loader's link_map, which begins with the address of the copy.
         base = ctypes.c_size_t.from_address(library._handle).value
@@ -75,9 +75,9 @@ class SharedCode:
 
 
 def read_only_segments(elf: bytes) -> list[tuple[int, int, int]]:
-    """(offset, bytes, mmap's protection) of the segments of an ELF64 file that are never written.
+    """Return (offset, bytes, mmap's protection) of an ELF64 file's read-only segments.
 
-    Only those that lie in memory as in the file, so that an offset is also an address.
+    Only segments whose file offset equals their address are included.
     """
     (table,) = struct.unpack_from("<Q", elf, 32)
     entry, count = struct.unpack_from("<HH", elf, 54)
@@ -92,5 +92,5 @@ def read_only_segments(elf: bytes) -> list[tuple[int, int, int]]:
 
 @cache
 def _shared_code() -> SharedCode:
-    """One for all games of this process."""
+    """Return the segments that all games of this process share."""
     return SharedCode(Path(DLPATH))

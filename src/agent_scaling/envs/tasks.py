@@ -1,4 +1,4 @@
-"""NLE's tasks and MiniHack as gymnasium has them: their rewards, their own actions, seedable."""
+"""NLE's tasks and MiniHack from gymnasium's registry: seedable, with their rewards and actions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from agent_scaling.envs.shared_code import prepare_library
 from agent_scaling.runtime.errors import InputError
 
 ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}
-"""NLE's end status → a record's ``end``."""
+"""NLE's end status → ``end`` in a record."""
 
 
 class Task:
     """An environment of NLE's (``NetHackScore-v0``, ``NetHackStaircase-v0``, …) or MiniHack's.
 
-    Actions are positions in the task's own set (:func:`action_keys`). An episode's return is the
-    sum of the task's rewards; it ends when the task says so (``end`` is ``solved``, ``death`` or
-    ``cap``). A step costs some 40 µs of Python more than one of
+    Actions are indices into the task's own set (:func:`action_keys`). An episode's return is the
+    sum of the task's rewards. The task decides when it ends (``end`` is ``solved``, ``death`` or
+    ``cap``). A step takes some 40 µs of Python more than a step of
     :class:`~agent_scaling.envs.nethack.NetHack`.
 
     Args:
@@ -48,12 +48,12 @@ class Task:
         "reward": ((1,), "float32"),
     }
     num_actions: ClassVar[int] = NUM_ACTIONS
-    """At most; how many a task has, :meth:`count_actions` tells."""
+    """Largest number of actions; :meth:`count_actions` returns that of a task."""
     columns: ClassVar[tuple[str, ...]] = (
         "return", "solved", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger",
         "end", "core_seed", "display_seed", "lgen_seed",
     )  # fmt: skip
-    """Of an episode's record: NetHack's, but for the character's, and whether it was solved."""
+    """Columns of an episode's record: NetHack's without the character's, and ``solved``."""
 
     def __init__(
         self, views: Views, *, task: str, level_seed: int | None = None, **options: Any
@@ -68,16 +68,16 @@ class Task:
 
     @classmethod
     def count_actions(cls, *, task: str, level_seed: int | None = None, **options: Any) -> int:
-        """Actions of a task: what a policy for it has."""
+        """Return the number of a task's actions, which its policies have too."""
         return len(action_keys(task, **options))
 
     @classmethod
     def action_names(cls, *, task: str, level_seed: int | None = None, **options: Any) -> list[str]:
-        """Names of a task's actions."""
+        """Return the names of a task's actions."""
         return [str(action.name) for action in _actions(task, **options)]
 
     def reset(self, seed: int) -> None:
-        """Begin the episode of ``seed``; the reward shown is 0."""
+        """Begin the episode of ``seed``; its first reward is 0."""
         seeds = game_seeds(seed)
         if self.level_seed is not None:
             seeds = replace(seeds, levels=self.level_seed)
@@ -89,7 +89,7 @@ class Task:
         self._show(frame, 0.0)
 
     def step(self, action: int) -> Record | None:
-        """Take an action; the episode's record if that was its last step."""
+        """Take an action; return the episode's record if this was its last step."""
         frame, reward, terminated, truncated, info = self._env.step(action)
         self._steps += 1
         self._return += reward
@@ -112,7 +112,7 @@ class Task:
         for name, view in self._views.items():
             np.copyto(view, frame[name])
         self._reward[0] = reward
-        if not ended:  # after the end NLE shows zeros
+        if not ended:  # NLE's last frame is all zeros
             self._last: list[int] = frame["blstats"].tolist()
             self._deepest = max(self._deepest, self._last[nethack.NLE_BL_DEPTH])
 
@@ -137,7 +137,7 @@ class Task:
 
 
 def action_keys(task: str, **options: Any) -> list[int]:
-    """The key codes of a task's actions, in their order; a policy for it has as many actions."""
+    """Return the key codes of a task's actions, in order."""
     return [int(key) for key in _actions(task, **options)]
 
 
@@ -150,7 +150,7 @@ def _actions(task: str, **options: Any) -> list[Any]:
 
 
 def make_environment(task: str, **options: Any) -> Any:
-    """The task without gymnasium's wrappers; raises :class:`InputError` as :class:`Task` does."""
+    """Make a task without gymnasium's wrappers; raises :class:`InputError` as :class:`Task`."""
     if task == "NetHackChallenge-v0":
         raise InputError(f"task={task} refuses seeds; use agent_scaling.envs.nethack:NetHack")
     if task.startswith("MiniHack"):
@@ -160,7 +160,7 @@ def make_environment(task: str, **options: Any) -> Any:
         raise InputError(f"task={task}: none of {', '.join(known)}, nor one of MiniHack's")
     spec = gymnasium.spec(task)
     assert isinstance(spec.entry_point, str)
-    # Not gymnasium.make: it would keep max_episode_steps for a wrapper of its own.
+    # gymnasium.make would use max_episode_steps for a wrapper instead of passing it on.
     create = load_env_creator(spec.entry_point)
     keys = tuple(KEYS.values())
     return create(**{**spec.kwargs, **options}, observation_keys=keys, fix_moon_phase=True)
@@ -169,7 +169,7 @@ def make_environment(task: str, **options: Any) -> Any:
 def _import_minihack(task: str) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pkg_resources announces its end
+            warnings.simplefilter("ignore")  # pkg_resources warns of its deprecation
             import minihack  # noqa: F401
     except ImportError as error:
         raise InputError(

@@ -1,1 +1,1 @@
-"""Measures policies on held-out games."""
+"""Measures policies' predictions on held-out games."""

@@ -1,4 +1,4 @@
-"""How far a model's accuracy is above that of not looking, with its interval."""
+"""Margins of a model's accuracy over predictions that ignore the screen, with intervals."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ BASELINES = {
 
 
 class AccuracyMargins(Metric):
-    """Accuracy of a model beside two that know the frequencies of actions alone.
+    """Accuracy of a model, and its margins over two baselines that know action frequencies alone.
 
-    ``majority`` always answers the most frequent action; ``unigram`` draws from the frequencies,
-    and what is counted is how often it is right in expectation. Frames of one game are not
-    independent: standard errors are of ratios with games as clusters, and a margin's is that of
-    the differences on the same frames.
+    ``majority`` always predicts the most frequent action. ``unigram`` draws from the frequencies;
+    its expected accuracy is used. Frames of one game are not independent, so standard errors are
+    those of ratios with games as clusters. A margin's error is that of the differences on the same
+    frames.
 
     Args:
-        games: Games that ``game_TB`` counts.
-        unigram_A: Nats of each action, from the games that the model was trained on.
+        games: Number of games that ``game_TB`` indexes.
+        unigram_A: Log-probability of each action, in nats, from the model's training games.
     """
 
     full_state_update = False
@@ -56,8 +56,11 @@ class AccuracyMargins(Metric):
         self.frames_G.index_add_(0, game_N, torch.ones_like(own_N))
 
     def compute(self) -> dict[str, float]:
-        """``top1_se`` and, of each baseline, ``<name>_top1``, ``over_<name>`` (the model's accuracy
-        less the baseline's), its ``_se``, and ``margin_games``, the number of clusters."""
+        """Return accuracies, margins and standard errors; empty when no frame was seen.
+
+        Keys: ``top1_se``; for each baseline ``<name>_top1``, ``over_<name>`` (the model's accuracy
+        minus the baseline's) and ``over_<name>_se``; and ``margin_games``, the number of clusters.
+        """
         frames = float(self.frames_G.sum())
         if frames == 0:
             return {}
@@ -74,13 +77,13 @@ class AccuracyMargins(Metric):
 def interval(
     mean: float, error: float, clusters: float, level: float = 0.95
 ) -> tuple[float, float]:
-    """A mean's interval from its standard error over few clusters: Student's t."""
+    """Return a mean's t-interval from its standard error over few clusters."""
     half = float(stdtrit(clusters - 1, (1 + level) / 2)) * error if clusters > 1 else math.nan
     return mean - half, mean + half
 
 
 def accuracy_rows(found: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What :meth:`AccuracyMargins.compute` and ``top1`` found, for people: name and text."""
+    """Format ``top1`` and the results of :meth:`AccuracyMargins.compute` as rows (name, text)."""
     if "margin_games" not in found:
         return []
     games = found["margin_games"]

@@ -1,4 +1,4 @@
-"""What can be predicted without looking: unigram and bigram tables of the expert's actions."""
+"""Baselines that ignore the screen: unigram and bigram tables of the expert's actions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ class ActionTables:
     """Log-probabilities of the next action, alone and given the previous one."""
 
     unigram_A: Tensor
-    """float64 [A], nats."""
+    """float64 [A]: log-probability in nats."""
     bigram_AA: Tensor
-    """float64 [A, A], nats: row = previous action, column = next."""
+    """float64 [A, A]: log-probability in nats; row = previous action, column = next."""
 
     def nats(self, windows: Iterable[Batch]) -> dict[str, float]:
-        """Mean cross-entropy of both tables over the decisions of all ranks' windows, nats per
-        frame."""
+        """Return both tables' mean cross-entropy over all ranks' decisions, in nats per frame."""
         sums = torch.zeros(3, dtype=torch.float64)
         for batch in windows:
             before_N, action_N = decisions(batch)
@@ -36,10 +35,10 @@ class ActionTables:
 
 
 def fit_tables(windows: Iterable[Batch], num_actions: int = NUM_ACTIONS) -> ActionTables:
-    """Count actions over all ranks' ``windows`` and smooth.
+    """Count the actions of all ranks' ``windows`` and smooth the frequencies.
 
-    The unigram adds ½ to each count (Krichevsky–Trofimov); each bigram row adds the unigram once, a
-    Dirichlet prior (MacKay & Peto 1995), so that a pair never seen costs what its action costs.
+    The unigram adds ½ to each count (Krichevsky–Trofimov). Each bigram row adds the unigram once, a
+    Dirichlet prior (MacKay & Peto 1995), so that unseen pairs follow the unigram.
     """
     counts_AA = torch.zeros(num_actions * num_actions, dtype=torch.float64)
     for batch in windows:
@@ -55,6 +54,6 @@ def fit_tables(windows: Iterable[Batch], num_actions: int = NUM_ACTIONS) -> Acti
 
 
 def decisions(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Previous and next action of every frame that has one, each int64 [N]."""
+    """Return the previous and the next action of each frame that has one, both int64 [N]."""
     has_action_TB = batch.action_TB != NO_ACTION
     return batch.prev_action_TB[has_action_TB], batch.action_TB[has_action_TB]

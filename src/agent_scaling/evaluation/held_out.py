@@ -1,4 +1,4 @@
-"""Held-out evaluation: a policy over a fixed pass of windows."""
+"""Held-out evaluation of a policy over a fixed pass of windows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from agent_scaling.policies.policy import Policy, State
 
 
 class Evaluation:
-    """One pass under way: windows come in order, and the policy's state is carried along.
+    """One pass over windows in order, which carries the policy's state from window to window.
 
     Args:
         policy: The policy, in evaluation mode.
-        games: Games that ``Batch.game_TB`` counts.
-        device: Where the policy is.
-        unigram_A: Nats of each action, to compare accuracies with.
+        games: Number of games that ``Batch.game_TB`` indexes.
+        device: Device of the policy.
+        unigram_A: Log-probability of each action, in nats, for the accuracies' baselines.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Evaluation:
 
     @torch.no_grad()
     def add(self, window: Batch) -> None:
-        """Predict the window's actions and add up what that scored."""
+        """Predict the window's actions and add the results to the metrics."""
         batch = window.to(self.device)
         if self._state is None:
             self._state = self.policy.initial_state(batch.lanes)
@@ -50,7 +50,7 @@ class Evaluation:
             self.margins.update(logits_TBA, batch.action_TB, batch.game_TB)
 
     def compute(self) -> dict[str, float]:
-        """As :func:`evaluate` returns it."""
+        """Return the metrics so far, as :func:`evaluate` does."""
         found: dict[str, float] = self.metrics.compute()
         return found if self.margins is None else found | self.margins.compute()
 
@@ -62,22 +62,23 @@ def evaluate(
     device: torch.device | str = "cpu",
     unigram_A: Tensor | None = None,
 ) -> dict[str, float]:
-    """Metrics of ``policy`` over ``windows``.
+    """Compute the metrics of ``policy`` over ``windows``.
 
-    The policy is in evaluation mode meanwhile, and afterwards as it was. Under an initialised
-    process group, ranks that evaluate their own lanes get the sums over all of them.
+    The policy is in evaluation mode during the pass; its mode is restored afterwards. Under an
+    initialised process group, each rank evaluates its own lanes and gets the sums over all ranks.
 
     Args:
         policy: The policy, on ``device``.
         windows: One pass, e.g. ``ShardsDataModule.val_dataloader()``.
-        games: Games that ``Batch.game_TB`` counts.
-        device: Where the windows go.
-        unigram_A: Nats of each action in the training games, to compare accuracies with.
+        games: Number of games that ``Batch.game_TB`` indexes.
+        device: Device to which the windows are moved.
+        unigram_A: Log-probability of each action in the training games, in nats, for the
+            accuracies' baselines.
 
     Returns:
         ``nats``, ``nats_se`` (clustered by game), ``perplexity``, ``top1``, ``top3``, ``top5`` and
-        ``frames``, the number of frames with an action; with ``unigram_A`` also what
-        :class:`~agent_scaling.evaluation.accuracy.AccuracyMargins` computes.
+        ``frames``, the number of frames with an action. With ``unigram_A``, also the results of
+        :class:`~agent_scaling.evaluation.accuracy.AccuracyMargins`.
     """
     was_training = policy.training
     policy.eval()

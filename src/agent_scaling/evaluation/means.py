@@ -1,4 +1,4 @@
-"""Means of named quantities over what was trained since the last point: sums, divided once."""
+"""Means of named quantities between two logged points, as sums that are divided once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 Total = tuple[Tensor | float, Tensor | float]
-"""A sum, and over how many it is."""
+"""A sum, with the number of its terms."""
 
 
 class Means(Metric):
-    """One mean per name; names that were not seen are left out.
+    """Metric with one mean per name; names without values are left out.
 
     Args:
-        names: All that may be seen.
+        names: Names of all quantities that may occur.
     """
 
     full_state_update = False
@@ -31,13 +31,13 @@ class Means(Metric):
             self.add_state(state, zeros, dist_reduce_fx="sum")
 
     def update(self, totals: Mapping[str, Total]) -> None:
-        """Add sums and counts; nothing waits for the device."""
+        """Add sums and counts, without waiting for the device."""
         for name, (total, count) in totals.items():
             index = self.names.index(name)
             self.sums_N[index] += total.detach() if isinstance(total, Tensor) else total
             self.counts_N[index] += count
 
     def compute(self) -> dict[str, float]:
-        """Names and means."""
+        """Return the mean of each name that has values."""
         pairs = zip(self.names, self.sums_N.tolist(), self.counts_N.tolist(), strict=True)
         return {name: total / count for name, total, count in pairs if count}

@@ -1,4 +1,4 @@
-"""How well a policy predicts the expert: nats, perplexity, top-k, as sums divided once."""
+"""Metrics of a policy's prediction of the expert: nats, perplexity and top-k accuracy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ TOP_K = (1, 3, 5)
 class NextActionMetrics(Metric):
     """Cross-entropy, perplexity and top-1/3/5 accuracy over all frames that have an action.
 
-    Given the number of games, it keeps one sum per game as well, and ``compute`` adds ``nats_se``:
-    the standard error of the mean over frames with games as clusters (frames of one game are not
-    independent). Ratio estimator, e.g. Cochran, *Sampling Techniques*, §2.11 and §9A.
+    Given the number of games, the metric also keeps sums per game, and ``compute`` adds
+    ``nats_se``: the standard error of the mean over frames, with games as clusters, because frames
+    of one game are not independent. It is that of the ratio estimator, e.g. Cochran, *Sampling
+    Techniques*, §2.11 and §9A. Sums are divided once, in ``compute``.
     """
 
     full_state_update = False
@@ -41,7 +42,7 @@ class NextActionMetrics(Metric):
         target_N = action_TB[has_action_TB]
         logits_NA = logits_TBA.detach()[has_action_TB].float()
         nats_N = F.cross_entropy(logits_NA, target_N, reduction="none").double()
-        # How many actions are rated above the expert's: below k, the expert's is in the top k.
+        # Number of actions rated above the expert's; below k, the expert's is in the top k.
         above_N = (logits_NA > logits_NA.gather(1, target_N[:, None])).sum(1)
         self.hits_K += torch.stack([(above_N < k).sum() for k in TOP_K])
         if self.games is None or game_TB is None:
@@ -53,7 +54,7 @@ class NextActionMetrics(Metric):
             self.frames_G.index_add_(0, game_N, torch.ones_like(nats_N))
 
     def compute(self) -> dict[str, float]:
-        """Names and values; empty when no frame was seen."""
+        """Return the metrics by name; empty when no frame was seen."""
         frames = float(self.frames_G.sum())
         if frames == 0:
             return {}
@@ -68,8 +69,10 @@ class NextActionMetrics(Metric):
 
 
 def cluster_se(sums_G: Tensor, frames_G: Tensor) -> float:
-    """Standard error of the mean over frames, Σ sums / Σ frames, with games as clusters: the ratio
-    estimator; nan for less than two games."""
+    """Return the standard error of the mean over frames, Σ sums / Σ frames, with games as clusters.
+
+    It is that of the ratio estimator; nan for fewer than two games.
+    """
     seen, frames = int((frames_G > 0).sum()), float(frames_G.sum())
     if seen < 2:
         return float("nan")

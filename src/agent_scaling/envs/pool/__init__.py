@@ -1,1 +1,1 @@
-"""Many games in worker processes, stepped together."""
+"""The environment pool: many games in worker processes, stepped together."""

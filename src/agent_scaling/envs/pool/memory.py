@@ -1,4 +1,4 @@
-"""Memory that the pool and its workers share, without a name in any file system."""
+"""Anonymous memory that the pool and its workers share, and its division into arrays."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy.typing as npt
 from agent_scaling.envs.families import Views
 from agent_scaling.runtime.errors import InputError
 
-ALIGNMENT = 64  # a cache line: neighbours in different processes do not share one
+ALIGNMENT = 64  # a cache line, so that arrays of different processes do not share one
 
 PARKED, STEP, RESET = 0, 1, 2
-"""What a lane's game does when its group is next told to move."""
+"""Commands to a lane's game for its group's next move."""
 
 Fields = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 def control_fields(lanes: int, workers: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The pool's own arrays: what each lane shall do, and what each worker is at."""
+    """Return the pool's own arrays: each lane's command, and the lane that each worker moves."""
     return {
         "action": ((lanes,), "int32"),
         "command": ((lanes,), "uint8"),
@@ -35,10 +35,10 @@ def control_fields(lanes: int, workers: int) -> dict[str, tuple[tuple[int, ...],
 def choose_fields(
     observations: Fields, names: Sequence[str] | None
 ) -> dict[str, tuple[tuple[int, ...], str]]:
-    """The observations of these names, in their order; None: all.
+    """Select observations by name, in the order of ``names``; None: all.
 
     Raises:
-        InputError: The game does not show one of them.
+        InputError: The game lacks one of them.
     """
     chosen = list(observations) if names is None else names
     for name in chosen:
@@ -49,19 +49,22 @@ def choose_fields(
 
 
 def create_memory(size: int) -> int:
-    """A file descriptor of ``size`` anonymous bytes; gone when the last process closes it."""
+    """Allocate ``size`` anonymous bytes; return their file descriptor.
+
+    The memory is freed when the last process closes the descriptor.
+    """
     fd = os.memfd_create("agent-scaling-pool")
     os.ftruncate(fd, size)
     return fd
 
 
 def memory_size(fields: Fields) -> int:
-    """Bytes that :func:`map_fields` needs."""
+    """Return the bytes that :func:`map_fields` needs."""
     return sum(_padded(shape, dtype) for shape, dtype in fields.values()) or ALIGNMENT
 
 
 def map_fields(fd: int, fields: Fields) -> dict[str, npt.NDArray[Any]]:
-    """One array per field over the shared bytes, in the order of ``fields``."""
+    """Map the shared bytes as one array per field, in the order of ``fields``."""
     memory = mmap.mmap(fd, memory_size(fields))
     arrays: dict[str, npt.NDArray[Any]] = {}
     offset = 0
@@ -72,17 +75,17 @@ def map_fields(fd: int, fields: Fields) -> dict[str, npt.NDArray[Any]]:
 
 
 def lane_fields(observations: Fields, lanes: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    """A game's fields with the lane as first axis."""
+    """Return a game's fields with the lane as first axis."""
     return {name: ((lanes, *shape), dtype) for name, (shape, dtype) in observations.items()}
 
 
 def lane_views(arrays: Views, lane: int) -> dict[str, npt.NDArray[Any]]:
-    """One lane's part of each array."""
+    """Return one lane's part of each array."""
     return {name: array[lane] for name, array in arrays.items()}
 
 
 def deal_lanes(lanes: int, workers: int, groups: int) -> list[list[range]]:
-    """``[group][worker]`` → lanes: contiguous, as even as possible."""
+    """Divide the lanes evenly; ``[group][worker]`` is a contiguous range of lanes."""
     return [_split(group, workers) for group in _split(range(lanes), groups)]
 
 

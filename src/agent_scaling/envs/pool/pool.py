@@ -29,43 +29,43 @@ from agent_scaling.envs.pool.processes import Nursery, Worker, WorkerLostError
 from agent_scaling.envs.pool.worker import Assignment
 
 ATTEMPTS = 3
-"""An episode that has crashed or hung this many workers by itself is given up."""
+"""Number of workers that an episode may crash or hang by itself before it is given up."""
 STARTING_S = 60.0
-"""Patience with a worker that starts, at least: many at once on a busy machine take their time."""
+"""Least seconds that a worker is given to start; many at once on a busy machine are slow."""
 MAX_LOSSES = 1000
-"""Workers lost in a pool's life before it gives up: the machine kills them."""
+"""Most workers that a pool replaces before it gives up; more mean that the machine kills them."""
 
 
 @dataclass
 class Report:
-    """What happened in a group's move."""
+    """The events of one move of a group."""
 
     ended: list[tuple[int, Record]] = field(default_factory=list)
     """(lane, record) of each episode that ended; its lane is parked."""
     restarted: list[int] = field(default_factory=list)
-    """Lanes whose worker was lost: they begin their episode again from its seed."""
+    """Lanes whose worker was lost; they restart their episode from its seed."""
 
 
 class Pool:
     """Lanes of games, one episode per lane at a time, moved in groups that take turns.
 
-    The caller assigns seeds to lanes, and then, group by group: :meth:`receive`, choose an action
-    for each of :meth:`ready`, :meth:`send`. While it thinks about one group, the workers move the
-    other. A worker that crashes, hangs or is killed is replaced, and its lanes begin their episodes
-    again. A context manager; processes and files are gone after it, also when this process is
-    killed.
+    The caller assigns seeds to lanes. Then, for each group in turn, it calls :meth:`receive`,
+    chooses an action for each lane of :meth:`ready`, and calls :meth:`send`. While it chooses for
+    one group, the workers move the others. A worker that crashes, hangs or is killed is replaced,
+    and its lanes restart their episodes. The pool is a context manager. Its processes and files are
+    removed at the end, even when this process is killed.
 
-    A list of episodes ends lane by lane: a lane whose episode has ended (``Report.ended``, with the
-    episode's record) is parked until it is assigned another. In endless play every lane shows a
-    frame at every step: assign the ended lanes fresh seeds and call :meth:`begin` before the next
-    :meth:`send`; what they show then are first frames. A game's rewards are an observation of it,
-    to be read between :meth:`receive` and :meth:`begin`.
+    A lane whose episode has ended (``Report.ended``, with the episode's record) is parked until it
+    is assigned another. In endless play every lane needs a frame at every step: assign the ended
+    lanes fresh seeds and call :meth:`begin` before the next :meth:`send`; they then show first
+    frames. A game's reward is one of its observations, to be read between :meth:`receive` and
+    :meth:`begin`.
 
     Args:
         game: Import path of a :class:`~agent_scaling.envs.families.Game`, ``module:Class``.
-        lanes: Games that are played at the same time.
-        workers: Processes.
-        groups: Groups that take turns.
+        lanes: Number of games played in parallel.
+        workers: Number of processes.
+        groups: Number of groups that take turns.
         options: Keyword arguments of the game, JSON values.
         observations: Names of the game's observations to share; None: all.
         patience: Seconds after which a silent worker counts as hung.
@@ -85,14 +85,14 @@ class Pool:
         shown = choose_fields(find_game(game).observations, observations)
         self.lanes, self.workers, self.patience = lanes, workers, patience
         self.lost = 0
-        """Workers lost so far."""
+        """Number of workers lost so far."""
         fields = control_fields(lanes, workers) | lane_fields(shown, lanes)
         self._memory = create_memory(memory_size(fields))
         arrays = map_fields(self._memory, fields)
         self.observations = {name: arrays[name] for name in shown}
         """Arrays [lanes, …]; a group's part is stable between its receive and its send."""
         self.actions: npt.NDArray[np.int32] = arrays["action"]
-        """[lanes] int32: what each ready lane shall do next."""
+        """[lanes] int32: the next action of each ready lane."""
         self._command, self._seed, self._moving = (
             arrays["command"], arrays["seed"], arrays["moving"]
         )  # fmt: skip
@@ -106,7 +106,7 @@ class Pool:
         self._resetting: list[set[int]] = [set()] * groups
         self._sent = [[False] * workers for _ in range(groups)]
         self._orders: list[deque[int]] = [deque() for _ in range(workers)]
-        self._early: dict[tuple[int, int], Any] = {}  # reports read while another was awaited
+        self._early: dict[tuple[int, int], Any] = {}  # reports read while waiting for another
         self._assignments = [
             Assignment(
                 game, lanes, workers, w, [list(g[w]) for g in dealt], self._memory, -1, -1,
@@ -128,18 +128,18 @@ class Pool:
             raise
 
     def assign(self, lane: int, seed: int) -> None:
-        """Let ``lane`` begin the episode of ``seed`` when its group is next sent."""
+        """Let ``lane`` begin the episode of ``seed`` at its group's next :meth:`send`."""
         self._seed[lane], self._command[lane], self._blame[lane] = seed, RESET, 0
         self._changed = True
 
     def ready(self, group: int) -> npt.NDArray[np.int64]:
-        """Lanes of the group that show a frame and wait for an action; not to be written to."""
+        """Return the group's lanes that show a frame and wait for an action; a read-only array."""
         if self._changed:
             self._look()
         return self._ready[group]
 
     def send(self, group: int) -> None:
-        """Let the group's games move: by :attr:`actions`, or to an assigned episode's beginning."""
+        """Let the group's games move by :attr:`actions`, or begin their assigned episodes."""
         if self._changed:
             self._look()
         sent = self._sent[group]
@@ -149,7 +149,7 @@ class Pool:
             sent[index] = True
 
     def receive(self, group: int) -> Report:
-        """Wait until the group has moved."""
+        """Wait until the group has moved, and return its report."""
         report, sent = Report(), self._sent[group]
         for index in [index for index, waits in enumerate(sent) if waits]:
             if not sent[index]:
@@ -172,10 +172,10 @@ class Pool:
         return report
 
     def begin(self, group: int) -> Report:
-        """Let the group's assigned lanes begin their episodes now; its others stay where they are.
+        """Let the group's assigned lanes begin their episodes now; its other lanes do not move.
 
-        Between a receive and a send. A lane whose worker is lost meanwhile is in ``restarted`` and
-        must be given another chance.
+        Call it between :meth:`receive` and :meth:`send`. A lane whose worker is lost meanwhile is
+        in ``restarted``; call this method again for it.
         """
         lanes = self.groups[group]
         waiting = [lane for lane in lanes if self._command[lane] == STEP]
@@ -193,14 +193,14 @@ class Pool:
         return report
 
     def _read(self, index: int, group: int) -> Any:
-        """A worker's report on a group's move: it moves the groups in the order of the orders."""
+        """Read a worker's report on a group's move; its reports come in the order of its orders."""
         while (index, group) not in self._early:
             report = self._workers[index].read(self.patience)
             self._early[index, self._orders[index].popleft()] = report
         return self._early.pop((index, group))
 
     def _look(self) -> None:
-        """What the commands mean for each group: they change a few times in an episode only."""
+        """Update each group's ready lanes and busy workers, after commands have changed."""
         self._changed = False
         for group, lanes in enumerate(self.groups):
             command = self._command[lanes.start : lanes.stop]
@@ -210,7 +210,7 @@ class Pool:
             self._resetting[group] = {index for index, part in parts if (part == RESET).any()}
 
     def pids(self) -> list[int]:
-        """Process ids of the workers."""
+        """Return the process ids of the workers."""
         return [worker.pid for worker in self._workers]
 
     def close(self) -> None:
@@ -224,7 +224,7 @@ class Pool:
         self.close()
 
     def _replace(self, index: int, loss: WorkerLostError, report: Report) -> None:
-        """A new worker for a lost one; its running lanes begin again, unless one is to blame."""
+        """Replace a lost worker and restart its lanes; give up a lane that lost too many."""
         self.lost += 1
         self._changed = True
         if self.lost > MAX_LOSSES:
@@ -249,7 +249,7 @@ class Pool:
         self._await_ready(index)
 
     def _await_ready(self, index: int) -> None:
-        """Wait for a worker's first report; one that is lost before it is started again."""
+        """Wait for a worker's first report; replace a worker that is lost before it."""
         for _ in range(ATTEMPTS):
             try:
                 self._workers[index].read(max(self.patience, STARTING_S))

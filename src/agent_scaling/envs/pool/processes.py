@@ -1,4 +1,4 @@
-"""Worker processes that never outlive their pool, nor leave a file behind."""
+"""Worker processes that end with their pool and leave no files behind."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import Any
 
 from agent_scaling.envs.pool.worker import LEAVE, Assignment
 
-# A fresh interpreter, not a fork: the pool's process has threads (torch's), and its ``__main__``
-# is not imported again.
+# Workers run a fresh interpreter and are not forked, because the pool's process has threads
+# (torch's). They do not import its ``__main__``.
 BOOT = """
 import json, sys
 sys.path[:] = json.loads(sys.argv.pop(1))
 from agent_scaling.envs.pool.worker import main
 main()
 """
-# Waits for the pool's end of a pipe to close, however the pool ended; then the workers (its process
-# group) are ended and the folder is removed. HUP is what the kernel sends to a group that has lost
-# its parent while a member is stopped. A worker on its way out may leave a file in the folder,
-# hence more than one attempt.
+# The janitor waits until the pool's end of a pipe closes, however the pool ended. It then ends the
+# workers (its process group) and removes the folder. The kernel sends HUP to a group that has lost
+# its parent while a member is stopped. An exiting worker may still write a file to the folder, so
+# the removal is tried more than once.
 JANITOR = """
 trap "" TERM HUP; cat >/dev/null; kill -TERM 0; kill -CONT 0
 for _ in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$0" 2>/dev/null && break; sleep 0.2; done
 kill -KILL 0
 """
-CLOSING_S = 5.0  # for a worker to leave by itself
+CLOSING_S = 5.0  # seconds that a worker is given to exit by itself
 
 
 class GameError(RuntimeError):
@@ -45,8 +45,8 @@ class WorkerLostError(Exception):
     """A worker died or did not answer.
 
     Attributes:
-        guilty: Whether the game that it was moving must be suspected: it crashed or hung by
-            itself, and was not killed or stopped from outside.
+        guilty: True where the worker crashed or hung by itself, so that the game that it was moving
+            is suspect; False where it was killed or stopped from outside.
     """
 
     def __init__(self, reason: str, guilty: bool) -> None:
@@ -55,7 +55,7 @@ class WorkerLostError(Exception):
 
 
 class Nursery:
-    """A temporary folder and a process group for workers, watched over by a janitor process."""
+    """A temporary folder and a process group for workers, which a janitor process cleans up."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="agent-scaling-"))
@@ -64,11 +64,11 @@ class Nursery:
         )
 
     def start(self, assignment: Assignment) -> Worker:
-        """A new worker process."""
+        """Start a new worker process."""
         return Worker(assignment, self.folder, self._janitor.pid)
 
     def close(self) -> None:
-        """Remove the folder; workers that are left are ended."""
+        """Remove the folder and end the remaining workers."""
         shutil.rmtree(self.folder, ignore_errors=True)
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
@@ -99,20 +99,20 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id of the worker."""
         return self._process.pid
 
     def order(self, group: int) -> None:
-        """Tell it to move the games of ``group``; a worker that is gone shows when it is read."""
+        """Order the games of ``group`` to move; a dead worker is detected at the next read."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._orders, bytes([group]))
 
     def read(self, patience: float) -> Any:
-        """Its next report; None where it has nothing to say.
+        """Read the worker's next report; None for an empty one.
 
         Raises:
-            WorkerLostError: It is gone, or silent for ``patience`` seconds (it is killed then).
-            GameError: The game failed.
+            WorkerLostError: The worker is dead, or was silent for ``patience`` seconds.
+            GameError: The game's own code failed.
         """
         deadline = time.monotonic() + patience
         size = int.from_bytes(self._read_bytes(4, deadline), "little")
@@ -124,7 +124,7 @@ class Worker:
         return message
 
     def close(self, kill: bool = False) -> None:
-        """End the process: by asking, then by force. Again is harmless."""
+        """End the process, by an order and then by force; a repeated call is harmless."""
         if self._closed:
             return
         self._closed = True
@@ -133,7 +133,7 @@ class Worker:
         else:
             self.order(LEAVE)
         os.close(self._orders)
-        os.close(self._reports)  # it may be waiting to write a report that nobody wants
+        os.close(self._reports)  # the worker may be blocked on writing a report
         try:
             self._process.wait(CLOSING_S)
         except subprocess.TimeoutExpired:

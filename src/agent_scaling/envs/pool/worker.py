@@ -1,4 +1,4 @@
-"""A worker process: steps its games when told to, and reports the episodes that ended."""
+"""A worker process of the pool: steps its games on order and reports the episodes that ended."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from agent_scaling.envs.pool.memory import (
 
 LEAVE = 255  # instead of a group's number: exit
 SPIN_S = 1e-4
-"""How long a worker looks for its next order before it sleeps."""
+"""Seconds for which a worker polls for its next order before it sleeps."""
 LONG_S = 1e-3
-"""A move that took longer is not followed by a look."""
+"""Seconds of a move after which the worker sleeps at once, without polling."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker needs to know; travels as JSON on its command line."""
+    """A worker's games and its connections, passed as JSON on its command line."""
 
     game: str
     lanes: int
@@ -44,16 +44,16 @@ class Assignment:
     orders: int
     reports: int
     observations: list[str] = field(default_factory=list)
-    """Names of what the games show, in the memory's order."""
+    """Names of the shared observations, in the memory's order."""
     options: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """For the command line."""
+        """Return the assignment as JSON, for the command line."""
         return json.dumps(asdict(self))
 
 
 def send(reports: int, message: Any = None) -> None:
-    """Length (4 bytes) and JSON; nothing to say is four zeros."""
+    """Write a report: its length (4 bytes), then JSON; an empty report is length 0."""
     payload = b"" if message is None else json.dumps(message).encode()
     data = len(payload).to_bytes(4, "little") + payload
     while data:
@@ -61,11 +61,12 @@ def send(reports: int, message: Any = None) -> None:
 
 
 def next_order(orders: int, poll: select.poll, moved_at: float) -> bytes:
-    """The next byte of a non-blocking pipe; empty when the pool is gone.
+    """Read the next byte of a non-blocking pipe; empty when the pool has ended.
 
-    After a short move it looks again for a moment before it sleeps: between two moves without much
-    thought the pool takes less time than waking with cold caches costs. After a long one (Atari's:
-    its last began at ``moved_at``) waking costs little beside it, and looking costs a core.
+    After a short move, the worker polls for :data:`SPIN_S` before it sleeps: the pool's next order
+    often comes sooner than a sleeping worker with cold caches would wake. After a long move, such
+    as Atari's, waking is comparatively cheap and polling would occupy a core. The last move began
+    at ``moved_at``.
     """
     now = time.perf_counter()
     sleep_at = now + SPIN_S if now - moved_at < LONG_S else now
@@ -78,7 +79,7 @@ def next_order(orders: int, poll: select.poll, moved_at: float) -> bytes:
 
 
 def serve(assignment: Assignment, control: Views, games: list[list[Any]]) -> None:
-    """Move a group of games at each byte on the orders' pipe; return when the pool is gone."""
+    """Move a group of games at each byte on the orders' pipe; return when the pool has ended."""
     moving, poll = control["moving"], select.poll()
     os.set_blocking(assignment.orders, False)
     poll.register(assignment.orders, select.POLLIN)
@@ -105,7 +106,7 @@ def serve(assignment: Assignment, control: Views, games: list[list[Any]]) -> Non
 
 
 def main() -> None:
-    """Entry point: the assignment is the only argument."""
+    """Run a worker; the assignment is the only command-line argument."""
     assignment = Assignment(**json.loads(sys.argv[1]))
     games: list[list[Any]] = []
     try:
@@ -122,7 +123,7 @@ def main() -> None:
         send(assignment.reports)  # ready
         serve(assignment, arrays, games)
     except BrokenPipeError:
-        pass  # the pool is gone
+        pass  # the pool has ended
     except Exception:
         with contextlib.suppress(BrokenPipeError):
             send(assignment.reports, {"error": traceback.format_exc()})

@@ -71,7 +71,7 @@ def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float |
 def _chosen(
     cells: pd.DataFrame, target: str, loss: Chosen | None, expert: float | None, flags: list[str]
 ) -> Chosen:
-    """What forecasts a target: of a table without profiles the law, and what follows from it."""
+    """Choose the form that forecasts a target; without profiles, the parametric law forecasts."""
     reason = structure.layout(cells, target)
     if reason is None:
         return compete(cells, target, loss.form() if loss else None, expert)
