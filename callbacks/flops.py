@@ -26,8 +26,8 @@ class FlopBudget(Callback):
         budget: Training FLOPs, all ranks, forward and backward; ``None`` trains until something
             else stops it.
         milestones: FLOPs at which to evaluate, play and save.
-        convention: How budget and milestones count: ``model``, ``paper``, ``paper_atari``
-            or ``6nd``.
+        convention: How budget and milestones count: ``model``, ``exact``, ``paper``,
+            ``paper_atari`` or ``6nd``.
     """
 
     def __init__(

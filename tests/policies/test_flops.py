@@ -140,6 +140,15 @@ def test_hardware_differs_from_model_by_what_can_be_named(
     assert hardware_flops(made, steps, 1) == expected + core_surplus(made.core, steps)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_exact_convention_leaves_out_the_gradient_of_what_is_seen(shape: dict[str, Any]) -> None:
+    made = policy(shape)
+    seen = {cost.name: cost.flops for cost in made.costs()}.get("status.convs.0", 0)
+    assert flops_per_frame(made, "model") - flops_per_frame(made, "exact") == seen
+    forward = [flops_per_frame(made, name, training=False) for name in ("model", "exact")]
+    assert forward[0] == forward[1]
+
+
 def test_paper_convention_adds_the_dense_message_line_and_lstm_biases() -> None:
     made = policy(SHAPES[0])
     extra = flops_per_frame(made, "paper") - flops_per_frame(made, "model")

@@ -9,8 +9,8 @@ from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 
-Convention = Literal["model", "paper", "paper_atari", "6nd", "hardware"]
-BUDGETS: tuple[Convention, ...] = ("model", "paper", "paper_atari", "6nd")
+Convention = Literal["model", "exact", "paper", "paper_atari", "6nd", "hardware"]
+BUDGETS: tuple[Convention, ...] = ("model", "exact", "paper", "paper_atari", "6nd")
 """Conventions that budgets may be in: functions of the policy alone."""
 
 TRAINING_PASSES = 3
@@ -26,6 +26,14 @@ def layer_flops(cost: LayerCost, convention: Convention) -> int:
     return cost.flops
 
 
+def training_flops(policy: Policy, cost: LayerCost, convention: Convention) -> int:
+    """FLOPs of one layer for one frame of training, forward and backward."""
+    passes = TRAINING_PASSES
+    if convention == "exact" and cost.name in getattr(policy.encoder, "first_layers", ()):
+        passes -= 1  # nobody needs the gradient of a screen
+    return passes * layer_flops(cost, convention)
+
+
 def flops_per_frame(
     policy: Policy, convention: Convention = "model", training: bool = True, steps: int = 80
 ) -> float:
@@ -34,6 +42,8 @@ def flops_per_frame(
     Args:
         policy: The policy.
         convention: ``model``: matrix products and convolutions at their true sizes, look-ups free;
+            ``exact``: the same, but layers that read raw inputs (``first_layers`` of the encoder)
+            train at 2 × forward, because no gradient of their input is computed;
             ``paper``: as the paper's release counts, with the message line as the dense layer that
             it runs and 4·h per LSTM layer; ``paper_atari``: as its Atari experiments are published,
             each convolution over pixels charged at its input's size; ``6nd``: 6 per trainable
@@ -52,7 +62,8 @@ def flops_per_frame(
         if not training:
             raise InputError("flops convention 'hardware' counts a training step: training=true")
         return hardware_flops(policy, steps, lanes=1) / steps
-    passes = TRAINING_PASSES if training else 1
     if convention == "6nd":
-        return float(2 * passes * policy.num_params)
-    return float(passes * sum(layer_flops(cost, convention) for cost in policy.costs()))
+        return float(2 * (TRAINING_PASSES if training else 1) * policy.num_params)
+    if training:
+        return float(sum(training_flops(policy, cost, convention) for cost in policy.costs()))
+    return float(sum(layer_flops(cost, convention) for cost in policy.costs()))

@@ -12,10 +12,9 @@ from rich.table import Table
 
 from agent_scaling.policies.flops import (
     BUDGETS,
-    TRAINING_PASSES,
     Convention,
     flops_per_frame,
-    layer_flops,
+    training_flops,
 )
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import on_meta
@@ -42,7 +41,7 @@ def account(
         policy: A policy's config; built without memory.
         frames: Frames of the run.
         flops_budget: FLOPs of the run, if not its frames.
-        convention: How ``flops_budget`` counts: model, paper, paper_atari or 6nd.
+        convention: How ``flops_budget`` counts: model, exact, paper, paper_atari or 6nd.
         unroll_length: Steps of a training window: the ``hardware`` convention depends on it.
         peak_flops: FLOP/s of one GPU at its best.
         utilisation: Share of it that model FLOPs reach.
@@ -81,7 +80,7 @@ def layer_table(policy: Policy, per_frame: dict[Convention, float]) -> Table:
     owned = layer_params(policy)
     for cost in policy.costs():
         params = owned.pop(cost.name, 0)
-        costs = {c: TRAINING_PASSES * layer_flops(cost, c) for c in BUDGETS} | {"6nd": 6 * params}
+        costs = {c: training_flops(policy, cost, c) for c in BUDGETS} | {"6nd": 6 * params}
         share = f"{costs['model'] / per_frame['model']:.1%}"
         numbers = map(short, (params, *(costs[c] for c in shown)))
         table.add_row(cost.name, *numbers, share)

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from torch.utils.flop_counter import FlopCounterMode
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
@@ -49,6 +50,21 @@ def test_the_published_counter_charges_convolutions_at_their_inputs_size(
     policy = atari_policy(f"policy.encoder.width={width}")
     model, paper = (flops_per_frame(policy, c) for c in ("model", "paper_atari"))
     assert paper / model == pytest.approx(ratio, abs=0.05)
+
+
+@pytest.mark.parametrize(("width", "ratio"), [(1, 1.47), (13, 1.27), (117, 1.06)])
+def test_model_charges_the_first_layer_a_gradient_that_nobody_computes(
+    width: int, ratio: float
+) -> None:
+    policy = atari_policy(f"policy.encoder.width={width}")
+    model, exact = (flops_per_frame(policy, c) for c in ("model", "exact"))
+    assert model / exact == pytest.approx(ratio, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["atari_cnn", "atari_resnet"])
+def test_exact_is_what_a_training_step_executes(name: str) -> None:
+    policy = atari_policy(name=name)
+    assert hardware_flops(policy, 4, 1) == 4 * flops_per_frame(policy, "exact")
 
 
 @pytest.mark.parametrize("name", ["atari_cnn", "atari_resnet"])
