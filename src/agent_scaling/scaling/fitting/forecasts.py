@@ -23,7 +23,7 @@ SIZES = 3
 
 
 LAW = "parametric"
-"""Name of the form that forecasts where best cells are no optima."""
+"""Name of the form that forecasts where best cells are not optima."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
 def _add_sizes_by_law(
     rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, reason: str, flags: list[str]
 ) -> None:
-    """Optimal parameters and frames of the parametric law; none where there is no such law."""
+    """Add the parametric law's optimal parameters and frames to ``rows``, or a flag without it."""
     if not structure.has_law(cells):
         flags.append(f"no forecast of sizes: {reason}, and there is no parametric law")
         return

@@ -86,7 +86,7 @@ class FittedLaw:
     def error(
         self, quantity: Callable[[parametric.Parametric], np.ndarray], noise: bool = True
     ) -> np.ndarray:
-        """Standard error of what ``quantity`` makes of the law; with a new cell's ``noise``."""
+        """Return the standard error of ``quantity`` of the law, plus a new cell's ``noise``."""
 
         def of(theta: np.ndarray, _: np.ndarray) -> np.ndarray:
             return quantity(self.law.moved(theta))
@@ -97,10 +97,10 @@ class FittedLaw:
 
 
 def fitted_law(cells: pd.DataFrame) -> FittedLaw:
-    """The parametric law of the cells near their budget's best.
+    """Fit the parametric law to the cells near their budget's best.
 
     Raises:
-        ValueError: Too few of them, or fewer than :data:`select.FEWEST` budgets.
+        ValueError: There are too few cells, or fewer than :data:`select.FEWEST` budgets.
     """
     near = parametric.near_optimum(cells)
     if not parametric.enough(near) or near["flops"].nunique() < FEWEST:

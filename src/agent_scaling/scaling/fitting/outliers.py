@@ -1,4 +1,4 @@
-"""Cells that stand far off their neighbours: named, for the reader to judge."""
+"""Flags cells whose value is far from their neighbours'; the fits still use them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 FAR = np.log(2.0)
-"""Log distance from the line between its neighbours from which a cell is named."""
+"""Least log distance from the line between its neighbours at which a cell is flagged."""
 
 
 def outliers(cells: pd.DataFrame, target: str) -> list[str]:
-    """A line for each cell far off both its neighbours in size and those in budget.
+    """Return a flag for each cell that is far from its neighbours in size and in budget.
 
-    The farthest is named and left out before the others are looked at: what stands beside it is
-    none. A cell that has neighbours on both sides in no direction is not judged.
+    The farthest cell is flagged and removed before the others are examined, so that its neighbours
+    are not flagged because of it. A cell without neighbours on both sides is not judged.
     """
     known, lines = cells[cells[target] > 0].reset_index(drop=True), list[str]()
     while len(known) > 2:
@@ -31,7 +31,7 @@ def outliers(cells: pd.DataFrame, target: str) -> list[str]:
 
 
 def _far(known: pd.DataFrame, target: str) -> np.ndarray:
-    """Log distance from neighbours, the smaller of both directions; 0 where there are none."""
+    """Return each cell's log distance from its neighbours, the smaller of both directions, or 0."""
     y = np.log(known[target].to_numpy(float))
     off = np.stack([_off_line(known, y, *by) for by in (("flops", "params"), ("params", "flops"))])
     nearer = np.where(np.isnan(off), np.inf, np.abs(off)).argmin(0)
@@ -40,7 +40,7 @@ def _far(known: pd.DataFrame, target: str) -> np.ndarray:
 
 
 def _off_line(known: pd.DataFrame, y: np.ndarray, within: str, along: str) -> np.ndarray:
-    """Distance from the line between the neighbours ``along``, of those with one on each side."""
+    """Return each cell's distance from the line between its two neighbours ``along``, else NaN."""
     group, x = known[within].to_numpy(float), np.log(known[along].to_numpy(float))
     order = np.lexsort((x, group))
     before, here, after = order[:-2], order[1:-1], order[2:]

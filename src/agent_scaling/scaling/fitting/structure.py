@@ -1,4 +1,4 @@
-"""Tables whose budgets offer no choice of sizes: their best cells are a layout, not optima."""
+"""Detects tables without isoFLOP profiles, whose best cells are not optima; uses the law there."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.laws import parametric
 
 HALF, MOST = 0.5, 0.75
-"""Shares of the cells that budgets of three sizes, or else of two, hold in an isoFLOP table."""
+"""Least share of cells, in an isoFLOP table, at budgets of three sizes, or else of two."""
 
 BUDGETS = 3
-"""Such budgets that it has at least."""
+"""Fewest such budgets of an isoFLOP table."""
 
 
 def layout(cells: pd.DataFrame, target: str) -> str | None:
-    """The reason why best sizes say nothing of optima; ``None`` where they may.
+    """Return the reason why a table's best cells are not optima; ``None`` where they may be.
 
-    A table of one size or two is not judged: its optima are of those sizes.
+    A table of one or two sizes is not judged.
     """
     known = cells[cells[target] > 0]
     if known["params"].nunique() < BUDGETS:
@@ -38,7 +38,7 @@ def layout(cells: pd.DataFrame, target: str) -> str | None:
 
 
 def has_law(cells: pd.DataFrame) -> bool:
-    """True where the law of two variables can forecast in place of best cells."""
+    """Return True where the law of two variables can forecast in place of best cells."""
     try:
         fitted_law(cells)
     except ValueError:
@@ -47,13 +47,13 @@ def has_law(cells: pd.DataFrame) -> bool:
 
 
 def flag(target: str, reason: str, by_law: bool) -> str:
-    """The line that says where the forecast of a table without profiles comes from."""
+    """Return the flag that names the source of a forecast without profiles."""
     source = "the parametric law" if by_law else "the best of each budget, which is a layout"
     return f"no isoFLOP structure: {target}: {reason}; its forecast comes from {source}"
 
 
 def validate_law(cells: pd.DataFrame) -> dict[str, Validation]:
-    """Rolling origins of the parametric law: the cells of later budgets, each at its own size."""
+    """Validate the parametric law by rolling origin, on later budgets' cells at their own sizes."""
     budgets = np.sort(cells["flops"].unique())
     parts = []
     for count in origins(np.log(budgets), select.first_origin(len(budgets))):
@@ -74,9 +74,9 @@ def validate_law(cells: pd.DataFrame) -> dict[str, Validation]:
 
 
 def sizes_by_law(cells: pd.DataFrame, x: np.ndarray) -> dict[str, tuple[np.ndarray, ...]]:
-    """Log parameters and log frames of the parametric law's optimum at log budgets ``x``.
+    """Return log parameters and log frames of the parametric law's optimum at log budgets ``x``.
 
-    Each as (mean, low, high), by the delta method.
+    Each is (mean, low, high), by the delta method.
     """
     found = fitted_law(cells)
     _, at = found.law.optimum(x)

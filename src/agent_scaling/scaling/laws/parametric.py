@@ -18,10 +18,10 @@ HUBER = 1e-3
 """Width of the Huber loss on log loss (Hoffmann et al. 2022)."""
 
 ROUNDING = 1e-12
-"""Differences of log losses that are none."""
+"""Differences of log losses up to this are rounding errors."""
 
 EXACT = 1e-28
-"""Objective per cell of a law that goes through all of them, to rounding."""
+"""Largest objective per cell of a law that passes through all cells, to rounding."""
 
 EXPONENTS = np.linspace(0.04, 1.6, 40)
 """Values of α and of β in the grid of starts."""
@@ -103,12 +103,12 @@ def near_optimum(cells: pd.DataFrame, factor: float = NEAR) -> pd.DataFrame:
 
 
 def enough(near: pd.DataFrame) -> bool:
-    """True where five coefficients can be fitted to these cells."""
+    """Return True where these cells suffice to fit five coefficients."""
     return len(near) >= FEWEST and near["params"].nunique() >= 3 and varies(near["loss"])
 
 
 def varies(values: pd.Series) -> bool:
-    """True where values above 0 differ by more than rounding."""
+    """Return True where positive values differ by more than rounding."""
     return len(values) > 0 and bool(np.ptp(np.log(values.to_numpy(float))) > ROUNDING)
 
 
@@ -160,7 +160,7 @@ def fit_parametric(
 
 
 def _unit(scale: float) -> np.ndarray:
-    """The change of θ where losses are exp ``scale`` times as large."""
+    """Return the change of θ for losses exp(``scale``) times as large."""
     return scale * np.array([1.0, 1.0, 1.0, 0.0, 0.0])
 
 
