@@ -31,6 +31,7 @@ from agent_scaling.config.groups import NAMED, check_choices
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.config.search_path import register
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import mask
 
 VERBS = {
     "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
@@ -95,7 +96,9 @@ def run(cfg: DictConfig) -> Any:
 
 def fail(text: str) -> NoReturn:
     """One line on standard error, and status 2."""
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {text}")
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
+        f"error: {mask(text)}"
+    )
     sys.exit(2)
 
 

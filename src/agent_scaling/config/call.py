@@ -11,6 +11,7 @@ from omegaconf.errors import InterpolationToMissingValueError
 
 from agent_scaling.config.groups import NAMED
 from agent_scaling.config.mistakes import chain_of, unmade
+from agent_scaling.config.whole_urls import complete_urls
 from agent_scaling.runtime.errors import InputError
 
 MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
@@ -25,6 +26,7 @@ def call_verb(cfg: DictConfig) -> Any:
     # It imports pydantic, for which completion need not wait.
     from agent_scaling.config.check import check_keys, check_values, missing_keys
 
+    complete_urls(cfg)
     check_keys(cfg)
     check_values(cfg)
     try:

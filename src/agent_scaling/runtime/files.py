@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import masked
 
 PARTIAL = ".partial"
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
@@ -88,8 +89,12 @@ def content_hash(data: bytes) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all; raises :class:`InputError` where it cannot be written."""
-    write_file(path, json.dumps(content, indent=2) + "\n")
+    """Write JSON without credentials, whole or not at all.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    write_file(path, json.dumps(masked(content), indent=2) + "\n")
 
 
 def digest(ckpt: str) -> str | None:

@@ -8,6 +8,8 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.text import Text
 
+from agent_scaling.runtime.secrets import mask
+
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where torchrun, Lightning's launcher, SLURM and LSF say which process it is, as Lightning asks
 them; Lightning itself takes seconds to import."""
@@ -25,6 +27,6 @@ def say(text: str, bold: int = 0) -> None:
     """One line, however long: a path must stay whole to be copied; its first ``bold`` letters are.
     Of several ranks the first speaks."""
     if is_first():
-        line = Text(text)
+        line = Text(mask(text))
         line.stylize("bold", 0, bold)
         Console(soft_wrap=True, highlight=False).print(line)

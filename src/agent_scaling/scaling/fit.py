@@ -10,6 +10,7 @@ import numpy as np
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
+from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics, forecasts
 from agent_scaling.scaling.fitting.interactions import against_frames
@@ -83,7 +84,7 @@ def fit(
     runs = read(budgets=budgets, **origin)
     expert = runs.expert(expert_return)
     fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
-    fitted = {"origin": origin, "made_by": made_by} | fitted
+    fitted = {"origin": masked(origin), "made_by": masked(made_by)} | fitted
     if known := {name: value for name, value in (measured or {}).items() if value is not None}:
         fitted["forecast"][0]["comparison"] = compare(fitted["forecast"][0], known)
     folder = Path(output)
@@ -107,7 +108,7 @@ def fit(
         options |= {"expert_return": expert, "chosen": fitted["chosen"]}
         drawn = [p.with_suffix(".svg") for p in files if p.suffix == ".png"]
         run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments)
-        print_fit(fitted, files, f"MLflow run {run_id} in {uri}")
+        print_fit(fitted, files, f"MLflow run {run_id} in {mask(uri)}")
     else:
         print_fit(fitted, files)
     return fitted

@@ -18,6 +18,7 @@ from agent_scaling.config.check import flatten
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.studies import grid as grids
@@ -223,7 +224,7 @@ def write(made: Plan, request: grids.Request, folder: Path) -> None:
             cfgs = {v: grids.compose(request, v) for v in {run.variant for run in made.runs}}
             for run in made.runs:
                 text = experiment(made, request, run, folder, cfgs[run.variant])
-                (partial / "experiment" / f"{run.name}.yaml").write_text(text)
+                (partial / "experiment" / f"{run.name}.yaml").write_text(mask(text))
             partial.rename(folder)
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror})") from error

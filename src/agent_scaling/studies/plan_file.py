@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import masked
 
 if TYPE_CHECKING:  # workers of a sweep read plans and need no torch
     from agent_scaling.policies.flops import Convention
@@ -112,14 +113,22 @@ class Plan:
 
     def to_json(self) -> str:
         """As read by :func:`load`."""
-        return json.dumps({"format": FORMAT, "version": VERSION} | asdict(self), indent=1) + "\n"
+        return (
+            json.dumps(masked({"format": FORMAT, "version": VERSION} | asdict(self)), indent=1)
+            + "\n"
+        )
 
     def differs(self, other: Plan) -> str | None:
         """The first field in which ``other`` trains something else; ``None``: it does not."""
         for name in ("name", "convention", "train", "variants", "data", "runs"):
-            if getattr(self, name) != getattr(other, name):
+            if _on_record(getattr(self, name)) != _on_record(getattr(other, name)):
                 return name
         return None
+
+
+def _on_record(value: Any) -> Any:
+    """A field of a plan as its file has it: a new password is no other plan."""
+    return tuple(map(_on_record, value)) if isinstance(value, tuple) else masked(value)
 
 
 def load(folder: Path) -> Plan:

@@ -17,6 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
 from agent_scaling.runtime.files import write_file
+from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.outbox import Entry
 from agent_scaling.tracking.registry import hand_in
@@ -61,7 +62,7 @@ def begin_entry(
 ) -> Entry:
     """What a new run says of itself, from now on; too long values are cut."""
     context = resolve_tags({MLFLOW_RUN_NAME: run_name} if run_name else None)
-    return {
+    about = {
         "begin": {
             "at": now(),
             "context": context,
@@ -70,6 +71,7 @@ def begin_entry(
             "inputs": [data.to_dictionary() for data in inputs],
         }
     }
+    return {name: masked(value) for name, value in about.items()}
 
 
 def now() -> int:

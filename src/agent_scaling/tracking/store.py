@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agent_scaling.config.whole_urls import whole
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.tracking.new_store import database_of, prepare
 
@@ -26,5 +27,6 @@ def open_or_make_store(tracking_uri: str) -> Any:
     """An MLflow client of a store, which is made first where it is a new sqlite file."""
     from mlflow import MlflowClient  # takes seconds to import
 
-    prepare(tracking_uri)
-    return MlflowClient(tracking_uri)
+    uri = whole(tracking_uri, "tracking_uri")
+    prepare(uri)
+    return MlflowClient(uri)

@@ -21,6 +21,7 @@ from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import is_url
 from agent_scaling.runtime.formats import compact, short
+from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
 from agent_scaling.tracking.run import STORE_ERRORS
 from agent_scaling.tracking.store import RUN_ID_FILE
@@ -81,10 +82,10 @@ def data_inputs(shards: str | None, facts: Mapping[str, Any]) -> list[DatasetInp
     if shards is None or "fingerprint" not in facts:
         return []
     dataset = Dataset(
-        name=Path(shards).name,
+        name=Path(mask(shards)).name,
         digest=str(facts["fingerprint"])[:DIGEST_LENGTH],
         source_type="url" if is_url(shards) else "local",
-        source=json.dumps({"uri": shards}),
+        source=json.dumps({"uri": mask(shards)}),
         profile=json.dumps({k: v for k, v in facts.items() if k != "fingerprint"}),
     )
     return [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
@@ -135,7 +136,7 @@ def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffer
     if logger.begun:
         logger.take_up()
         return logger
-    facts = flatten(plain(cfg))
+    facts = flatten(masked(plain(cfg)))
     facts["policy.num_params"] = module.policy.num_params
     facts["policy.flops_per_frame"] = module.flops_per_frame
     facts |= {f"data.{name}": value for name, value in data.facts.items()}

@@ -19,8 +19,9 @@ from agent_scaling.runtime.allocator import keep_memory
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.locks import LOCK_FILE, output_locked
 from agent_scaling.runtime.processes import die_with_parent
+from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import is_first, say
-from agent_scaling.training.build import AtomicCheckpointIO, build, quiet
+from agent_scaling.training.build import AtomicCheckpointIO, build, plain, quiet
 from agent_scaling.training.keys import TrainKeys, check_callbacks
 from agent_scaling.training.optim.schedules import Schedule
 from agent_scaling.training.resume import BEGINNING, OneStart, check_fits, find_resume
@@ -66,7 +67,7 @@ def train(**config: Unpack[TrainKeys]) -> None:
         trainer.loggers = [logger] if logger is not None else []
         warn_of_milestones(module, cfg.milestones)
         if is_first():
-            write_file(output / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+            write_file(output / "config.yaml", OmegaConf.to_yaml(masked(plain(cfg))))
         if is_launched(trainer):
             die_with_parent(signal.SIGKILL)  # the exchange that waits for it may wait for long
         if number := fit(trainer, module, data, resume):

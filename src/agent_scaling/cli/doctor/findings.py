@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent_scaling.runtime.secrets import mask
+
 OK, WARNING, BROKEN = "ok", "warning", "broken"
 
 
@@ -37,14 +39,14 @@ Check = Callable[[Asked], Finding | None]
 
 def ok(text: str) -> Finding:
     """All is well."""
-    return Finding(OK, text)
+    return Finding(OK, mask(text))
 
 
 def warning(text: str, fix: str) -> Finding:
     """It works, but not as well as it could."""
-    return Finding(WARNING, text, fix)
+    return Finding(WARNING, mask(text), mask(fix))
 
 
 def broken(text: str, fix: str) -> Finding:
     """It does not work."""
-    return Finding(BROKEN, text, fix)
+    return Finding(BROKEN, mask(text), mask(fix))

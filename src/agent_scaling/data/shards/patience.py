@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,6 +13,7 @@ import tenacity
 from agent_scaling.data.shards.storage import Damaged
 from agent_scaling.data.shards.threads import ENDED
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import mask
 
 T = TypeVar("T")
 
@@ -153,5 +153,5 @@ def status_of(error: BaseException) -> int | None:
 
 def one_line(error: BaseException) -> str:
     """Return an error's class and the first line of its message, without credentials in URLs."""
-    said = re.sub(r"://[^/@\s]*@", "://", str(error).strip().partition("\n")[0])
+    said = mask(str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -7,7 +7,6 @@ downloaded for one game, and a cache smaller than the data would drop them befor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from agent_scaling.data.shards.storage import (
 )
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import content_hash
+from agent_scaling.runtime.secrets import mask
 
 T = TypeVar("T")
 
@@ -72,9 +72,9 @@ class Remote:
         except ImportError as error:
             extra = EXTRAS.get(url.partition("://")[0])
             how = f"pip install 'agent-scaling[{extra}]'" if extra else "install what it names"
-            raise InputError(f"data.shards={shown(url)}: {one_line(error)}: {how}") from None
+            raise InputError(f"data.shards={mask(url)}: {one_line(error)}: {how}") from None
         except ValueError as error:
-            raise InputError(f"data.shards={shown(url)}: {one_line(error)}") from None
+            raise InputError(f"data.shards={mask(url)}: {one_line(error)}") from None
         self.url, self.path, self.cache = url.rstrip("/"), path.rstrip("/"), cache
         self.patience = Patience(patience, attempts, pause)
         self._torn: set[tuple[str, ChunkAt]] = set()
@@ -83,7 +83,7 @@ class Remote:
 
     def where(self, name: str) -> str:
         """Return a file's URL without credentials, for messages."""
-        return shown(f"{self.url}/{name}")
+        return mask(f"{self.url}/{name}")
 
     def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
         """Read and parse a small file, through the cache where ``digest`` is given."""
@@ -179,8 +179,3 @@ def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:
                 return first, index
             first = index
     return first, len(chunks)
-
-
-def shown(url: str) -> str:
-    """Return a URL without the user's name and password."""
-    return re.sub(r"://[^/@]*@", "://", url)

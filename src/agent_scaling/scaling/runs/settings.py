@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent_scaling.runtime.secrets import mask
 from agent_scaling.scaling.runs.table import Runs
 from agent_scaling.tracking.store import open_store
 
@@ -78,7 +79,7 @@ def settings_of(runs: Runs, tracking_uri: str) -> Settings:
     client = open_store(tracking_uri)
     found = [client.get_run(run_id).data for run_id in runs.stored()]
     names = sorted({name for data in found for name in data.params})
-    values = {name: [data.params.get(name, ABSENT) for data in found] for name in names}
+    values = {n: [mask(data.params.get(n, ABSENT)) for data in found] for n in names}
     for name in TAGS:
         values[name] = [data.tags.get(name, ABSENT) for data in found]
     values = {name: given for name, given in values.items() if set(given) != {ABSENT}}

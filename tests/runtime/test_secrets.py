@@ -1,0 +1,63 @@
+"""Credentials are masked wherever they stand in a text, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import URLS, complete, mask, masked, remember
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://alice:PW@host/shards",
+        "http://alice:P@PW@host/shards",
+        "http://alice:/PW@host/shards",
+        "http://PW@host:5000",
+        "postgresql+psycopg://u:PW@db/mlflow",
+        "https://a.blob.core.windows.net/c/x?sv=2024&sig=PW&se=1",
+        "https://b.s3.amazonaws.com/k?X-Amz-Signature=PW",
+        "https://b.s3.amazonaws.com/k?X-Amz-Credential=PW&X-Amz-Security-Token=PW",
+        "https://host/shards?token=PW",
+        "GET /shards/manifest.json?access_token=PW HTTP/1.1",
+        "Max retries (url: http://alice:PW@host) and http://bob:PW@other",
+        "train logger.password=PW",
+        "{'Authorization': 'Bearer PW'}",
+    ],
+)
+def test_a_credential_is_masked(text: str) -> None:
+    assert "PW" in text
+    assert "PW" not in mask(text)
+    assert "PW" not in str(InputError(text))
+    assert "host" not in text or "host" in mask(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sqlite:////home/a@b/mlflow.db",
+        "file:///data/x@y",
+        "http://127.0.0.1:5000/#/experiments/1/runs/a@b",
+        "http://host:5000/x@y?page=2",
+        "s3://bucket/shards",
+        "output=run@home tokens=1e9 policy.keys=3",
+        "a: b = c?d",
+    ],
+)
+def test_other_texts_stay(text: str) -> None:
+    assert mask(text) == text
+
+
+def test_values_under_telling_names_are_masked() -> None:
+    given = {"storage": {"password": "PW", "user": "u"}, "urls": ["http://a:PW@h"], "tokens": "9"}
+    expected = {"storage": {"password": "***", "user": "u"}, "urls": ["http://***@h"]}
+    assert masked(given) == expected | {"tokens": "9"}
+
+
+def test_a_masked_url_is_completed_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(URLS, "")
+    url = "https://h/shards?token=PW"
+    assert complete(mask(url)) == mask(url)
+    remember(url)
+    assert complete(mask(url)) == url
