@@ -127,7 +127,7 @@ def _optimum(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> go.Fig
 def _add_forecast(
     figure: go.Figure, rows: list[dict[str, Any]], target: str, chosen: str
 ) -> list[float]:
-    """The forecasts, and what the check of one measured; returns what was measured."""
+    """Draw the forecasts and the measured values that check them; return the measured values."""
     if not rows:
         return []
     low, high = zip(*(row[f"{target}_interval"] for row in rows), strict=True)
