@@ -13,6 +13,7 @@ from agent_scaling.data.windows.loader import WindowLoader
 from agent_scaling.data.windows.order import PADDING, EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.data.windows.overlap import Overlapping
 from agent_scaling.envs.families import Description
+from agent_scaling.envs.rules import game_from_file
 from agent_scaling.runtime.errors import InputError
 
 
@@ -89,7 +90,9 @@ class ShardsDataModule(lightning.LightningDataModule):
         self.observations = tuple(layout.shown)
         """What the recordings show; NetHack's lack the inventory."""
         self.num_actions = len(layout.keys)
-        self.game: Description = {"family": layout.game, "options": dict(layout.options)}
+        self.game: Description = game_from_file(
+            {"family": layout.game, "options": dict(layout.options)}, f"data.shards={shards}"
+        )
         """What was recorded, as rollouts play it."""
         names = [game.id for game in self.train_reader.games]
         lengths = [game.frames for game in self.train_reader.games]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,13 @@ def test_fractions_are_nested_and_leave_the_held_out_games_alone(tiny_shards: Pa
     assert before == ids
     with pytest.raises(InputError, match=r"data\.fraction=0"):
         ShardsDataModule(str(tiny_shards), fraction=0)
+
+
+def test_a_manifest_that_names_a_folder_is_refused(short_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    shutil.copytree(short_shards, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["layout"]["options"] = {"record_dir": str(tmp_path)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"data\.shards=.*record_dir"):
+        module(folder)

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.policies.checkpoints.load import load_policy, save_policy
+from agent_scaling.policies.compose import make_policy
 from agent_scaling.runtime.errors import InputError
 from tests.conftest import ROOT
 from tests.data.shards.test_fuzz import broken
@@ -101,3 +103,11 @@ def test_any_checkpoint(tmp_path: Path, data: bytes) -> None:
         said = str(error)
     assert "\n" not in said
     assert len(said) < 1000
+
+
+def test_a_checkpoint_that_names_a_folder_is_refused(tmp_path: Path) -> None:
+    policy = make_policy("policy/size=30k")
+    policy.game = {"family": "nethack", "options": {"record_dir": str(tmp_path)}}
+    save_policy(policy, tmp_path / "evil.ckpt")
+    with pytest.raises(InputError, match=r"evil\.ckpt: .*record_dir"):
+        load_policy(tmp_path / "evil.ckpt")

@@ -232,3 +232,28 @@ def test_the_papers_widths_and_budgets_on_atari(
 def test_sizes_by_a_key_that_train_does_not_have(tiny_shards: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="widht"):
         make_plan(tiny_shards, tmp_path / "plan", sizes={"policy.encoder.widht": [1, 3]})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("runs", "../elsewhere"),
+        ("runs", "/tmp/x"),
+        ("runs", ".."),
+        ("launcher", {"hydra.launcher._target_": "os.system"}),
+        ("launcher", {"hydra.run.dir": "/tmp"}),
+    ],
+)
+def test_a_plan_that_leads_elsewhere_is_refused(
+    tiny_shards: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    make_plan(tiny_shards, tmp_path / "plan")
+    path = tmp_path / "plan" / FILE
+    found = json.loads(path.read_text())
+    if key == "runs":
+        found["runs"][0]["name"] = value
+    else:
+        found[key] = value
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match="is broken"):
+        load(tmp_path / "plan")

@@ -10,6 +10,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import MASK, URLS, complete, remember
 
+RECORDS = "tags."
+"""Keys of what is only recorded; a URL there may stay masked."""
+
 
 def complete_urls(cfg: DictConfig | ListConfig, path: str = "") -> None:
     """Complete each masked URL of a config, in place, and hand whole ones on to child processes.
@@ -24,7 +27,7 @@ def complete_urls(cfg: DictConfig | ListConfig, path: str = "") -> None:
         if isinstance(value, DictConfig | ListConfig):
             if not value._is_none():
                 complete_urls(value, f"{path}{key}.")
-        elif isinstance(value, str) and "://" in value:
+        elif isinstance(value, str) and "://" in value and not path.startswith(RECORDS):
             cfg[key] = whole(value, f"{path}{key}")
             remember(cfg[key])
 

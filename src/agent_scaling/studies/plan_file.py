@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -19,6 +20,12 @@ if TYPE_CHECKING:  # workers of a sweep read plans and need no torch
 FILE = "plan.json"
 FORMAT = "agent-scaling-plan"
 VERSION = 1
+
+
+NAME = re.compile(r"(?!\.)[\w.+-]+")
+"""Names of runs: their folders lie in the plan's, and nowhere else."""
+LAUNCHER = re.compile(r"hydra/launcher|hydra\.launcher\.(?!_target_)\w[\w.]*")
+"""Settings with which ``sweep`` launches: the choice of an installed launcher, and its values."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,10 @@ def load(folder: Path) -> Plan:
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("another format or version")
         runs = tuple(Run(**run | {"budgets": tuple(run["budgets"])}) for run in found.pop("runs"))
+        if odd := [run.name for run in runs if not NAME.fullmatch(run.name)]:
+            raise ValueError(f"a run is called {odd[0]!r}, which is no name of a folder")
+        if odd := [key for key in found["launcher"] if not LAUNCHER.fullmatch(key)]:
+            raise ValueError(f"launcher: {odd[0]!r} is no setting of a launcher")
         found["speeds"] = tuple((n, speed) for n, speed in found["speeds"])
         found["warnings"] = tuple(found["warnings"])
         return Plan(**found | {"runs": runs, "store": Store(**found["store"])})

@@ -10,7 +10,7 @@ from hydra.utils import get_object, instantiate
 
 from agent_scaling.config.extensions import is_extension
 from agent_scaling.config.renamed import with_current_paths
-from agent_scaling.envs.families import NETHACK
+from agent_scaling.envs.rules import game_from_file
 from agent_scaling.policies.checkpoints.files import read_checkpoint, write_checkpoint
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
@@ -63,7 +63,7 @@ def load_policy(path: str | Path) -> Policy:
     own = policy_weights(checkpoint)
     check_weights(policy, own, path)
     policy.load_state_dict(own)
-    policy.game = checkpoint.get("game") or NETHACK  # of before there were others
+    policy.game = game_from_file(checkpoint.get("game"), str(path))
     return policy.eval()
 
 

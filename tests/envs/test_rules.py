@@ -1,0 +1,56 @@
+"""What a file may say of its game: rules, no folders, nothing unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent_scaling.envs.families import NETHACK
+from agent_scaling.envs.rules import game_from_file
+from agent_scaling.runtime.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("nethack", {"record_dir": "/tmp/x"}),
+        ("nethack", {"character": "../x"}),
+        ("nethack", {"max_episode_steps": 10**12}),
+        ("nethack", {"level_seed": "3"}),
+        ("nethack", {1: 2}),
+        ("nle", {"task": "NetHackScore-v0", "savedir": "/tmp/x", "save_ttyrec_every": 1}),
+        ("nle", {"task": "NetHackScore-v0", "options": ["playmode:debug"]}),
+        ("nle", {"task": "/tmp/x:Task"}),
+        ("minihack", {"task": "MiniHack-Room-5x5-v0", "des_file": "/etc/passwd"}),
+        ("atari", {"env": "Breakout", "rom": "/tmp/x"}),
+        ("atari", {"env": "Breakout", "frame_skip": 0}),
+        ("os:system", {}),
+    ],
+)
+def test_what_is_no_rule_is_refused(family: str, options: dict[Any, Any]) -> None:
+    with pytest.raises(InputError, match="game"):
+        game_from_file({"family": family, "options": options}, "there.ckpt")
+
+
+@pytest.mark.parametrize(
+    "value", ["nethack", ["nethack"], {"family": "nethack"}, {"family": 3, "options": {}}, 7]
+)
+def test_what_is_no_description_is_one_line(value: Any) -> None:
+    with pytest.raises(InputError, match=r"there\.ckpt: its game cannot be believed"):
+        game_from_file(value, "there.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("nethack", {"character": "val-dwa-fem-law", "max_episode_steps": 5000, "idle_steps": 100}),
+        ("nle", {"task": "NetHackStaircase-v0", "level_seed": 3, "penalty_step": -0.01}),
+        ("minihack", {"task": "MiniHack-Room-5x5-v0", "max_episode_steps": 5}),
+        ("atari", {"env": "Breakout", "sticky": 0.25, "max_episode_steps": None}),
+    ],
+)
+def test_rules_are_taken(family: str, options: dict[str, Any]) -> None:
+    game = {"family": family, "options": options}
+    assert game_from_file(game, "there.ckpt") == game
+    assert game_from_file(None, "there.ckpt") == NETHACK
