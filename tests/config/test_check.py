@@ -91,8 +91,8 @@ def test_a_key_that_nothing_takes_is_named(verb: str, key: str) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["callbacks=[flops,tracking]"], "callbacks.rollouts={.*}: is no callback"),
-        (["callbacks.held_out=3"], "callbacks.held_out=3: is no callback"),
+        (["callbacks=[flops,tracking]"], "callbacks.rollouts={.*}: not a callback"),
+        (["callbacks.held_out=3"], "callbacks.held_out=3: not a callback"),
         (["~callbacks.flops"], "callbacks.flops: without it nothing ends the run"),
     ],
 )

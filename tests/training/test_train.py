@@ -225,7 +225,7 @@ def test_a_flipped_bit_falls_back_and_says_so(
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)  # torch would take it
     asked = composed("train", [*overrides(tmp_path, tmp_path / "run"), "ckpt_path=last"])
     assert find_resume(asked, tmp_path) == tmp_path / "previous.ckpt"
-    assert "last.ckpt is missing, torn or damaged: going on from" in capsys.readouterr().out
+    assert "last.ckpt is missing, torn or damaged: resuming from" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"last\.ckpt: .*damaged: Bad CRC-32"):
         read_checkpoint(tmp_path / "last.ckpt")
 

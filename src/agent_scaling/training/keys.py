@@ -1,4 +1,4 @@
-"""The top keys of ``train``, and which of its parts make no run."""
+"""The top-level keys of ``train``, and a check of the callbacks that they name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent_scaling.runtime.errors import InputError
 
 
 class TrainKeys(TypedDict):
-    """What ``conf/train.yaml`` and its groups hold."""
+    """Types of the keys in ``conf/train.yaml`` and its groups."""
 
     seed: NonNegativeInt
     threads: PositiveInt | None
@@ -32,15 +32,19 @@ class TrainKeys(TypedDict):
 
 
 def check_callbacks(cfg: DictConfig) -> None:
-    """Raise :class:`InputError` for settings of one that is not there, and a run without an end."""
+    """Refuse a callback without a ``_target_``, and a run that nothing would end.
+
+    Raises:
+        InputError: A key of ``callbacks`` is no callback, or no key limits the run.
+    """
     for name, part in cfg.callbacks.items():
         if part is not None and "_target_" not in (part if isinstance(part, DictConfig) else ()):
             raise InputError(
-                f"callbacks.{name}={part}: is no callback; callbacks=default has all, "
-                f"and callbacks.{name}=null takes this one out"
+                f"callbacks.{name}={part}: not a callback; callbacks=default has all of them, "
+                f"and callbacks.{name}=null removes this one"
             )
     ends = [cfg.callbacks.get("flops"), cfg.trainer.get("max_time")]
     if not any(ends) and max(cfg.trainer.get(k) or 0 for k in ("max_steps", "max_epochs")) <= 0:
         raise InputError(
-            "callbacks.flops: without it nothing ends the run; keep it, or give trainer.max_steps"
+            "callbacks.flops: without it nothing ends the run; keep it, or set trainer.max_steps"
         )

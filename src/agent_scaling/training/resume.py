@@ -1,4 +1,4 @@
-"""What a run goes on from: found, checked against the config, and the same on all ranks."""
+"""Finds the checkpoint that a run resumes from, checks that it fits, and compares the ranks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from agent_scaling.runtime.terminal import is_first, say
 from agent_scaling.training.optim.schedules import Schedule, change
 
 Start = tuple[int, int]
-"""Frames and steps of the optimiser that were made before."""
+"""Frames and optimiser steps of the run before the resume."""
 BEGINNING: Start = (0, 0)
 NAMED = 4
-"""Ranks that a line names at most."""
+"""Most ranks that an error line names."""
 
 
 def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
-    """What ``ckpt_path`` means: null for a new run, ``last``, or a file.
+    """Find the checkpoint that ``ckpt_path`` names: null for a new run, ``last``, or a file.
 
-    The first rank, which holds the run's lock, removes what a kill during a save has left.
+    The first rank, which holds the run's lock, removes partial files of a save that was killed.
 
     Raises:
-        InputError: A new run is asked for where one already is, or the file cannot be read.
+        InputError: ``ckpt_path`` is null and the folder holds a run, or the file cannot be read.
     """
     if is_first():
         with disk_errors(folder):
@@ -47,14 +47,16 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
         return Path(cfg.ckpt_path)
     found = resume_path(folder)
     if found is None:
-        say(f"no checkpoint in {folder} yet: starting from the beginning")
+        say(f"no checkpoint in {folder} yet: starting a new run")
     elif found.name != LAST:
-        say(f"{LAST} is missing, torn or damaged: going on from {found}")
+        say(f"{LAST} is missing, torn or damaged: resuming from {found}")
     return found
 
 
 def check_fits(module: Any, path: Path) -> Start:
-    """Where a run goes on from a checkpoint; says what another schedule does to it.
+    """Check that a checkpoint fits the module; return the point that the run resumes at.
+
+    A line on the terminal says how the learning rate changes, if the schedule has changed.
 
     Raises:
         InputError: The checkpoint's policy has other shapes, or its optimiser other groups.
@@ -71,12 +73,13 @@ def check_fits(module: Any, path: Path) -> Start:
 
 
 class OneStart(Callback):
-    """Stops all ranks before any loads its checkpoint, where they have found different ones: in
-    folders that only look the same, or because one could not read the last. Training would go
-    wrong unseen, each rank at a place of its own in the data.
+    """Stops all ranks, before any loads its checkpoint, where they have found different ones.
+
+    Ranks differ where ``output=`` is not a folder that they share, or where one cannot read the
+    last checkpoint. Without this check each would silently train at its own place in the data.
 
     Args:
-        start: Where this rank would go on.
+        start: The point that this rank would resume at.
         output: The run's folder.
     """
 
@@ -84,20 +87,24 @@ class OneStart(Callback):
         self.start, self.output = start, output
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare, as soon as ranks have met; raises :class:`InputError` on all of them."""
+        """Compare the ranks' starts as soon as they are connected.
+
+        Raises:
+            InputError: On every rank, where the starts differ.
+        """
         starts = gathered(self.start)
         if any(start != starts[0] for start in starts):
             found = "; ".join(
                 f"{ranks_of(starts, start)} at frame {start[0]:,}" for start in sorted({*starts})
             )
             raise InputError(
-                f"{self.output}: ranks would not go on from one checkpoint ({found}): output= must "
-                f"be a folder that all ranks see, and each must be able to read its {LAST}"
+                f"{self.output}: ranks would resume from different checkpoints ({found}): output= "
+                f"must be a folder that all ranks see, and each must be able to read its {LAST}"
             )
 
 
 def ranks_of(starts: list[Start], start: Start) -> str:
-    """Those with that start, such as ``ranks 0, 2, 3, 5 and 12 more``."""
+    """Name the ranks with that start, such as ``ranks 0, 2, 3, 5 and 12 more``."""
     ranks = [str(rank) for rank, own in enumerate(starts) if own == start]
     more = f" and {len(ranks) - NAMED} more" if len(ranks) > NAMED else ""
     return f"rank{'s'[: len(ranks) > 1]} {', '.join(ranks[:NAMED])}{more}"

@@ -1,4 +1,4 @@
-"""What an MLflow run says of itself: its name, tags, description and data."""
+"""The record of a run in MLflow: its name, tags, description and data."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ DIGEST_LENGTH = 36  # MLflow's limit
 UNKNOWN = "unknown"
 NOTE = "mlflow.note.content"
 OWN = ("ckpt_path=", "output=", "+tags.mlflow.parentRunId=")
-"""Of the command, what the command to go on says itself, or a sweep has added."""
+"""Words of the typed command that the command to resume sets itself, or that a sweep has added."""
 
 
 def run_name(study: str, policy: Policy, budget: float | None, seed: int) -> str:
-    """``demo lstm 98.31k 1e12 s0``: study, core, parameters, FLOPs, seed."""
+    """Name a run by study, core, parameters, FLOPs and seed: ``demo lstm 98.31k 1e12 s0``."""
     bought = [compact(budget)] if budget else []
     return " ".join([study, core_of(policy), short(policy.num_params), *bought, f"s{seed}"])
 
 
 def core_of(policy: Policy) -> str:
-    """``lstm``: the module that the policy's core is in."""
+    """Name the policy's core by its module, such as ``lstm``."""
     return type(policy.core).__module__.rpartition(".")[2]
 
 
 def run_tags(policy: Policy, budget: float | None, seed: int) -> dict[str, str]:
-    """What runs are grouped and searched by; versions and commit."""
+    """The tags that runs are grouped and searched by, with package versions and the commit."""
     commit = git_commit()
     found = {"core": core_of(policy), "size": short(policy.num_params), "seed": str(seed)}
     if budget:
@@ -57,7 +57,7 @@ def run_tags(policy: Policy, budget: float | None, seed: int) -> dict[str, str]:
 
 
 def description(module: Any, data: Any, budget: float | None, output: Path) -> str:
-    """Markdown for the run's page: data, policy, budget, and the commands to go on and to play."""
+    """Markdown for the run's page: data, policy, budget, and the commands to resume and to play."""
     policy, cost = module.policy, module.flops_per_frame
     goal = "no budget"
     if budget:
@@ -71,14 +71,14 @@ def description(module: Any, data: Any, budget: float | None, output: Path) -> s
         given = [word for word in words if not word.startswith(OWN)]
         command = shlex.join([PROGRAM, *given, "ckpt_path=last", f"output={output}"])
         lines.append(f"- go on: `{command}`")
-    if policy.causal:  # one that looks ahead plays nothing
+    if policy.causal:  # a policy that looks ahead cannot play
         checkpoint = output / "checkpoints" / "last.ckpt"
         lines.append(f"- play: `agent-scaling rollout ckpt={checkpoint} episodes=100`")
     return "\n".join(lines)
 
 
 def data_inputs(shards: str | None, facts: Mapping[str, Any]) -> list[DatasetInput]:
-    """The recordings that a run learns from, by their fingerprint; a run that plays has none."""
+    """MLflow's entry for the recordings, by their fingerprint; empty for a run without any."""
     if shards is None or "fingerprint" not in facts:
         return []
     dataset = Dataset(
@@ -92,14 +92,14 @@ def data_inputs(shards: str | None, facts: Mapping[str, Any]) -> list[DatasetInp
 
 
 def environment() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of Python and of the packages that the numbers depend on."""
     packages = ("agent-scaling", "torch", "lightning", "nle", "numpy", "mlflow")
     found = {f"version.{name}": version(name) for name in packages}
     return found | {"version.python": platform.python_version()}
 
 
 def git_commit() -> str:
-    """The checkout's commit, ``-dirty`` where it has changes; ``unknown`` outside a checkout."""
+    """The checkout's commit, with ``-dirty`` if it has changes; ``unknown`` outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
     try:
         done = subprocess.run(
@@ -111,8 +111,11 @@ def git_commit() -> str:
 
 
 def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
-    """As :func:`make_logger`; raises :class:`InputError` where MLflow will not take the run at
-    another time, either."""
+    """Call :func:`make_logger`, and turn an error of MLflow that would recur into one line.
+
+    Raises:
+        InputError: MLflow can neither begin nor find the run.
+    """
     try:
         return make_logger(cfg, output, module, data)
     except STORE_ERRORS as error:
@@ -123,7 +126,7 @@ def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffe
 
 
 def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
-    """The logger, on the MLflow run that this output folder began, if it did."""
+    """Make the logger; it continues the MLflow run that this output folder began, if any."""
     remembered = output / RUN_ID_FILE
     about = (module.policy, cfg.flops_budget, cfg.seed)
     logger: BufferedMLFlowLogger = instantiate(

@@ -1,4 +1,4 @@
-"""How a run ends: done, by a signal, and with which exit status."""
+"""The end of a run: whether a signal stopped it, and its exit status."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
-"""What ends a run between two steps, and what its user calls it."""
+"""Signals that end a run between two steps, with the names that its user knows."""
 
 
 def fit(
     trainer: Trainer, module: LightningModule, data: LightningDataModule, resume: Path | None
 ) -> signal.Signals | None:
-    """Train; the signal that ended it, if one did."""
+    """Train, and return the signal that ended the training, if one did."""
     try:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     except SIGTERMException:  # before the first step, Lightning's own handler is in force
         return signal.SIGTERM
     except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's way to end it, at once
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns Ctrl-C into an exit
             return signal.SIGINT
         raise
     return stopped_by(trainer)
 
 
 def stopped_by(trainer: Trainer) -> signal.Signals | None:
-    """The signal for which a callback stopped the run; None: it was done, or is under way."""
+    """The signal on which a callback stopped the run; None if it finished, or is under way."""
     found = (getattr(callback, "stopped_by", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     return next(filter(None, found), None)
 
 
 def preempted(trainer: Trainer) -> bool:
-    """Whether a callback stopped the run for a signal, not because it was done."""
+    """True where a callback stopped the run on a signal, before its end."""
     return stopped_by(trainer) is not None
 
 
 def status_of_stop(trainer: Trainer, number: signal.Signals) -> int:
-    """The exit status of a run that was stopped, once its first rank has written everything:
-    launchers kill the other ranks as soon as one has ended with a status."""
+    """Wait until the first rank has written everything; return the status of a stopped run.
+
+    Launchers kill the other ranks as soon as one exits with a non-zero status.
+    """
     if not trainer.interrupted:  # all ranks have come here
         trainer.strategy.barrier()
     # Lightning's launcher is rank 0 itself, and would kill itself too.
@@ -49,6 +51,6 @@ def status_of_stop(trainer: Trainer, number: signal.Signals) -> int:
 
 
 def is_launched(trainer: Trainer) -> bool:
-    """Whether this is a rank that Lightning's launcher, the machine's first rank, has started."""
+    """True on a rank that Lightning's launcher, the machine's first rank, has started."""
     environment = getattr(trainer.strategy, "cluster_environment", None)
     return isinstance(environment, LightningEnvironment) and environment.local_rank() > 0

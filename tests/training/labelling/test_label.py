@@ -196,7 +196,7 @@ def test_what_cannot_be_labelled_is_refused(
         ({"input": str(labelled)}, "a model's labels"),
         ({"input": str(atari_shards)}, "atari with"),
         ({"evaluate": True}, "no actions to compare"),
-        ({"ckpt": last}, "no inverse-dynamics model"),
+        ({"ckpt": last}, "not an inverse-dynamics model"),
         ({"window": 0}, "window=0"),
         ({"output": "s3://bucket/labelled"}, "upload it afterwards"),
     ):

@@ -1,4 +1,4 @@
-"""A game's frames → the keys that a model takes to have turned each into the next."""
+"""Labels each frame of a game with the key that most probably led to the next frame."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ from agent_scaling.envs.actions import NO_ACTION
 from agent_scaling.policies.policy import Policy, State
 
 Labels = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""Of n frames: actions [n], and their probabilities in 255ths [n]."""
+"""For n frames: actions uint8 [n], and their probabilities in 255ths, uint8 [n]."""
 
 
 @dataclass(frozen=True)
 class GameLabeller:
-    """Reads a game in order, a window at a time, as the model was trained to.
+    """Labels a game's frames in order, window by window, as the model was trained.
 
-    The past's state crosses windows, and each window has ``lookahead`` frames of the next.
+    The state of the past crosses windows. Each window also sees ``lookahead`` frames of the next.
     """
 
     policy: Policy
     """In evaluation mode."""
     lookahead: int
     window: int
-    """Frames that are computed at a time."""
+    """Frames per forward pass."""
     level: int
-    """zstd's, of the chunks that are written."""
+    """zstd compression level of the written chunks."""
 
     def chunks(self, reader: ShardReader, game: int) -> Iterator[bytes]:
-        """The game's chunks with labels for keys. The last frame gets none: nothing follows."""
+        """Yield the game's encoded chunks with labels in place of keys.
+
+        The game's last frame gets no label, because no frame follows it.
+        """
         layout = replace(reader.layout, labelled=True)
         zstd, keys = codec.compressor(self.level), np.array(layout.keys, np.uint8)
         state, previous_key = self.policy.initial_state(1), 0
@@ -60,13 +63,13 @@ class GameLabeller:
     def label(
         self, frames: codec.Frames, following: codec.Frames | None, state: State, opens: bool
     ) -> tuple[Labels, State]:
-        """Labels of a chunk's frames, and the state after them.
+        """Label a chunk's frames; also return the policy's state after them.
 
         Args:
             frames: The chunk.
-            following: The game's next one; None at its end.
-            state: The policy's before the chunk.
-            opens: Whether the chunk is the game's first.
+            following: The game's next chunk; None at the game's end.
+            state: The policy's state before the chunk.
+            opens: True where the chunk is the game's first.
         """
         shown = frames.shown
         if following is not None:
@@ -80,7 +83,7 @@ class GameLabeller:
             logits_TBA, _, state = self.policy(batch.to(device), state)
             best = logits_TBA[: end - begin, 0].float().softmax(-1).max(-1)
             actions.append(best.indices.byte().cpu().numpy())
-            # A label always has some weight: 0 stands for a frame that has none.
+            # A label weighs at least 1/255: 0 marks a frame without a label.
             in_255ths = (255 * best.values).round().clamp(1, 255)
             probabilities.append(in_255ths.byte().cpu().numpy())
         return (np.concatenate(actions), np.concatenate(probabilities)), state
@@ -89,7 +92,7 @@ class GameLabeller:
 def as_batch(
     shown: dict[str, npt.NDArray[Any]], begin: int, end: int, lookahead: int, opens: bool
 ) -> Batch:
-    """Frames [begin, end) of one game and, as far as there are any, ``lookahead`` more."""
+    """A batch of one game's frames [begin, end) and up to ``lookahead`` frames after them."""
     part = {name: array[begin : end + lookahead, None] for name, array in shown.items()}
     steps = len(next(iter(part.values())))
     first_TB = torch.zeros(steps, 1, dtype=torch.bool)

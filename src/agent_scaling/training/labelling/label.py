@@ -1,4 +1,4 @@
-"""The verb ``label``: games without actions get those of an inverse-dynamics model."""
+"""The verb ``label``: an inverse-dynamics model labels games that have no actions."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from agent_scaling.training.labelling.report import print_agreement, print_label
 
 @dataclass(frozen=True)
 class Labeller:
-    """An inverse-dynamics model, and what is known of it."""
+    """An inverse-dynamics model with the facts that the manifest keeps of it."""
 
     policy: Policy
     lookahead: int
-    """Frames behind a window that it was trained to look at."""
+    """Frames after a window that the model was trained to see."""
     facts: Mapping[str, Any]
-    """Its checkpoint's digest, size and held-out scores, for the manifest."""
+    """For the manifest: SHA-256 of the checkpoint, parameters, training frames, held-out scores."""
 
 
 def label(
@@ -59,21 +59,21 @@ def label(
 ) -> None:
     """Write shards whose keys are the model's most probable ones, each with its probability.
 
-    Frames, games and split are those of ``input``. A labelling that was killed goes on after its
-    last game. A game's last frame gets no label: nothing follows that could tell it.
+    Frames, games and split are those of ``input``. A labelling that was killed resumes after the
+    last game that it finished. A game's last frame gets no label, because no frame follows it.
 
     Args:
         ckpt: A checkpoint of ``train experiment=nethack_inverse``.
         input: Folder or URL of shards without actions.
         output: Folder of the labelled shards; of the report, with ``evaluate``.
-        evaluate: Label nothing: compare the model with the actions of ``input``, on its held-out
-            games, beside answers from the frequencies of actions in its training games.
-        max_frames: With ``evaluate``: frames of either split, evenly spaced; None: all.
-        window: Frames that are computed at a time.
-        level: zstd's compression level.
-        device: ``auto``, or what torch calls it.
-        part: ``3/8``: label the third of eight shares of the shards only; ``slurm``: the part that
-            a job of an array is. The job that completes the shards writes the manifest.
+        evaluate: Write no labels; compare the model with the actions in the held-out games of
+            ``input``, beside a baseline of the action frequencies in its training games.
+        max_frames: With ``evaluate``: frames of each split, evenly spaced; None: all.
+        window: Frames per forward pass.
+        level: zstd compression level.
+        device: ``auto``, or torch's name of a device.
+        part: ``3/8`` labels only the third of eight shares of the shards; ``slurm`` takes the share
+            from the job array. The job that completes the shards writes the manifest.
 
     Raises:
         InputError: The checkpoint is no inverse-dynamics model of the input's game; the input has
@@ -81,7 +81,7 @@ def label(
     """
     share = find_part(part, key="part")
     if share and evaluate:
-        raise InputError("evaluate=true goes without part=: it labels nothing")
+        raise InputError("evaluate=true writes no labels to share out: leave part= out")
     where, model = find_device(device), find_labeller(ckpt)
     if window < 1 or not 1 <= level <= 22:
         raise InputError(f"window={window}: must be at least 1, and level={level}: 1 to 22")
@@ -96,7 +96,8 @@ def label(
     if actions:
         raise InputError(
             f"input={input}: has actions already ({actions:,} frames): evaluate=true compares the "
-            "model with them; shards without come from recordings without, or shard actions=false"
+            "model with them; to label, give shards of recordings without actions, or of "
+            "shard actions=false"
         )
     if is_url(output):
         raise InputError(f"output={output}: shards are written to a folder; upload it afterwards")
@@ -107,31 +108,34 @@ def label(
 
 
 def find_labeller(ckpt: str) -> Labeller:
-    """The model of a checkpoint; raises :class:`InputError` for one of another kind."""
+    """Load the inverse-dynamics model of a checkpoint.
+
+    Raises:
+        InputError: The checkpoint holds another kind of policy.
+    """
     checkpoint, policy = read_checkpoint(ckpt), load_policy(ckpt)
     if policy.causal or "lookahead" not in checkpoint:
         raise InputError(
-            f"ckpt={ckpt}: no inverse-dynamics model; train one with experiment=nethack_inverse"
+            f"ckpt={ckpt}: not an inverse-dynamics model; train one with experiment=nethack_inverse"
         )
     with Path(ckpt).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    # JSON has no nan: the error of a mean over a single game.
+    # JSON has no NaN, which is the standard error over a single game.
     scores = {k: v for k, v in checkpoint.get("held_out", {}).items() if math.isfinite(v)}
     facts = {"sha256": digest, "params": policy.num_params, "frames": checkpoint["frames"]}
     return Labeller(policy, checkpoint["lookahead"], {**facts, "held_out": scores})
 
 
 def check_game(policy: Policy, layout: Layout, ckpt: str, input: str) -> None:
-    """Refuse shards of another game, and such as hold labels already."""
+    """Refuse shards of another game, and shards whose keys are labels already."""
     if layout.labelled:
         raise InputError(
-            f"input={input}: its keys are a model's labels; give the shards that they were made "
-            "from"
+            f"input={input}: its keys are labels of a model; give the shards that were labelled"
         )
     if policy.game["family"] != layout.game or policy.num_actions != len(layout.keys):
         raise InputError(
-            f"input={input}: {layout.game} with {len(layout.keys)} actions; ckpt={ckpt} is of "
-            f"{policy.game['family']} with {policy.num_actions}"
+            f"input={input}: {layout.game} with {len(layout.keys)} actions; ckpt={ckpt} was "
+            f"trained on {policy.game['family']} with {policy.num_actions}"
         )
 
 
@@ -142,8 +146,11 @@ def write_labelled(
     output: str,
     share: Part | None = None,
 ) -> Manifest | None:
-    """Label the shards that are still to do, in order, and write the manifest last; of a share of
-    them, only where no other part is missing."""
+    """Label the shards that are not labelled yet, in order; write the manifest last.
+
+    A job that labels a share writes the manifest only where no other share is missing, and returns
+    None otherwise.
+    """
     source, directory = readers["train"].manifest, Path(output)
     layout = replace(source.layout, labelled=True)
     settings = {
@@ -179,7 +186,7 @@ def write_labelled(
 
 
 def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:
-    """The input's own shards, by name; the fingerprint says of which labels."""
+    """Plan one labelled shard per shard of the input; the fingerprint identifies the labels."""
     splits = {
         split: tuple(
             Shard(entry.name, tuple(as_game(reader, game) for game in games))
@@ -192,7 +199,7 @@ def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -
 
 
 def as_game(reader: ShardReader, number: int) -> Game:
-    """A game in shards as the recording that it was; sizes are its chunks'."""
+    """Describe a game in shards as a recording; its sizes are those of its chunks."""
     entry = reader.games[number]
     sizes = (sum(size for _, size, _ in entry.chunks),)
     metadata = {k: v for k, v in entry.metadata.items() if isinstance(v, str | int)}
@@ -207,7 +214,7 @@ def label_games(
     output: Output,
     bar: FrameBar,
 ) -> Iterator[EncodedGame | Skipped]:
-    """The games of a shard with labels, as the shard's writer takes them, each kept meanwhile."""
+    """Yield a shard's labelled games for its writer; keep each on disk until the shard is done."""
     for place, (number, game) in enumerate(zip(games, shard.games, strict=True)):
         path, frames = output.waiting(shard.name, place), reader.games[number].frames
         if (kept := read_kept(path, game)) is not None:

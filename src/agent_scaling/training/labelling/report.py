@@ -1,4 +1,4 @@
-"""What is said of labels: what was written, and how often a model is right where keys are known."""
+"""Reports on labels: which keys were written, and a model's accuracy where the keys are known."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LANES, STEPS = 32, 64
 
 
 def summed_labels(folder: Path) -> dict[str, Any]:
-    """Frames, labels, their mean probability and each key's share, of labelled shards."""
+    """Sum up labelled shards: frames, labels, their mean probability, each key's share."""
     counts_K, sure, frames = np.zeros(256, np.int64), 0, 0
     for split in SPLITS:
         reader = ShardReader(folder, split)
@@ -53,7 +53,7 @@ def summed_labels(folder: Path) -> dict[str, Any]:
 
 
 def print_labels(found: Mapping[str, Any], folder: Path) -> None:
-    """Show what was written, and keep it beside as ``labels.json``."""
+    """Print a summary of the labels, and write it to ``labels.json`` in ``folder``."""
     write_json(folder / REPORT, found)
     console = Console(highlight=False, soft_wrap=True)
     table = Table("key", "share of labels", title=f"Labels in {folder}", title_justify="left")
@@ -67,7 +67,7 @@ def print_labels(found: Mapping[str, Any], folder: Path) -> None:
 
 
 def key_name(key: int) -> str:
-    """``j``, ``ESC``, ``^P``, ``M-q``: NetHack's keys as people write them."""
+    """Return a key as NetHack's players write it: ``j``, ``ESC``, ``^P``, ``M-q``."""
     named = {27: "ESC", 32: "SPACE", 13: "ENTER", 10: "^J", 127: "DEL"}
     if key in named:
         return named[key]
@@ -84,15 +84,15 @@ def print_agreement(
     device: torch.device,
     folder: Path,
 ) -> None:
-    """Compare a model with the keys of held-out games, and keep what was found beside.
+    """Compare a model with the keys of held-out games; print and write ``agreement.json``.
 
     Args:
         policy: The model.
-        lookahead: Frames that it looks ahead.
-        readers: By split; the frequencies of actions are those of the training games.
-        max_frames: Of either split, evenly spaced; None: all.
-        device: Where the model computes.
-        folder: For ``agreement.json``.
+        lookahead: Frames that the model sees after a window.
+        readers: Shards by split; the action frequencies come from the training games.
+        max_frames: Frames of each split, evenly spaced; None: all.
+        device: Device of the forward passes.
+        folder: Folder of ``agreement.json``.
     """
     lanes = {split: one_pass(reader, max_frames) for split, reader in readers.items()}
     games = len(readers["val"].games)
@@ -116,14 +116,14 @@ def print_agreement(
 
 
 def counted(windows: Iterable[Batch], bar: FrameBar) -> Iterator[Batch]:
-    """The windows; the bar moves once each was used."""
+    """Yield the windows; advance the bar once each has been used."""
     for window in windows:
         yield window
         bar.add(window.lanes * window.steps)
 
 
 def one_pass(reader: ShardReader, max_frames: int | None) -> WindowLoader:
-    """Windows over a split's games, once."""
+    """Windows over a split's games, each game once."""
     frames = [game.frames for game in reader.games]
     lanes = min(LANES, sum(frames), max_frames or LANES)
     order = EvalLanes(frames, max(lanes, 1), max_frames)

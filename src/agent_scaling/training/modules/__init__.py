@@ -1,1 +1,1 @@
-"""LightningModules: how a policy learns. One file per algorithm."""
+"""LightningModules, one file per learning algorithm."""

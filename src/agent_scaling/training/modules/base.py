@@ -1,4 +1,4 @@
-"""What every way of training shares: frames, FLOPs, optimiser, learning rate, clipping."""
+"""The LightningModule that all algorithms share: frames, FLOPs, optimiser, rate, clipping."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from agent_scaling.training.optim.schedules import Schedule
 
 
 class PolicyModule(LightningModule):
-    """A policy, its optimiser and schedule, and how far it has been trained.
+    """A policy with its optimiser, its schedule, and the frames and FLOPs spent on it.
 
-    A subclass calls :meth:`count` in each ``training_step``. With gradients accumulated over
-    several windows, frames are trained on when the optimiser steps: ``frames`` stands still in
-    between, and with it everything that is measured in frames or FLOPs.
+    A subclass calls :meth:`count` in each ``training_step``. Where gradients are accumulated over
+    several windows, their frames count when the optimiser steps. Until then ``frames`` stands
+    still, and so does everything that is measured in frames or FLOPs.
 
     Args:
         policy: The policy to train.
-        optimizer: Makes its optimiser.
+        optimizer: Makes the policy's optimiser.
         schedule: The learning rate over frames or FLOPs; ``None``: constant.
     """
 
     counted = "forward and backward"
-    """What :attr:`flops_per_frame` counts, for the terminal."""
+    """The passes that :attr:`flops_per_frame` counts, as the terminal prints them."""
 
     def __init__(
         self, policy: Policy, optimizer: OptimizerFactory, schedule: Schedule | None = None
@@ -43,9 +43,9 @@ class PolicyModule(LightningModule):
         self.frames = 0
         """Frames trained on so far, all ranks."""
         self.step_frames = 0
-        """Frames of the optimiser step that the latest window has led to; 0: it led to none."""
+        """Frames of the optimiser step that the latest window completed; 0: it completed none."""
         self.skipped_frames = 0
-        """This rank's frames since the last point on the record whose chunk was damaged."""
+        """Frames in damaged chunks that this rank has skipped since the last logged point."""
         self._waiting = 0  # frames whose gradients wait for the optimiser
         self.costs_per_frame = {name: flops_per_frame(policy, name) for name in BUDGETS}
         """Training FLOPs per frame by convention."""
@@ -54,7 +54,7 @@ class PolicyModule(LightningModule):
         self.grad_norm = MeanMetric(nan_strategy="disable")
         """The gradient's norm before clipping, over steps."""
         self.latest_norm = torch.zeros(())
-        """That of the latest step of the optimiser."""
+        """The gradient's norm before clipping, of the latest optimiser step."""
 
     @property
     def spent(self) -> dict[Convention, float]:
@@ -72,27 +72,30 @@ class PolicyModule(LightningModule):
 
     @property
     def parts(self) -> dict[str, float]:
-        """FLOPs so far by what they were spent on; nothing where that is one thing."""
+        """FLOPs so far by kind of work; empty where there is only one kind."""
         return {}
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the latest step, before muP's factors."""
+        """The learning rate of the latest step, before muP's factors."""
         return self.make_optimizer.lr * self.schedule(self.frames, self.spent)
 
     def count(self, frames: int, skipped: int = 0) -> None:
-        """Add this rank's frames of one window; ``skipped`` of them are padding for lost ones."""
+        """Add this rank's frames of one window; ``skipped`` of them are padding for lost frames."""
         self.step_frames = 0
         self.skipped_frames += skipped
         self._waiting += frames * self.trainer.world_size
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimiser; fused on CUDA, unless float16's scaled gradients are to be clipped."""
+        """Make the optimiser: fused on CUDA, except under 16-mixed precision.
+
+        A fused step unscales float16 gradients itself, so they could not be clipped before it.
+        """
         scaled = self._trainer is not None and self.trainer.precision == "16-mixed"
         return self.make_optimizer(self.policy, fused=self.device.type == "cuda" and not scaled)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Count the frames that wait, and set the rate of the frame that the step ends on."""
+        """Count the step's frames, and set the learning rate of its last frame."""
         self.step_frames, self._waiting = self._waiting, 0
         self.frames += self.step_frames
         fraction = self.schedule(self.frames, self.spent)
@@ -104,7 +107,7 @@ class PolicyModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as the trainer asks, and keep the norm from before: it is computed once."""
+        """Clip as the trainer asks, and keep the norm before clipping, which is computed once."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
         if isinstance(norm, DTensor):  # the policy is sharded
@@ -117,12 +120,12 @@ class PolicyModule(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the frames, the schedule, the policy's config and its game."""
+        """Save the frames, the schedule, the policy's config and its game."""
         checkpoint["frames"] = self.frames
         checkpoint["schedule"] = asdict(self.schedule)
         checkpoint["policy_config"] = self.policy.config
         checkpoint["game"] = self.policy.game
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the frames."""
+        """Restore the number of frames trained on."""
         self.frames = checkpoint["frames"]

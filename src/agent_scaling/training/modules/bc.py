@@ -1,4 +1,4 @@
-"""Behavioural cloning: cross-entropy with the expert's action, state carried over windows."""
+"""Behavioural cloning: cross-entropy with the expert's action; the state crosses windows."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from agent_scaling.training.optim.schedules import Schedule
 
 
 class BehaviouralCloning(PolicyModule):
-    """Truncated back-propagation through time over lanes (arXiv 2307.09423, §3).
+    """Behavioural cloning by truncated back-propagation through time (arXiv 2307.09423, §3).
 
     Each lane's state crosses from window to window without gradient, and is reset where a game
-    opens. Frames without a decision (action -100) carry no loss. Accumulated over k windows, the
-    gradient is the mean of the windows' own, and the state crosses them all the same.
+    opens. Frames without a decision (action -100) carry no loss. A gradient accumulated over k
+    windows is the mean of their gradients; the state crosses these windows, too.
 
     Args:
         policy: The policy to train.
-        optimizer: Makes its optimiser.
+        optimizer: Makes the policy's optimiser.
         schedule: The learning rate over frames or FLOPs; ``None``: constant.
-        weights: ``probability``: of games that a model has labelled, each decision weighs as much
-            as the model was sure of it; ``None``: all alike.
-        min_probability: Labels of which the model was less sure are not learnt from.
+        weights: ``probability`` weighs each decision by the probability of its label, in games
+            that a model has labelled; ``None`` weighs all decisions alike.
+        min_probability: Labels of a lower probability are not learnt from.
 
     Raises:
         InputError: The policy needs frames ahead, or a value is out of its range.
@@ -61,14 +61,18 @@ class BehaviouralCloning(PolicyModule):
         self.train_metrics = NextActionMetrics()
 
     def check_policy(self, policy: Policy) -> None:
-        """Raise :class:`InputError` for a policy that this cannot train."""
+        """Refuse a policy that this module cannot train.
+
+        Raises:
+            InputError: The policy needs frames ahead.
+        """
         policy.check_causal("policy.core goes with module=inverse alone")
 
     def configure_model(self) -> None:
-        """Share the policy out over the ranks, where the trainer's strategy says how.
+        """Shard the policy over the ranks, where the trainer's strategy is FSDP.
 
         Raises:
-            InputError: The optimiser needs whole parameters.
+            InputError: The optimiser needs whole parameters, which a shard does not hold.
         """
         if self.device_mesh is None or is_sharded(self.policy):
             return
@@ -76,15 +80,16 @@ class BehaviouralCloning(PolicyModule):
         shard_policy(self.policy, self.device_mesh)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean nats over the window's decisions, weighted where that is asked for: the mean over
-        ranks is that of all their lanes.
+        """Mean nats over the window's decisions, weighted as ``weights`` says.
+
+        Averaged over ranks, it is the mean over the decisions of all their lanes.
 
         Raises:
-            InputError: The actions are the policy's own.
+            InputError: The batch is an unroll that the policy itself played.
         """
         if batch.played is not None:
             raise InputError(
-                "data=actors: nobody to imitate plays there; give module=impala, or data=shards"
+                "data=actors: it has no expert to imitate; give module=impala, or data=shards"
             )
         if self.lane_state is None:
             self.lane_state = self.policy.initial_state(batch.lanes)
@@ -94,22 +99,23 @@ class BehaviouralCloning(PolicyModule):
         nats, decisions = summed_nats(logits_TBA, action_TB, weight_TB)
         self.train_metrics.update(logits_TBA, action_TB)
         self.count((batch.steps - batch.ahead) * batch.lanes, batch.skipped)
-        # Ranks differ in decisions, and their gradients are averaged: each is divided by the mean.
+        # Gradients are averaged over ranks, whose decisions differ in number: all divide by the
+        # ranks' mean number.
         least = 1 if weight_TB is None else torch.finfo(torch.float32).tiny
         return nats / (summed(decisions).clamp(min=least) / count_ranks())
 
     def learnt(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """A window's actions as they are learnt from, and their weights; None: they weigh alike.
+        """The actions that a window is trained on, and their weights; None: all weigh alike.
 
         Raises:
-            InputError: Probabilities are asked for, and the actions are no labels.
+            InputError: Weights or a threshold are asked for, and the actions are not labels.
         """
         given_TB, action_TB = batch.probability_TB, batch.action_TB
         if self.weights is None and not self.min_probability:
             return action_TB, None
         if given_TB is None:
             raise InputError(
-                "module.weights and module.min_probability: these shards have their players' own "
+                "module.weights and module.min_probability: these shards hold the players' own "
                 "keys, without probabilities; give shards of agent-scaling label, or set neither"
             )
         action_TB = action_TB.masked_fill(given_TB < self.min_probability, NO_ACTION)
@@ -121,19 +127,22 @@ class BehaviouralCloning(PolicyModule):
         self._evaluation = Evaluation(self.policy, data.val_games, self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a window (``trainer.validate``; in training, ``callbacks.held_out`` evaluates)."""
+        """Add a window to the evaluation of ``trainer.validate``.
+
+        While training, ``callbacks.held_out`` evaluates instead.
+        """
         self._evaluation.add(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/…``."""
+        """Log the held-out metrics as ``val/…``."""
         self.log_dict({f"val/{k}": v for k, v in self._evaluation.compute().items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the lanes' states of all ranks."""
+        """Save the lanes' states of all ranks."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["lane_state"] = gathered_lanes(self.lane_state, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take this rank's share of the lanes' states."""
+        """Restore this rank's share of the lanes' states."""
         super().on_load_checkpoint(checkpoint)
         self.lane_state = dealt_lanes(checkpoint["lane_state"], self.trainer, self.device)

@@ -1,4 +1,4 @@
-"""IMPALA: a policy that learns from what it played a few updates ago (arXiv 1802.01561)."""
+"""IMPALA: a policy learns from games that it played a few updates ago (arXiv 1802.01561)."""
 
 from __future__ import annotations
 
@@ -29,29 +29,33 @@ METRICS = (
     "return", "length", "reward", "policy_loss", "baseline_loss", "entropy", "rho", "lag",
     "restarted", "teacher_kl", "cloning_nats",
 )  # fmt: skip
-"""``docs/impala.md`` explains them."""
+"""Logged metrics; ``docs/impala.md`` explains each."""
 KINDS = ("acting", "learning", "teaching", "cloning")
-"""What FLOPs are spent on."""
+"""Kinds of work that FLOPs are spent on."""
 
 
 class Impala(PolicyModule):
-    """The learner: V-trace policy gradient, baseline and entropy, and what may be added to them.
+    """The learner: V-trace policy gradient, baseline and entropy; optionally teacher and cloning.
 
     A batch is an unroll that actors played (T+1 frames), or such an unroll and a window of
     demonstrations (``unroll``, ``demonstrations``). Frames are environment interactions: T · B for
-    each unroll. BatchNorm keeps the statistics that it has, so that learner and actors are the same
-    function of a frame.
+    each unroll. BatchNorm's statistics are frozen, so that learner and actors are the same function
+    of a frame.
 
     Args:
         policy: The policy to train.
-        optimizer: Makes its optimiser.
+        optimizer: Makes the policy's optimiser.
         schedule: The learning rate over frames or FLOPs; ``None``: constant.
         objective: Discount, costs, V-trace's thresholds.
-        rewards: From the game's rewards to the learner's.
-        critic_frames: So many frames train the baseline's layer alone: the critic of a policy that
-            was cloned knows nothing yet.
-        teacher: A frozen policy to stay near to (kickstarting, arXiv 1803.03835).
-        cloning: Weight of the cross-entropy on demonstrations.
+        rewards: Turns the game's rewards into the learner's.
+        critic_frames: The first frames, which train the baseline's layer alone: the baseline of a
+            cloned policy is untrained.
+        teacher: A frozen policy to stay near (kickstarting, arXiv 1803.03835).
+        cloning: Weight of the cross-entropy on demonstrations, over frames.
+
+    Raises:
+        InputError: The policy needs frames ahead or has no baseline, or the teacher has another
+            number of actions.
     """
 
     counted = "acting once; learning, forward and backward"
@@ -87,12 +91,12 @@ class Impala(PolicyModule):
         """Frames of each kind so far, all ranks."""
         self._working = dict.fromkeys(KINDS, 0)  # of steps that wait for the optimiser
         kinds = [kind for kind in KINDS if kind != "cloning" or cloning]
-        # Nearly: the frame that ends an unroll is learnt from twice.
+        # An approximation: the last frame of each unroll is learnt from twice (cost_of_batches).
         self.costs_per_frame = {c: sum(self.unit_costs[k][c] for k in kinds) for c in BUDGETS}
         self.flops_per_frame = self.costs_per_frame["model"]
 
     def configure_model(self) -> None:
-        """Refuse a strategy that shares the policy out: actors play with whole ones.
+        """Refuse a strategy that shards the policy, because actors play with whole policies.
 
         Raises:
             InputError: The trainer's strategy is FSDP.
@@ -106,22 +110,22 @@ class Impala(PolicyModule):
         return {c: sum(self._spent_on(kind, c) for kind in KINDS) for c in BUDGETS}
 
     def cost_of_batches(self, steps: int, convention: Convention = "model") -> float:
-        """FLOPs per interaction of unrolls of ``steps``: T + 1 frames are learnt from."""
+        """FLOPs per interaction in unrolls of T = ``steps``; T + 1 frames are learnt from."""
         twice = self.unit_costs["learning"][convention] / steps
         return self.costs_per_frame[convention] + twice
 
     @property
     def parts(self) -> dict[str, float]:
-        """FLOPs so far by what they were spent on, ``model`` convention."""
+        """FLOPs so far by kind of work, ``model`` convention."""
         return {kind: self._spent_on(kind, "model") for kind in KINDS if self.worked[kind]}
 
     @property
     def critic_only(self) -> bool:
-        """Whether only the baseline's layer learns."""
+        """True while only the baseline's layer learns."""
         return self.frames < self.critic_frames
 
     def training_step(self, batch: Batch | dict[str, Batch], batch_idx: int) -> Tensor:
-        """The weighted sum of all losses."""
+        """Return the weighted sum of all losses."""
         unroll = batch if isinstance(batch, Batch) else batch["unroll"]
         freeze_norms(self.policy)
         loss, totals = self._learn_from_play(unroll)
@@ -137,7 +141,7 @@ class Impala(PolicyModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keep all but the critic as it is in its warm-up; count what the step has cost."""
+        """Drop all gradients but the baseline's during its warm-up; count the step's work."""
         if self.critic_only:
             assert self.policy.baseline is not None
             own = set(self.policy.baseline.parameters())
@@ -150,26 +154,26 @@ class Impala(PolicyModule):
         super().on_before_optimizer_step(optimizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the frames of each kind, and the demonstrations' lanes of all ranks."""
+        """Save the frames of each kind, and the lanes of the demonstrations of all ranks."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["worked"] = dict(self.worked)
         checkpoint["demo_state"] = gathered_lanes(self.demo_state, self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them."""
+        """Restore the frames of each kind and the lanes of the demonstrations."""
         super().on_load_checkpoint(checkpoint)
         self.worked = dict(checkpoint["worked"])
         self.demo_state = dealt_lanes(checkpoint["demo_state"], self.trainer, self.device)
 
     def _learn_from_play(self, unroll: Batch) -> tuple[Tensor, dict[str, Total]]:
-        """The unroll's loss, the teacher's part included, and what to log of it.
+        """The unroll's loss with the teacher's part, and the totals to log.
 
         Raises:
-            InputError: Nobody played: these are recorded games.
+            InputError: The batch holds recorded games, which no actor played.
         """
         if unroll.played is None or unroll.reward_TB is None:
             raise InputError(
-                "module=impala learns by playing, and data has recorded games alone; give "
+                "module=impala learns by playing, and data has only recorded games; give "
                 "data=actors, or data=mixed for both"
             )
         logits_TBA, values_TB, _ = self.policy(unroll, unroll.played.state)
@@ -189,7 +193,7 @@ class Impala(PolicyModule):
         return loss, totals
 
     def _clone(self, window: Batch) -> tuple[Tensor, Tensor]:
-        """Nats of the demonstrations' decisions, and how many they are."""
+        """Summed nats of the demonstrations' decisions, and the number of decisions."""
         if self.demo_state is None:
             self.demo_state = self.policy.initial_state(window.lanes)
         logits_TBA, _, state = self.policy(window, self.demo_state)
@@ -225,7 +229,7 @@ class Impala(PolicyModule):
 
 
 def unit_costs(policy: Policy, teacher: Teacher | None) -> dict[str, dict[Convention, float]]:
-    """FLOPs of a frame that is acted on, learnt from, shown to the teacher, cloned."""
+    """FLOPs of one frame for each kind of work in :data:`KINDS`, by convention."""
     training = {c: flops_per_frame(policy, c) for c in BUDGETS}
     costs = {"learning": training, "cloning": training}
     costs["acting"] = {c: flops_per_frame(policy, c, training=False) for c in BUDGETS}
@@ -236,7 +240,7 @@ def unit_costs(policy: Policy, teacher: Teacher | None) -> dict[str, dict[Conven
 
 
 def freeze_norms(policy: nn.Module) -> None:
-    """BatchNorm layers use and keep the statistics that they have."""
+    """Put BatchNorm layers into evaluation mode: they use their statistics and keep them."""
     for module in policy.modules():
         if isinstance(module, _BatchNorm):
             module.eval()

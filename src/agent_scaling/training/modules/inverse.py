@@ -1,4 +1,4 @@
-"""Inverse dynamics: which action turned one frame into the next, learnt from games with actions."""
+"""Inverse dynamics: learns from games with actions which action led from one frame to the next."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from agent_scaling.training.optim.schedules import Schedule
 
 
 class InverseDynamics(BehaviouralCloning):
-    """Cross-entropy with the true action, by a policy that sees later frames too (BCO, Torabi et
-    al. 2018, arXiv 1805.01954, §4.1): ``agent-scaling label`` then labels games without actions.
+    """Trains a policy that also sees later frames, by cross-entropy with the true action.
 
-    A window has ``lookahead`` frames of the next, which are seen and not learnt from: they are
-    computed twice, and FLOPs count that.
+    This is the model of BCO (Torabi et al. 2018, arXiv 1805.01954, §4.1). ``agent-scaling label``
+    uses it to label games without actions. A window also has ``lookahead`` frames of the next
+    window, which are seen and not learnt from. They are computed twice, and FLOPs count them twice.
 
     Args:
         policy: The model: a policy whose core looks both ways.
-        optimizer: Makes its optimiser.
+        optimizer: Makes the policy's optimiser.
         schedule: The learning rate over frames or FLOPs; ``None``: constant.
-        unroll_length: Frames of a window that are learnt from, as the data have it.
-        lookahead: Frames behind them, as the data have it.
+        unroll_length: Frames of a window that are learnt from; equals ``data.unroll_length``.
+        lookahead: Frames after them; equals ``data.lookahead``.
 
     Raises:
         InputError: The policy does not look ahead, or sees the answer.
@@ -44,7 +44,7 @@ class InverseDynamics(BehaviouralCloning):
         super().__init__(policy, optimizer, schedule)
         if lookahead < 1:
             raise InputError(
-                f"data.lookahead={lookahead}: what an action did shows in the frame after it; "
+                f"data.lookahead={lookahead}: an action's effect shows in the frame after it; "
                 "set at least 1"
             )
         self.lookahead = lookahead
@@ -53,19 +53,23 @@ class InverseDynamics(BehaviouralCloning):
         self.flops_per_frame = self.costs_per_frame["model"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the frames ahead: labelling looks at as many."""
+        """Save the number of frames ahead: labelling must show the model as many."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["lookahead"] = self.lookahead
 
     def check_policy(self, policy: Policy) -> None:
-        """Raise :class:`InputError` for one that needs no frames ahead, or is told the action."""
+        """Refuse a policy that sees no later frames, or that sees the action itself.
+
+        Raises:
+            InputError: The core is causal, or the encoder reads the previous action.
+        """
         if policy.causal:
             raise InputError(
-                "module=inverse: the policy's core sees the past alone; set "
+                "module=inverse: the policy's core sees only the past; set "
                 "policy/core=bidirectional_lstm"
             )
         if getattr(policy.encoder, "num_actions", 0):
             raise InputError(
-                "policy.encoder.prev_action=true: the key before the next frame is the answer; "
+                "policy.encoder.prev_action=true: the next frame's previous action is the answer; "
                 "set it to false"
             )

@@ -1,4 +1,4 @@
-"""Lanes' states in checkpoints: those of all ranks together, dealt again on resume."""
+"""The lanes' states in checkpoints: gathered from all ranks, and dealt to ranks on resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent_scaling.runtime.ranks import gathered
 
 
 def gathered_lanes(state: State | None, ranks: int) -> tuple[Tensor, ...] | None:
-    """The lanes of all ranks, in the ranks' order; every rank must call it."""
+    """Gather the lanes of all ranks, in the order of ranks; every rank must call this."""
     if state is None or ranks == 1:
         return state
     parts = gathered([part.cpu() for part in state])
@@ -21,7 +21,7 @@ def gathered_lanes(state: State | None, ranks: int) -> tuple[Tensor, ...] | None
 def dealt_lanes(
     state: tuple[Tensor, ...] | None, trainer: Trainer, device: torch.device
 ) -> State | None:
-    """This rank's share of what :func:`gathered_lanes` returned."""
+    """Return this rank's share of the lanes that :func:`gathered_lanes` returned."""
     if state is None:
         return None
     ranks, rank = trainer.world_size, trainer.global_rank

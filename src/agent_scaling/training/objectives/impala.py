@@ -1,4 +1,4 @@
-"""IMPALA's objective (arXiv 1802.01561, §4.2): an unroll and the learner's answer → losses."""
+"""IMPALA's objective (arXiv 1802.01561, §4.2): the losses of an unroll under the learner."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from agent_scaling.training.objectives.vtrace import action_log_probs, vtrace
 
 
 class PlayLosses(NamedTuple):
-    """Per step, [T, B], before any weight."""
+    """Unweighted losses of each step, [T, B]."""
 
     policy: Tensor
     baseline: Tensor
     entropy: Tensor
     """Nats; its weight in the loss is negative."""
     log_rho: Tensor
-    """log π − log μ of the actions taken: how far actors lag behind."""
+    """log π − log μ of the actions taken; 0 where actors do not lag behind the learner."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """Policy gradient + baseline_cost · baseline − entropy_cost · entropy.
+    """The loss: policy gradient + baseline_cost · baseline − entropy_cost · entropy.
 
     The defaults are those of NLE's published agent (arXiv 2006.13760).
 
@@ -41,19 +41,19 @@ class Objective:
     """
 
     discount: float = 0.99
-    """γ."""
+    """The discount γ of future rewards."""
     baseline_cost: float = 0.5
     """Weight of ½ (v − V)²."""
     entropy_cost: float = 6.0e-4
     """Weight of the entropy in nats."""
     clip_rho: float | None = 1.0
-    """ρ̄; None does not clip."""
+    """V-trace's threshold ρ̄ of the value targets; None does not clip."""
     clip_pg_rho: float | None = 1.0
-    """ρ̄ of the policy's gradient; None does not clip."""
+    """V-trace's threshold ρ̄ of the policy gradient; None does not clip."""
     clip_c: float = 1.0
-    """c̄."""
+    """V-trace's threshold c̄ of the trace coefficients."""
     lam: float = 1.0
-    """λ."""
+    """The factor λ of the trace coefficients."""
     reduction: str = "sum"
     """``sum`` over the unroll's steps and lanes, as in the paper, or their ``mean``."""
 
@@ -68,16 +68,16 @@ class Objective:
     def losses(
         self, unroll: Batch, reward_TB: Tensor, logits_TBA: Tensor, values_TB: Tensor
     ) -> PlayLosses:
-        """Losses of an unroll of T actions.
+        """Compute the losses of an unroll of T actions.
 
         A step without an action (of a game that was cut off, or lost with its worker) has none:
         its target is its own value, which is what the step before it bootstraps from.
 
         Args:
-            unroll: What actors played, T+1 frames.
-            reward_TB: [T, B]: the learner's rewards of its actions.
-            logits_TBA: [T+1, B, A]: the learner's answer.
-            values_TB: [T+1, B]: its baseline.
+            unroll: T+1 frames that actors played.
+            reward_TB: [T, B]: the learner's rewards of the unroll's actions.
+            logits_TBA: [T+1, B, A]: the learner's logits.
+            values_TB: [T+1, B]: the learner's baseline.
         """
         assert unroll.behaviour_logits_TBA is not None
         action_TB, logits_TBA = unroll.action_TB[:-1], logits_TBA[:-1]
@@ -104,11 +104,11 @@ class Objective:
         )
 
     def reduce(self, losses_TB: Tensor) -> Tensor:
-        """To one number."""
+        """Reduce the losses of all steps to one number, as ``reduction`` says."""
         return losses_TB.sum() if self.reduction == "sum" else losses_TB.mean()
 
     def total(self, losses: PlayLosses, critic_only: bool) -> Tensor:
-        """The weighted sum; while only the critic learns, the policy's part weighs nothing."""
+        """The weighted sum of the losses; with ``critic_only``, of the baseline's alone."""
         policy, baseline, entropy = (self.reduce(part) for part in losses[:3])
         weight = 0.0 if critic_only else 1.0
         return weight * (policy - self.entropy_cost * entropy) + self.baseline_cost * baseline

@@ -1,4 +1,4 @@
-"""Losses of policies that learn by playing, per step: [T, B]; the caller weighs and sums them."""
+"""Losses per step [T, B], which the caller weighs and sums; and the summed nats of cloning."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def baseline_losses(values_TB: Tensor, targets_TB: Tensor) -> Tensor:
 
 
 def entropies(logits_TBA: Tensor) -> Tensor:
-    """Nats of each step's distribution; an action whose logit is −∞ adds nothing."""
+    """The entropy of each step's distribution, in nats; an action whose logit is −∞ adds 0."""
     log_probs_TBA = F.log_softmax(logits_TBA.float(), dim=-1)
     return -(log_probs_TBA.exp() * finite(log_probs_TBA)).sum(-1)
 
 
 def kl_divergences(logits_TBA: Tensor, teacher_TBA: Tensor) -> Tensor:
-    """KL(teacher ‖ policy) in nats: kickstarting (arXiv 1803.03835, §3.1); no gradient to teacher.
+    """KL(teacher ‖ policy) in nats, for kickstarting (arXiv 1803.03835, §3.1).
 
-    It is the teacher's cross-entropy less its entropy, which is a constant.
+    No gradient flows to the teacher. The paper's loss is the cross-entropy with the teacher, which
+    differs by the teacher's entropy, a constant.
     """
     teacher_log_TBA = F.log_softmax(teacher_TBA.detach().float(), dim=-1)
     log_probs_TBA = F.log_softmax(logits_TBA.float(), dim=-1)
@@ -37,14 +38,14 @@ def kl_divergences(logits_TBA: Tensor, teacher_TBA: Tensor) -> Tensor:
 
 
 def finite(log_probs_TBA: Tensor) -> Tensor:
-    """−∞ as the smallest float: a probability of 0 times it is 0, not NaN."""
+    """Replace −∞ by the smallest float, so that its product with a probability of 0 is not NaN."""
     return log_probs_TBA.clamp(min=-3.0e38)
 
 
 def summed_nats(
     logits_TBA: Tensor, action_TB: Tensor, weight_TB: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Σ w · nats over a window's decisions, and Σ w; without weights, w = 1."""
+    """Sum w · nats and w over a window's decisions; without weights, w = 1."""
     logits_NA, action_N = logits_TBA.flatten(0, 1).float(), action_TB.flatten()
     if weight_TB is None:
         nats = F.cross_entropy(logits_NA, action_N, ignore_index=NO_ACTION, reduction="sum")

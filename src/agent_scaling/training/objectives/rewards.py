@@ -1,4 +1,4 @@
-"""From a game's rewards to the learner's: scaled, normalised by their running spread, clipped."""
+"""Turns a game's rewards into the learner's: scales, normalises by the running spread, clips."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 from agent_scaling.runtime.errors import InputError
 
 SMALLEST_STD = 0.01
-"""Rewards that hardly vary yet are not blown up beyond this."""
+"""Smallest divisor of normalised rewards, so that rewards that hardly vary are not blown up."""
 
 
 class Rewards(nn.Module):
-    """Changes rewards of any shape; its statistics are buffers, and so travel in checkpoints.
+    """Scales, normalises and clips rewards of any shape; checkpoints save its statistics.
 
     Args:
-        scale: Multiplies the game's rewards before all else.
+        scale: Multiplies the game's rewards first.
         normalise: Divide by the standard deviation of all rewards so far, all ranks.
-        clip: Largest magnitude that is left in the end; None does not clip.
+        clip: Largest magnitude of the result; None does not clip.
 
     Raises:
         InputError: ``clip`` is not positive.
@@ -44,7 +44,7 @@ class Rewards(nn.Module):
 
     @torch.no_grad()
     def forward(self, reward_TB: Tensor) -> Tensor:
-        """Take these rewards into account and return what the learner gets, float32."""
+        """Add these rewards to the statistics, and return the learner's rewards, float32."""
         scaled_TB = reward_TB.float() * self.scale
         if self.normalise:
             self._include(scaled_TB)
@@ -52,7 +52,7 @@ class Rewards(nn.Module):
         return scaled_TB if self.clip is None else scaled_TB.clamp(-self.clip, self.clip)
 
     def _include(self, reward_TB: Tensor) -> None:
-        """Merge the moments of two samples (Chan, Golub & LeVeque 1979, equations 2.1)."""
+        """Merge these rewards into the moments (Chan, Golub & LeVeque 1979, equations 2.1)."""
         moments = self._moments(reward_TB.double())
         count, mean = moments[0], moments[1] / moments[0]
         m2 = (moments[2] - count * mean.square()).clamp(min=0)
@@ -62,7 +62,7 @@ class Rewards(nn.Module):
         self.count += count
 
     def _moments(self, values: Tensor) -> Tensor:
-        """[3]: how many, their sum, the sum of their squares, over all ranks."""
+        """Count, sum and sum of squares [3] of the values of all ranks."""
         found = torch.stack([torch.ones_like(values).sum(), values.sum(), values.square().sum()])
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(found)

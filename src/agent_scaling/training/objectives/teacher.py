@@ -1,4 +1,4 @@
-"""A frozen policy beside the learner: what it would have done where the learner played."""
+"""A frozen teacher, whose logits on the learner's own unrolls the learner stays near."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from agent_scaling.runtime.errors import InputError
 
 
 class Ramp:
-    """A weight over frames: straight lines between points, constant before and after them.
+    """A weight as a function of frames: linear between points, constant before and after them.
 
     Args:
-        frames: Where the points are, ascending, in frames of training.
-        weights: What it is there.
+        frames: The points, in frames of training, ascending.
+        weights: The weight at each point.
 
     Raises:
-        InputError: The points are none, not ascending, or not as many as the weights.
+        InputError: There are no points, they do not ascend, or their number is not the weights'.
     """
 
     def __init__(self, frames: Sequence[float], weights: Sequence[float]) -> None:
@@ -40,14 +40,14 @@ class Ramp:
 
 
 class Teacher:
-    """Follows the actors' lanes from unroll to unroll with a state of its own.
+    """A frozen policy that follows the actors' lanes from unroll to unroll.
 
-    It is no part of the module that holds it: it is neither trained nor saved. After a resume every
-    lane opens a game, and so its state need not be kept.
+    The teacher is not a submodule of the learner: it is neither trained nor saved. Its state is not
+    saved either, because every lane opens a game after a resume.
 
     Args:
-        policy: What the learner is held to.
-        cost: Weight of KL(teacher ‖ learner) in the loss.
+        policy: The policy that the learner stays near.
+        cost: Weight of KL(teacher ‖ learner) in the loss, over frames.
     """
 
     def __init__(self, policy: Policy, cost: Ramp) -> None:
@@ -57,7 +57,7 @@ class Teacher:
 
     @torch.no_grad()
     def logits(self, unroll: Batch) -> Tensor:
-        """[T, B, A] for the T frames of an unroll that have an action."""
+        """The teacher's logits [T, B, A] for the T frames of an unroll that have an action."""
         if self._ready is None:
             self._ready = for_inference(self.policy, unroll.first_TB.device)
             self._state = self._ready.initial_state(unroll.lanes)  # type: ignore[operator]

@@ -1,8 +1,8 @@
 """V-trace: value targets and advantages from another policy's experience (arXiv 1802.01561, §4.1).
 
-T steps, time-major, B lanes. Step t is one transition: in state x_t, whose value is
+Tensors are time-major: T steps, B lanes. Step t is one transition: in state x_t, whose value is
 ``values_TB[t]``, the behaviour policy μ chose a_t, received ``rewards_TB[t]`` and came to x_{t+1},
-whose value counts ``discounts_TB[t]`` (γ, and 0 where the episode ended).
+whose value is multiplied by ``discounts_TB[t]`` (γ, and 0 where the episode ended).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 
 
 class VTrace(NamedTuple):
-    """What :func:`vtrace` finds; constants, through which no gradient flows."""
+    """The result of :func:`vtrace`: constants, through which no gradient flows."""
 
     vs_TB: Tensor
     """Value targets v_s (equation 1)."""
     advantages_TB: Tensor
-    """ρ_s (r_s + γ v_{s+1} − V(x_s)): what the policy's gradient is weighted with (§4.2)."""
+    """ρ_s (r_s + γ v_{s+1} − V(x_s)), which weights the policy gradient (§4.2)."""
 
 
 def action_log_probs(logits_TBA: Tensor, action_TB: Tensor) -> Tensor:
-    """float32 [T, B]: log-probability of each action taken."""
+    """The log-probability of each action taken, float32 [T, B]."""
     nats_N = F.cross_entropy(
         logits_TBA.flatten(0, 1).float(), action_TB.flatten(), reduction="none"
     )
@@ -44,18 +44,18 @@ def vtrace(
     clip_c: float = 1.0,
     lam: float = 1.0,
 ) -> VTrace:
-    """Targets and advantages.
+    """Compute V-trace's value targets and advantages.
 
     Args:
         log_rhos_TB: log π(a_t | x_t) − log μ(a_t | x_t), for the learner's policy π.
         discounts_TB: γ, and 0 where a_t ended the episode.
-        rewards_TB: Rewards of a_t.
+        rewards_TB: The rewards of a_t.
         values_TB: The learner's V(x_t).
         bootstrap_B: The learner's V(x_T), of the frame after the last action.
-        clip_rho: Threshold ρ̄ of the ratios in the temporal differences: which policy's value the
-            fixed point is; None does not clip.
-        clip_pg_rho: Threshold of the advantages' ratios; None does not clip.
-        clip_c: Threshold c̄ of the trace coefficients: how far corrections travel.
+        clip_rho: Threshold ρ̄ of the ratios in the temporal differences, which decides the policy
+            whose value is the fixed point; None does not clip.
+        clip_pg_rho: Threshold ρ̄ of the ratios in the advantages; None does not clip.
+        clip_c: Threshold c̄ of the trace coefficients, which bounds how far corrections travel.
         lam: λ, which multiplies the trace coefficients (remark 2).
     """
     rhos_TB = log_rhos_TB.exp()

@@ -1,9 +1,9 @@
-"""muP: initial values and learning rates by width, so that a rate tuned on a narrow policy serves.
+"""muP: scales initial values and learning rates by width, so that one rate suits all widths.
 
-Maximal update parametrisation for Adam (Yang et al., *Tensor Programs V*, arXiv 2203.03466). Of its
-equivalent forms this is Table 3: no multipliers in the network. The readout's 1/width (Table 8) is
-in its initial values and its rate, which is the same by Lemma J.1: a policy stays the function that
-it was, and checkpoints need to know nothing of it.
+This is the maximal update parametrisation for Adam (Yang et al., *Tensor Programs V*, arXiv
+2203.03466), in the form of Table 3, which needs no multipliers in the network. The readout's
+1/width (Table 8) goes into its initial values and its rate, which is equivalent by Lemma J.1. So
+the network is the same with and without muP, and so are its checkpoints.
 """
 
 from __future__ import annotations
@@ -23,35 +23,37 @@ from agent_scaling.runtime.errors import InputError
 Role = Literal["vector", "input", "hidden", "output"]
 
 MATRICES = (nn.Linear, _ConvNd, nn.LSTM)
-"""Modules whose weights are [out, in, …]; other tensors of two axes are tables to look up."""
+"""Modules whose weights are [out, in, …]; other tensors of two axes are look-up tables."""
 
 HEAD_TOLERANCE = 2.0
-"""Attention divides by √(head width), which is right while heads are about as wide as at the base
-(more width: more heads); where they grow, Definition 4.1 asks for 1/width."""
+"""Largest ratio of head widths to the base's. Attention divides by √(head width), which holds while
+wider policies have more heads of the same width; for wider heads, Definition 4.1 asks for 1/width.
+"""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """What muP makes of one parameter, relative to the same policy at base widths."""
+    """muP's factors of one parameter, relative to the same policy at base widths."""
 
     role: Role
-    """``vector``: biases, gains; ``input``: from a fixed number of inputs to a width, or a table;
+    """``vector``: a bias or gain; ``input``: from a fixed number of inputs to a width, or a table;
     ``hidden``: from width to width; ``output``: from a width to a fixed number."""
     lr: float = 1.0
     """Multiplies Adam's learning rate."""
     init: float | Tensor = 1.0
-    """Multiplies the initial values that the layer's own rule has drawn."""
+    """Multiplies the initial values that the layer itself has drawn."""
     columns: Tensor | None = None
-    """Multiplies each column's steps, where a layer reads vectors that grow differently."""
+    """Multiplies each column's steps, where a layer reads vectors that grow differently with width.
+    """
 
 
 def is_matrix(owner: nn.Module, parameter: Tensor) -> bool:
-    """Whether a parameter is multiplied with activations: no bias, norm, embedding or table."""
+    """True for a matrix that multiplies activations: no bias, norm, embedding or table."""
     return isinstance(owner, MATRICES) and parameter.ndim >= 2
 
 
 def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
-    """Role and factors of each parameter of ``policy``; those of ``base`` may be on ``meta``.
+    """Return muP's factors of each parameter of ``policy``; ``base`` may be on the meta device.
 
     Raises:
         InputError: ``base`` lacks a parameter, or its attention heads are much narrower or wider.
@@ -72,20 +74,21 @@ def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
 
 
 def rescale(policy: Policy, found: dict[str, Scaling]) -> None:
-    """Turn freshly drawn initial values into muP's, in place."""
+    """Scale freshly drawn initial values to muP's, in place."""
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             parameter.mul_(found[name].init)
 
 
 def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Multiply what each step of ``optimizer`` adds to a matrix by factors of its columns.
+    """Multiply each step that ``optimizer`` takes on a matrix by factors of its columns.
 
-    A learning rate is of a whole parameter; a step's size is not changed by the gradient's.
+    A learning rate cannot do this, because it applies to a whole parameter; nor can scaling the
+    gradient, because Adam's steps do not depend on the gradient's size.
 
     Args:
         optimizer: The optimiser of the matrices.
-        columns: Matrices [out, in], and factors [in].
+        columns: Pairs of a matrix [out, in] and its factors [in].
     """
     if not columns:
         return
@@ -103,7 +106,7 @@ def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]
 
 
 def _joins(policy: Policy, base: Policy) -> dict[str, Tensor]:
-    """By weight: how each input's vector has grown, for layers whose inputs grow differently."""
+    """Growth of each input column, by weight, for layers whose inputs grow differently."""
     found: dict[str, Tensor] = {}
     for path, module in policy.named_modules():
         mine: Any = getattr(module, "joins", {})
@@ -119,12 +122,12 @@ def _joins(policy: Policy, base: Policy) -> dict[str, Tensor]:
 
 
 def _joined(growth: Tensor, drawn: float) -> Scaling:
-    """As the matrices are that it consists of side by side, of which each reads one vector."""
+    """Scale each column like the matrix that reads its vector alone."""
     return Scaling("hidden", init=growth**-0.5 / drawn, columns=1 / growth)
 
 
 def _scaling(owner: nn.Module, shape: torch.Size, base: torch.Size, drawn: float) -> Scaling:
-    """Table 3 of the paper; ``drawn`` is how the layer's own rule has scaled its values."""
+    """Apply the paper's Table 3; ``drawn`` is the layer's own scale of its initial values."""
     if len(shape) < 2:
         return Scaling("vector", init=1 / drawn)
     out_axis, in_axis = (0, 1) if isinstance(owner, MATRICES) else (1, 0)
@@ -137,10 +140,10 @@ def _scaling(owner: nn.Module, shape: torch.Size, base: torch.Size, drawn: float
 
 
 def _drawn(owner: nn.Module, base: nn.Module) -> float:
-    """How the standard deviation of the layer's values, biases included, differs from the base's.
+    """Ratio of the standard deviation of the layer's initial values to the base's, with biases.
 
-    torch draws linear layers and convolutions from ±1/√fan_in and an LSTM from ±1/√width; tables,
-    norms and what the cores draw themselves do not depend on widths.
+    torch draws linear layers and convolutions from ±1/√fan_in and an LSTM from ±1/√width. Tables,
+    norms and the parameters that the cores draw themselves do not depend on widths.
     """
     if isinstance(owner, nn.LSTM):
         assert isinstance(base, nn.LSTM)

@@ -17,17 +17,21 @@ Group = dict[str, Any]
 
 
 class OptimizerFactory:
-    """Makes the optimiser of a policy, and sets its rate.
+    """Makes a policy's optimiser, and sets its learning rate.
 
     Args:
         kind: Class of the optimiser, e.g. ``torch.optim.Adam``.
         lr: Learning rate; with ``mup``, at base widths.
-        weight_decay: Of matrices and kernels; biases, norms, embeddings and tables have none.
-        mup: Whether widths other than the base's get muP's initial values and rates
+        weight_decay: Weight decay of matrices and convolutions; biases, norms, embeddings and
+            tables have none.
+        mup: Give widths other than the base's muP's initial values and rates
             (:mod:`agent_scaling.training.optim.mup`).
-        base: The policy that ``lr`` was tuned on, as changes to the one in training: ``params``
+        base: The policy that ``lr`` was tuned on, as changes to the trained policy: ``params``
             sizes it as ``policy.params`` does, then ``encoder`` and ``core`` replace arguments.
         options: Further arguments of ``kind``.
+
+    Raises:
+        InputError: A rate is negative, or ``mup`` has no base.
     """
 
     def __init__(
@@ -49,15 +53,15 @@ class OptimizerFactory:
         self.mup, self.base, self.options = mup, dict(base or {}), options
 
     def initialise(self, policy: Policy) -> None:
-        """Scale the initial values of a new policy; for one that was trained, leave it out."""
+        """Scale the initial values of a new policy; do not call it for a trained one."""
         if self.mup:
             rescale(policy, self._scalings(policy))
 
     def groups(self, policy: Policy) -> list[Group]:
-        """Parameters by ``lr_scale`` (of ``lr``) and ``weight_decay``, in the policy's order.
+        """Group parameters by ``lr_scale`` (of ``lr``) and ``weight_decay``, in the policy's order.
 
-        torch's AdamW takes lr · weight_decay off a weight: where muP lowers lr with the width, the
-        decay is raised by as much, so that the product is that of the base.
+        torch's AdamW shrinks a weight by lr · weight_decay. Where muP lowers lr with the width, the
+        decay is raised by the same factor, so that the product equals the base's.
         """
         found = self._scalings(policy) if self.mup else {}
         groups: dict[tuple[float, float], Group] = {}
@@ -70,7 +74,7 @@ class OptimizerFactory:
         return list(groups.values())
 
     def __call__(self, policy: Policy, fused: bool = False) -> Optimizer:
-        """The optimiser of all parameters; ``fused``: in one kernel, where ``kind`` has it."""
+        """Make the optimiser of all parameters; ``fused``: in one kernel, if ``kind`` can."""
         options = dict(self.options)
         if fused and "fused" in inspect.signature(self.kind).parameters:
             options["fused"] = True
@@ -88,10 +92,10 @@ class OptimizerFactory:
             group["lr"] = self.lr * group.get("lr_scale", 1.0) * fraction
 
     def check_saved(self, policy: Policy, saved: Mapping[str, Any], path: Any) -> None:
-        """Compare with an optimiser's saved state.
+        """Check that an optimiser's saved state has the groups of this one.
 
         Raises:
-            InputError: It has other groups: another ``optimizer=``, ``mup`` or base.
+            InputError: It has others, from another ``optimizer=``, weight decay, ``mup`` or base.
         """
         if kinds_of(self.groups(policy)) != kinds_of(saved["param_groups"]):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Learning-rate schedules over frames or FLOPs: functions of what was trained, never of steps."""
+"""Learning-rate schedules as functions of the frames or FLOPs trained, never of steps."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ UNITS = ("flops", "frames")
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """The fraction of the learning rate at a point of training.
+    """The fraction of the learning rate at each point of training.
 
-    It rises linearly from 0 over ``warmup``, stays for ``hold`` of the way to the horizon, then
-    follows ``decay`` down to ``final`` at the horizon, and stays there. A step is taken at the rate
-    of the frame that it ends on, so that the rate at a frame does not depend on batch size,
-    accumulation, ranks, or where a run was cut.
+    The fraction rises linearly from 0 over ``warmup``, stays at 1 for ``hold`` of the way to the
+    horizon, follows ``decay`` down to ``final`` at the horizon, and stays there. A step uses the
+    rate of its last frame, so the rate at a frame does not depend on batch size, accumulation,
+    ranks, or where a run was interrupted.
 
     Args:
         decay: ``constant``, ``cosine`` (arXiv 1608.03983, eq. 5, without restarts) or ``linear``.
         warmup: Length of the rise, in ``unit``.
-        horizon: Where ``final`` is reached, in ``unit``; ``None``: at ``budget`` (in FLOPs only).
-        hold: Share of the way from warm-up to horizon on which the full rate stays.
-        final: Fraction of the rate that is left at the horizon.
+        horizon: The point that ``final`` is reached at, in ``unit``; ``None``: at ``budget`` (in
+            FLOPs only).
+        hold: Share of the way from warm-up to horizon at the full rate.
+        final: Fraction of the rate at the horizon and after it.
         unit: ``flops`` (training FLOPs of all ranks, in ``convention``) or ``frames``.
         budget: The run's FLOPs, in ``convention``.
-        convention: How FLOPs are counted: ``model``, ``paper`` or ``6nd``.
+        convention: The FLOPs convention: ``model``, ``paper``, ``paper_atari`` or ``6nd``.
     """
 
     decay: str = "constant"
@@ -49,7 +50,11 @@ class Schedule:
     convention: Convention = "model"
 
     def __post_init__(self) -> None:
-        """Raises :class:`InputError` for values that no schedule can have."""
+        """Check the values.
+
+        Raises:
+            InputError: A value is unknown or out of its range, or a decay has no end.
+        """
         for key, known in (("decay", DECAYS), ("unit", UNITS), ("convention", BUDGETS)):
             value = getattr(self, key)
             if value not in known:
@@ -73,7 +78,7 @@ class Schedule:
 
     @property
     def decays(self) -> bool:
-        """Whether the rate depends on how long the run is to be."""
+        """True where the rate depends on the run's planned length."""
         return self.decay != "constant"
 
     @property
@@ -85,7 +90,7 @@ class Schedule:
         return math.inf if horizon is None or not self.decays else horizon
 
     def __call__(self, frames: int, spent: Mapping[Convention, float]) -> float:
-        """The fraction after ``frames``, all ranks, that have cost ``spent`` FLOPs."""
+        """The fraction after ``frames`` of all ranks, which have cost ``spent`` FLOPs."""
         done = spent[self.convention] if self.unit == "flops" else float(frames)
         rise = min(1.0, done / self.warmup) if self.warmup else 1.0
         if not self.decays:
@@ -98,9 +103,9 @@ class Schedule:
 def change(
     before: Schedule, after: Schedule, frames: int, spent: Mapping[Convention, float]
 ) -> str | None:
-    """One line on what a run that is resumed at ``frames`` with another schedule will do.
+    """Describe in one line how the rate changes in a run resumed at ``frames`` with a new schedule.
 
-    ``None`` where the schedules agree, as constant ones do whatever the budget.
+    ``None`` where the schedules agree; constant schedules agree whatever the budget.
     """
     old, new = (
         (s.decay, s.warmup, s.unit, s.end, *((s.hold, s.final) if s.decays else ()))
