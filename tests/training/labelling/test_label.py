@@ -193,7 +193,7 @@ def test_what_cannot_be_labelled_is_refused(
     last = str(player / "checkpoints" / "last.ckpt")
     for more, message in (
         ({"input": str(tiny_shards)}, "has actions already"),
-        ({"input": str(labelled)}, "a model's labels"),
+        ({"input": str(labelled)}, "labels of a model"),
         ({"input": str(atari_shards)}, "atari with"),
         ({"evaluate": True}, "no actions to compare"),
         ({"ckpt": last}, "not an inverse-dynamics model"),

@@ -29,7 +29,7 @@ class GameLabeller:
     """
 
     policy: Policy
-    """In evaluation mode."""
+    """The inverse-dynamics model, in evaluation mode."""
     lookahead: int
     window: int
     """Frames per forward pass."""

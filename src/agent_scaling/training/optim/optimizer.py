@@ -126,7 +126,7 @@ class OptimizerFactory:
 
 
 def kinds_of(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """What tells groups of parameters apart, rates aside."""
+    """The properties that tell groups of parameters apart, rates aside."""
     return [
         (len(g["params"]), g.get("lr_scale", 1.0), g.get("weight_decay", 0.0), g.get("rows"))
         for g in groups
