@@ -16,7 +16,7 @@ from agent_scaling.training.keys import check_callbacks
 from tests.config.test_configs import options
 from tests.helpers.runs import composed
 
-FILLED = ["flops_budget=1e9", "experiment=nethack_bc", "data.shards=x"]
+FILLED = ["flops_budget=1e9", "experiment=nethack_bc_paper", "data.shards=x"]
 STORE = ["logger.tracking_uri=sqlite:///x.db", "logger.artifact_location=x"]
 
 

@@ -65,7 +65,7 @@ def test_every_option_composes(choice: str) -> None:
 
 @pytest.mark.parametrize("core", options("policy/core"))
 def test_policies_can_be_built(core: str) -> None:
-    cfg = composed("train", [*FILLED, "experiment=nethack_bc", f"policy/core={core}"])
+    cfg = composed("train", [*FILLED, "experiment=nethack_bc_paper", f"policy/core={core}"])
     policy = instantiate(cfg.policy)
     assert isinstance(policy, Policy)
     assert flops_per_frame(policy) > 0

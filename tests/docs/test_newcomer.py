@@ -28,7 +28,7 @@ ENCODER = (
     "policy.encoder.blocks=2 policy.encoder.residual_blocks=1 data.val_frames=200"
 )
 SMALL = (
-    f"policy.encoder.width=16 {ENCODER} callbacks.model=null callbacks.reference_players=null "
+    "policy.params=10_000 callbacks.model=null callbacks.reference_players=null "
     "callbacks.rollouts.episodes=2 callbacks.rollouts.max_episode_steps=20"
 )
 CELLS = (

@@ -15,7 +15,7 @@ from agent_scaling.config.call import call_verb
 from tests.helpers.stores import new_store
 
 SMALL = [
-    "experiment=nethack_bc",
+    "experiment=nethack_bc_paper",
     "policy.encoder.width=16",
     "policy.encoder.message_width=8",
     "policy.encoder.status_width=16",
@@ -40,9 +40,14 @@ def composed(verb: str, overrides: list[str]) -> DictConfig:
 
 
 def overrides(shards: Path, output: Path, *more: str) -> list[str]:
-    """A small run on ``shards`` into ``output``, its MLflow store beside; ``more`` wins."""
+    """A small run on ``shards`` into ``output``, its MLflow store beside; ``more`` wins.
+
+    Another ``experiment=`` says its own widths.
+    """
+    another = any(setting.startswith("experiment=") for setting in more)
+    own = ("experiment=", "policy.") if another else ()
     return [
-        *SMALL,
+        *(setting for setting in SMALL if not setting.startswith(own)),
         f"data.shards={shards}",
         f"output={output}",
         f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",

@@ -15,7 +15,7 @@ SIZES = [5e3, 2e4]
 def train_settings(shards: Path, root: Path) -> dict[str, Any]:
     """Settings of runs that are over in seconds, recorded beside ``root``."""
     return {
-        "experiment": "nethack_bc",
+        "experiment": "nethack_bc_paper",
         "data": {"shards": str(shards), "lanes": 2, "val_lanes": 4, "val_frames": 64},
         "callbacks": {"rollouts": None, "progress": None, "model": None},
         "logger": {

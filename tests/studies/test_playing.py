@@ -75,7 +75,7 @@ def test_a_probe_counts_what_was_spent(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_recorded_games_are_asked_for_where_they_are_needed(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train\.data\.shards=null"):
-        plan_of_games(tmp_path / "plan", train={"experiment": "nethack_bc"})
+        plan_of_games(tmp_path / "plan", train={"experiment": "nethack_bc_paper"})
     with pytest.raises(InputError, match=r"seeds=\[\]"):
         plan_of_games(tmp_path / "plan", seeds=0)
 

@@ -30,6 +30,8 @@ class Policy(nn.Module):
             with ``initial_state(lanes)``, ``width`` and ``costs()``.
         num_actions: Width A of the policy's head.
         baseline: Whether there is a baseline, which imitation does not need; else it is 0.
+        path: Whether the heads read the encoder's features beside the core's answer, as their sum:
+            a narrow core that has learnt nothing yet then hides nothing.
     """
 
     encoder: Any
@@ -41,10 +43,12 @@ class Policy(nn.Module):
         core: Callable[[int], Any],
         num_actions: int = NUM_ACTIONS,
         baseline: bool = True,
+        path: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.core = core(encoder.width)
+        self.path = around(encoder.width, self.core.width) if path else None
         self.core_parts = len(self.core.initial_state(0))
         self.config: dict[str, Any] = {}
         """How to build this policy again; travels in checkpoints."""
@@ -62,6 +66,8 @@ class Policy(nn.Module):
         """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
         features_TBD, seen = self.encoder(batch, state[self.core_parts :])
         core_TBD, after = self.core(features_TBD, batch, state[: self.core_parts])
+        if self.path is not None:
+            core_TBD = core_TBD + self.path(features_TBD)
         logits_TBA = self.policy(core_TBD)
         baseline_TB = logits_TBA.new_zeros(logits_TBA.shape[:2])
         if self.baseline is not None:
@@ -96,6 +102,8 @@ class Policy(nn.Module):
         heads = [linear_cost("policy", self.core.width, self.num_actions)]
         if self.baseline is not None:
             heads.append(linear_cost("baseline", self.core.width, 1))
+        if isinstance(self.path, nn.Linear):
+            heads.insert(0, linear_cost("path", self.encoder.width, self.core.width))
         return [*self.encoder.costs(), *self.core.costs(), *heads]
 
     def check_data(self, observations: Sequence[str], num_actions: int | None = None) -> None:
@@ -122,3 +130,8 @@ class Policy(nn.Module):
     def num_params(self) -> int:
         """Trainable parameters N."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+def around(features: int, width: int) -> nn.Module:
+    """A linear path from ``features`` to ``width``: nothing where they are equal."""
+    return nn.Identity() if features == width else nn.Linear(features, width, bias=False)

@@ -1,0 +1,131 @@
+"""A screen encoder whose FLOPs per frame grow with its parameters: about two for each.
+
+The paper's convolutions over the whole map cost hundreds of FLOPs per parameter where they are
+narrow. Here the cells next to the cursor are read one by one, those farther away in patches, text
+as bags of its pieces; and the last actions go past all layers to the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import NUM_ACTIONS
+from agent_scaling.policies.costs import LayerCost, linear_cost
+from agent_scaling.policies.encoders.cells import CellTable, PatchConv, Window, pairs_of
+from agent_scaling.policies.encoders.recent import RecentActions
+from agent_scaling.policies.encoders.screen import MAP_ROWS
+from agent_scaling.policies.encoders.text import TextBag
+from agent_scaling.runtime.errors import InputError
+
+State = tuple[Tensor, ...]
+NEAR = 9
+"""Rows and columns of the cells that are read one by one."""
+FAR = (3, 9, 7, 7)
+"""Rows and columns of a patch, and how many patches are read below each other and side by side."""
+
+
+class CompactEncoder(nn.Module):
+    """A frame of the terminal and the last actions → [N, ``width``].
+
+    Args:
+        width: Features that the core and the heads read.
+        cell: Width of a cell's vector.
+        far: Whether cells farther away are seen, in patches.
+        channels: Of a patch.
+        hidden: Width of the layer behind the parts.
+        text: Whether the message and the status lines are read.
+        text_rows: Rows of either's table of pieces.
+        text_width: Width of the text's vectors.
+        actions: Last actions that are seen.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        cell: int = 8,
+        far: bool = True,
+        channels: int = 8,
+        hidden: int = 256,
+        text: bool = True,
+        text_rows: int = 1024,
+        text_width: int = 32,
+        actions: int = 4,
+    ) -> None:
+        super().__init__()
+        if width < 1 or actions < 1:
+            raise InputError(f"policy.encoder: width={width} and actions={actions}: at least 1")
+        self.width = width
+        self.cells = CellTable(cell)
+        self.near = Window(1, 1, NEAR, NEAR)
+        self.far = Window(*FAR) if far else None
+        self.patches = PatchConv(self.cells, FAR[0] * FAR[1], channels) if far else None
+        self.message = TextBag(text_rows, text_width) if text else None
+        self.status = TextBag(text_rows, text_width) if text else None
+        joined = [NEAR**2 * cell, FAR[2] * FAR[3] * channels if far else 0]
+        joined += [text_width if text else 0] * 2
+        self.joined = sum(joined)
+        self.joins = {"enter": tuple(joined)}
+        self.enter = nn.Linear(self.joined, width)
+        self.norm = nn.RMSNorm(width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.recent = RecentActions(actions, NUM_ACTIONS, width)
+        self.out_norm = nn.RMSNorm(width)
+
+    @staticmethod
+    def sized(width: int, params: int) -> dict[str, Any]:
+        """Arguments of an encoder of ``width`` for a policy of ``params`` parameters."""
+        root, text_width = round(width**0.5), max(4, width // 2)
+        return {
+            "width": width,
+            "hidden": 4 * width,
+            "cell": min(32, max(2, root)),
+            "channels": min(32, max(2, root)),
+            "text_rows": min(65_536, max(32, round(params / 16 / text_width))),
+            "text_width": text_width,
+        }
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """What a game must show: names as in :class:`~agent_scaling.envs.families.Game`."""
+        return ("chars", "colors", "cursor")
+
+    def initial_state(self, lanes: int) -> State:
+        """The actions before the latest, [actions − 1, lanes]."""
+        return (self.recent.stack.initial_state(lanes, self.cells.chars.device),)
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """T·B frames and the state → [T, B, width] and the state after the window."""
+        chars_TBHW, colors_TBHW, cursor_TB2 = batch.terminal()
+        chars_NHW, cursor_N2 = chars_TBHW.flatten(0, 1), cursor_TB2.flatten(0, 1)
+        rows = slice(1, 1 + MAP_ROWS)
+        pairs_NHW = pairs_of(chars_NHW[:, rows], colors_TBHW.flatten(0, 1)[:, rows])
+        near_NP = self.near(pairs_NHW, cursor_N2).flatten(1)
+        frames = len(near_NP)
+        parts = [self.cells.of(near_NP.flatten()).view(frames, -1)]
+        if self.far is not None and self.patches is not None:
+            parts.append(self.patches(self.cells, self.far(pairs_NHW, cursor_N2)).flatten(1))
+        if self.message is not None and self.status is not None:
+            parts.append(self.message(chars_NHW[:, 0]))
+            parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
+        x_ND = self.enter(torch.cat(parts, dim=1))
+        x_ND = x_ND + self.down(F.relu(self.up(self.norm(x_ND))).square())
+        recent_TBD, after = self.recent(batch, state[0])
+        features_TBD = self.out_norm(x_ND).view(batch.steps, batch.lanes, self.width) + recent_TBD
+        return features_TBD, (after,)
+
+    def costs(self) -> list[LayerCost]:
+        """Forward cost per frame by layer."""
+        found: list[LayerCost] = []
+        if self.far is not None and self.patches is not None:
+            found.append(self.patches.costs("patches.linear", self.far.patches))
+        if self.message is not None and self.status is not None:
+            found += [self.message.costs("message"), self.status.costs("status")]
+        found.append(linear_cost("enter", self.joined, self.width))
+        found.append(linear_cost("up", self.width, self.up.out_features))
+        found.append(linear_cost("down", self.up.out_features, self.width))
+        return found

@@ -1,0 +1,54 @@
+"""The compact policy as the command line trains it: it resumes, plays and leaves as a model."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import mlflow.pytorch
+import pandas as pd
+import pytest
+import torch
+
+from agent_scaling.playing.rollouts.rollout import rollout
+from agent_scaling.policies.checkpoints.export import Step, save_model
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.policies.checkpoints.load import load_policy
+from tests.helpers.runs import train
+from tests.training.test_resume import COMPARED, assert_same
+
+RUN = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
+RUN += ["callbacks.reference_players=null", "callbacks.baselines=null"]
+
+
+@pytest.fixture(scope="module")
+def last(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("compact") / "run"
+    train(tiny_shards, output, *RUN, "trainer.max_steps=6")
+    return output / "checkpoints" / "last.ckpt"
+
+
+def test_it_resumes_bit_exactly(last: Path, tiny_shards: Path, tmp_path: Path) -> None:
+    for steps in (2, 6):
+        more = [f"trainer.max_steps={steps}", "ckpt_path=last"]
+        train(tiny_shards, tmp_path / "run", *RUN, *more)
+    whole, parts = read_checkpoint(last), read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    for part in COMPARED:
+        assert_same(parts[part], whole[part], part)
+
+
+def test_it_plays(last: Path, tmp_path: Path) -> None:
+    rollout(ckpt=str(last), episodes=2, max_episode_steps=40, workers=1, output=str(tmp_path))
+    assert len(pd.read_parquet(tmp_path / "episodes.parquet")) == 2
+
+
+def test_it_leaves_as_a_graph_that_answers_alike(last: Path, tmp_path: Path) -> None:
+    policy = load_policy(last)
+    save_model(policy, tmp_path / "model", {})
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        loaded = mlflow.pytorch.load_model(str(tmp_path / "model"))
+        step = Step(policy)
+        inputs = step.example()
+        inputs[0][:] = torch.randint(0, 256, inputs[0].shape, generator=torch.manual_seed(0))
+        torch.testing.assert_close(loaded(*inputs)[0], step(*inputs)[0], rtol=1e-4, atol=1e-5)
