@@ -36,8 +36,8 @@ CELLS = (
     "train.callbacks.rollouts=null train.callbacks.reference_players=null "
     "+train.callbacks.model=null"
 )
-GRID = f"budgets=[2e8,4e8,8e8,1.6e9] sizes=[5e3,1e4,2e4] {CELLS}"
-ONE = f"budgets=[2e8,4e8] sizes=[5e3] {CELLS}"
+GRID = f"budgets=[2e7,4e7,8e7,1.6e8] sizes=[6e3,1e4,2e4] {CELLS}"
+ONE = f"budgets=[2e7,4e7] sizes=[6e3] {CELLS}"
 CLONES = ("run-aa", "run-nao", "clone")
 """Runs whose games nobody asks for."""
 SWAPS = {
@@ -56,9 +56,9 @@ SWAPS = {
     "max_episode_steps=500": "",
     "filters.min_score=1000": "filters.min_score=1",
     "speed=probe": "speed=1e9",
-    "plan=mini": "plan=mini run=5k",
-    "budget=1e13": "budget=3.2e9",
-    "experiment=20k": "experiment=5k",
+    "plan=mini": "plan=mini run=6k",
+    "budget=1e13": "budget=3.2e8",
+    "experiment=20k": "experiment=6k",
     "forecast=[1e19]": "forecast=[1e19] bootstraps=0",
 }
 """What the pages say → what is small enough for a test."""
@@ -69,7 +69,7 @@ SWAPS_OF = {
         "fit=laws": "fit=laws +" + CELLS.replace("+", "").replace(" ", " +"),
     },
     "study": {
-        "study=miniature": f"study=miniature {GRID} budget=3.2e9 hydra/launcher=basic",
+        "study=miniature": f"study=miniature {GRID} budget=3.2e8 hydra/launcher=basic",
         "study=demo": f"study=demo {ONE} budget=null hydra/launcher=basic",
     },
 }

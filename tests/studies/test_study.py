@@ -64,9 +64,9 @@ def test_a_study_forecasts_trains_and_checks(
         "train.data.val_frames=64",
         "train.callbacks.rollouts=null",
         "+train.callbacks.model=null",
-        "budgets=[2e8,4e8,8e8,1.6e9]",
-        "sizes=[5e3,1e4,2e4]",
-        "budget=3.2e9",
+        "budgets=[2e7,4e7,8e7,1.6e8]",
+        "sizes=[6e3,1e4,2e4]",
+        "budget=3.2e8",
         "output=out",
         "hydra/launcher=basic",
     ]
@@ -76,11 +76,11 @@ def test_a_study_forecasts_trains_and_checks(
     cells = pd.read_csv(out / "fit" / "cells.csv")
     assert len(cells) == 12
     fitted = json.loads((out / "fit" / "fit.json").read_text())
-    assert fitted["budgets"] == [2e8, 1.6e9]
+    assert fitted["budgets"] == [2e7, 1.6e8]
     assert not [flag for flag in fitted["flags"] if flag.startswith("failed run")]
     report = (out / "fit" / "report.html").read_text(encoding="utf-8")
     assert "agent-scaling study study=demo train.data.shards=" in report
-    assert "<dd>NetHackEncoder</dd>" in report  # of the runs' own records
+    assert "<dd>CompactEncoder</dd>" in report  # of the runs' own records
     loss = fitted["best_of_grid"]["loss"]["points"]
     best = cells.groupby("flops")["eval_loss"].min().tolist()
     assert [point["value"] for point in loss] == pytest.approx(best)

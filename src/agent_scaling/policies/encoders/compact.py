@@ -23,8 +23,6 @@ from agent_scaling.policies.encoders.text import TextBag
 from agent_scaling.runtime.errors import InputError
 
 State = tuple[Tensor, ...]
-NEAR = 9
-"""Rows and columns of the cells that are read one by one."""
 FAR = (3, 9, 7, 7)
 """Rows and columns of a patch, and how many patches are read below each other and side by side."""
 
@@ -35,6 +33,7 @@ class CompactEncoder(nn.Module):
     Args:
         width: Features that the core and the heads read.
         cell: Width of a cell's vector.
+        near: Rows and columns of the cells around the cursor that are read one by one.
         far: Whether cells farther away are seen, in patches.
         channels: Of a patch.
         hidden: Width of the layer behind the parts.
@@ -48,7 +47,8 @@ class CompactEncoder(nn.Module):
         self,
         width: int = 64,
         cell: int = 8,
-        far: bool = True,
+        near: int = 9,
+        far: bool = False,
         channels: int = 8,
         hidden: int = 256,
         text: bool = True,
@@ -57,16 +57,18 @@ class CompactEncoder(nn.Module):
         actions: int = 4,
     ) -> None:
         super().__init__()
-        if width < 1 or actions < 1:
-            raise InputError(f"policy.encoder: width={width} and actions={actions}: at least 1")
+        if min(width, near, actions) < 1:
+            raise InputError(
+                f"policy.encoder: width={width}, near={near} and actions={actions}: at least 1"
+            )
         self.width = width
         self.cells = CellTable(cell)
-        self.near = Window(1, 1, NEAR, NEAR)
+        self.near = Window(1, 1, near, near)
         self.far = Window(*FAR) if far else None
         self.patches = PatchConv(self.cells, FAR[0] * FAR[1], channels) if far else None
         self.message = TextBag(text_rows, text_width) if text else None
         self.status = TextBag(text_rows, text_width) if text else None
-        joined = [NEAR**2 * cell, FAR[2] * FAR[3] * channels if far else 0]
+        joined = [near**2 * cell, FAR[2] * FAR[3] * channels if far else 0]
         joined += [text_width if text else 0] * 2
         self.joined = sum(joined)
         self.joins = {"enter": tuple(joined)}
