@@ -23,7 +23,7 @@ NOT_YET = (
     "src/agent_scaling/config/",
     "src/agent_scaling/envs/families",
     "src/agent_scaling/playing/",
-    "src/agent_scaling/policies/",
+    "src/agent_scaling/policies/policy",
     "src/agent_scaling/runtime/",
     "src/agent_scaling/studies/",
     "src/agent_scaling/tracking/",

@@ -26,7 +26,7 @@ STRICT = ConfigDict(strict=True, extra="forbid")
 
 @with_config(STRICT)
 class NetHackRules(TypedDict, total=False):
-    """Rules of :class:`agent_scaling.envs.nethack.NetHack`."""
+    """The rules of a :class:`agent_scaling.envs.nethack.NetHack` game."""
 
     character: Name
     max_episode_steps: Steps | None
@@ -58,7 +58,7 @@ class TaskRules(TypedDict, total=False):
 
 @with_config(STRICT)
 class AtariRules(TypedDict, total=False):
-    """Rules of :class:`agent_scaling.envs.atari.Atari`."""
+    """The rules of an :class:`agent_scaling.envs.atari.Atari` game."""
 
     env: Name
     frame_skip: Annotated[int, Field(ge=1, le=10**4)]

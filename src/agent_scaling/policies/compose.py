@@ -1,4 +1,4 @@
-"""What a program of its own needs: a policy, batches of shards, episodes; no Trainer, no files."""
+"""Makes a policy from the command line's overrides, for programs without a Trainer or files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one layer costs per frame, as the unit in which parts of a policy account for themselves."""
+"""The cost of one layer per frame: the unit in which parts of a policy report their FLOPs."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ def conv2d_cost(
 
 
 def linear_cost(name: str, features_in: int, features_out: int) -> LayerCost:
-    """2·in·out."""
+    """Cost of a linear layer: 2·in·out."""
     return LayerCost(name, "linear", 2 * features_in * features_out)

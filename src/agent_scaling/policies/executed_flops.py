@@ -39,7 +39,7 @@ def conv_backward_flops(
 
 
 COUNTED = {torch.ops.aten.convolution_backward: conv_backward_flops}
-"""What replaces torch's formulas; ``custom_mapping`` of a ``FlopCounterMode``."""
+"""Formulas that replace torch's own; ``custom_mapping`` of a ``FlopCounterMode``."""
 
 
 def hardware_flops(policy: Policy, steps: int, lanes: int) -> int:

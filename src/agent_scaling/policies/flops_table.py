@@ -1,4 +1,4 @@
-"""The ``flops`` verb: what a policy costs, layer by layer, and what a run of it costs."""
+"""The ``flops`` verb: prints the FLOPs of a policy by layer, and those of a run."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def layer_params(policy: Policy) -> dict[str, int]:
 
 
 def run_table(frames: float, per_frame: dict[Convention, float], speed: float) -> Table:
-    """What ``frames`` cost in every convention, and the time they take at ``speed`` FLOP/s."""
+    """The cost of ``frames`` in every convention, and the time at ``speed`` FLOP/s."""
     table = Table("run", "", box=SIMPLE)
     table.add_row("frames", f"{frames:,.0f}")
     for name, value in per_frame.items():

@@ -1,4 +1,4 @@
-"""Policies as they are evaluated: folded for speed, on the device that was asked for."""
+"""Prepares policies for evaluation: BatchNorm folded into convolutions, on the chosen device."""
 
 from __future__ import annotations
 

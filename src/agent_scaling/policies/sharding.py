@@ -1,4 +1,4 @@
-"""Policies whose parameters are shared out over ranks (FSDP2), and whole ones again."""
+"""Shards a policy's parameters over ranks (FSDP2), and gathers a whole policy again."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ def shard_policy(policy: Policy, mesh: DeviceMesh) -> None:
 
 
 def is_sharded(policy: Policy) -> bool:
-    """Whether :func:`shard_policy` was here."""
+    """True where :func:`shard_policy` has sharded the policy."""
     return isinstance(policy, FSDPModule)
 
 
 def whole_policy(policy: Policy) -> Policy:
-    """The policy, or a whole copy of one that is sharded, for use without the other ranks; each of
-    them must call it."""
+    """Return the policy, or a whole copy of a sharded one, which works without the other ranks.
+
+    Every rank must call this.
+    """
     if not is_sharded(policy):
         return policy
     copy = build_policy(policy.config)

@@ -1,4 +1,4 @@
-"""Policies by their number of parameters: the one width that gives it, for encoder and core."""
+"""Sizes policies by parameters: finds the width of encoder and core that gives the number."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def num_params(config: Mapping[str, Any]) -> int:
 
 @lru_cache(maxsize=4096)
 def _counted(config: str) -> int:
-    """Of a config as JSON: the runs of a grid try the same policies again and again."""
+    """Count a JSON config's parameters; cached, because the runs of a grid repeat policies."""
     return on_meta(json.loads(config)).num_params
 
 

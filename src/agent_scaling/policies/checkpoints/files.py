@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code, and back into a policy."""
+"""Checkpoint files: written whole or not at all, and read without running code."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
               ArithmeticError, AssertionError, MemoryError, struct.error,
               pickle.UnpicklingError)  # fmt: skip
-"""What torch's reader raises at bytes that are no checkpoint."""
+"""Errors that torch's reader raises for bytes that are not a checkpoint."""
 BLOCK = 2**24
-"""Bytes that are looked at together: smaller blocks take longer."""
+"""Bytes read at a time; smaller blocks take longer."""
 
 
 def write_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:

@@ -24,17 +24,17 @@ DTYPES = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
 
 
 class Inert:
-    """Stands where an object of an unknown class was: keeps its attributes, and does nothing."""
+    """Stands in for an object of an unknown class: keeps its attributes, and does nothing."""
 
     def __new__(cls, *_: Any, **__: Any) -> Inert:
-        """Pass over what the class was called with."""
+        """Ignore the arguments that the class was called with."""
         return super().__new__(cls)
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
     def __setstate__(self, state: Any) -> None:
-        """Keep attributes."""
+        """Keep the attributes of the original object."""
         if isinstance(state, dict):
             self.__dict__.update(state)
 

@@ -1,4 +1,4 @@
-"""Policies from checkpoints: what may be built, and whether its weights fit."""
+"""Builds policies from checkpoints: checks which classes are named, and that the weights fit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TRUSTED = (
     "agent_scaling.policies.encoders.",
     "agent_scaling.policies.cores.",
 )
-"""What a checkpoint's config may name, with installed extensions: it must call nothing else."""
+"""Modules whose classes a checkpoint's config may name, beside those of installed extensions."""
 
 
 INTERPOLATION = "${"
-"""Begins what OmegaConf makes a value of, also one that calls; `train` saves values alone."""
+"""Start of an OmegaConf interpolation, which may call code; `train` saves resolved values only."""
 
 
 def build_policy(config: dict[str, Any]) -> Policy:
@@ -104,9 +104,9 @@ def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> 
 
 
 def is_trusted(target: str) -> bool:
-    """Whether an import path is that of a class of :data:`TRUSTED` or of an extension.
+    """True for the import path of a class that :data:`TRUSTED` or an extension defines.
 
-    What a module has only imported is none of its own: every module leads to ``os.system``.
+    Names that a module has only imported are refused: every module leads to ``os.system``.
     """
     if not _ours(target) or INTERPOLATION in target:
         return False

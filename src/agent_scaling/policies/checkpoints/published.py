@@ -40,7 +40,7 @@ RENAMED = {
 """Their parameter names (or prefixes) → ours."""
 
 WRAPPERS = ("module.", "_orig_mod.")
-"""What data parallelism and compilation put before names."""
+"""Prefixes that data parallelism and compilation add to parameter names."""
 
 UNUSED = ("reward_sum", "reward_m2", "reward_count", "crop.")
 """Buffers that do not take part in the forward pass, or that we compute."""

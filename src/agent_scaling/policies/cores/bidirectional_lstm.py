@@ -1,4 +1,4 @@
-"""A core that looks both ways, for inverse dynamics: what was done shows in the frames after it."""
+"""A core that looks both ways, for inverse dynamics: later frames show an action's effect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from agent_scaling.policies.costs import LayerCost
 
 
 class BidirectionalLSTMCore(nn.Module):
-    """An LSTM over the frames up to t beside one over the window's frames from t on, backwards.
+    """Two LSTMs side by side: one over the frames up to t, one from the window's end back to t.
 
-    The first one's state crosses windows. The second one begins anew at each window's end, so that
-    windows should overlap (``Batch.ahead``), and where a game ends: no frame sees another game's.
+    The first one's state crosses windows. The second one starts afresh at each window's end, so
+    windows should overlap (``Batch.ahead``). It also restarts at a game's end, so no frame sees
+    frames of another game.
 
     Args:
         input_width: Features per frame.
@@ -50,7 +51,7 @@ class BidirectionalLSTMCore(nn.Module):
         return torch.cat([past_TBH, future_TBH.flip(0)], dim=-1), state
 
     def costs(self) -> list[LayerCost]:
-        """Both directions'."""
+        """Costs of both directions' layers."""
         return [
             replace(cost, name=cost.name.replace("core", f"core.{name}", 1))
             for name, part in (("past", self.past), ("future", self.future))
@@ -59,7 +60,7 @@ class BidirectionalLSTMCore(nn.Module):
 
 
 def backwards(batch: Batch) -> Batch:
-    """Where games open to one who reads a window from its end: at their last frames."""
+    """The batch read from its end: games open at their last frames."""
     none_1B = torch.zeros_like(batch.first_TB[:1])
     last_TB = torch.cat([batch.first_TB[1:], none_1B])
     openings = tuple(sorted(batch.steps - t for t in batch.opening_steps() if t > 0))

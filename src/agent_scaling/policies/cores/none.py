@@ -23,19 +23,19 @@ class NoCore(nn.Module):
 
     @staticmethod
     def sized(width: int, params: int) -> dict[str, Any]:
-        """Nothing has a width of its own."""
+        """No arguments: this core has no width of its own."""
         return {}
 
     def initial_state(self, lanes: int) -> tuple[()]:
-        """Nothing is remembered."""
+        """An empty state: this core remembers nothing."""
         return ()
 
     def forward(
         self, features_TBD: Tensor, batch: Batch, state: tuple[()]
     ) -> tuple[Tensor, tuple[()]]:
-        """The features."""
+        """Return features and state unchanged."""
         return features_TBD, state
 
     def costs(self) -> list[LayerCost]:
-        """Nothing."""
+        """No costs: this core computes nothing."""
         return []

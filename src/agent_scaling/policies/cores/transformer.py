@@ -142,7 +142,7 @@ class TransformerCore(nn.Module):
         return self.norm(x_BTD).transpose(0, 1), (keys_LBCD, values_LBCD, valid_BC[None])
 
     def _visible(self, first_TB: Tensor, valid_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether frame t sees key s (cached ones first), and which keys the next window may."""
+        """True where frame t sees key s (cached keys first); and the keys for the next window."""
         game_BT = first_TB.long().cumsum(0).transpose(0, 1)  # games of the window; 0 began earlier
         game_BS = torch.cat([valid_BC.long() - 1, game_BT], dim=1)
         same_BTS = game_BT[:, :, None] == game_BS[:, None, :]

@@ -29,7 +29,7 @@ class AtariEncoder(nn.Module):
     """
 
     observations = ("frame",)
-    """What a game must show."""
+    """Observations that a game must provide."""
 
     first_layers = ("net.0",)
     """Layers that read raw inputs."""
@@ -110,7 +110,7 @@ class Residual(nn.Module):
         self.net = nn.Sequential(*(part for conv in convolutions for part in (nn.ReLU(), conv)))
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Add what the layers see."""
+        """Add the layers' output to their input."""
         return x_NCHW + cast(Tensor, self.net(x_NCHW))
 
 

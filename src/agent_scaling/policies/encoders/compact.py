@@ -93,7 +93,7 @@ class CompactEncoder(nn.Module):
 
     @property
     def observations(self) -> tuple[str, ...]:
-        """What a game must show: names as in :class:`~agent_scaling.envs.families.Game`."""
+        """Observations a game must provide, as in :class:`~agent_scaling.envs.families.Game`."""
         return ("chars", "colors", "cursor")
 
     def initial_state(self, lanes: int) -> State:

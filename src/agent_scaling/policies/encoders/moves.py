@@ -1,4 +1,4 @@
-"""Which way the cursor has moved since the frame before: what most keys do to the hero."""
+"""Encodes the cursor's move since the previous frame, which is the effect of most keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.policies.encoders.stack import FrameStack
 
 FAR = 2
-"""Rows or columns; farther counts as this far."""
+"""Longest move in rows or columns; longer moves count as this one."""
 
 
 class Moves(nn.Module):

@@ -27,7 +27,7 @@ class ResidualBlock(nn.Module):
         self.net = nn.Sequential(*net)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
-        """Add what the layers see."""
+        """Add the layers' output to their input."""
         return x_NCHW + cast(Tensor, self.net(x_NCHW))
 
 

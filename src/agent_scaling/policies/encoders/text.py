@@ -40,5 +40,5 @@ class TextBag(nn.Module):
         return F.embedding_bag(rows_NW, self.table, mode="sum", padding_idx=0)
 
     def costs(self, name: str) -> LayerCost:
-        """A look-up."""
+        """Cost of the table: a look-up, 0 FLOPs."""
         return LayerCost(name, "lookup", 0)
