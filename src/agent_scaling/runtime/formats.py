@@ -15,9 +15,9 @@ def short(value: float) -> str:
     return f"{value:.4g}{unit}"
 
 
-def compact(value: float) -> str:
-    """``3e12``."""
-    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.4g}")
+def compact(value: float, digits: int = 4) -> str:
+    """``3e12``: as a command line takes it."""
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.{digits}g}")
 
 
 def measured(value: float, error: float | None, digits: int = 3) -> str:

@@ -17,7 +17,7 @@ from agent_scaling.policies.flops import Convention
 from agent_scaling.policies.sizes import on_meta, take_actions
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import absolute
-from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.formats import compact, short
 from agent_scaling.studies.experiments import Settings, compose_train, with_values
 from agent_scaling.studies.plan_file import Run, Store
 
@@ -206,14 +206,9 @@ def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> 
         parts.append(short(run.size))
     else:
         parts.append(f"{request.sized_by.rpartition('.')[2]}{run.size:g}")
-    parts += [budget_name(budgets[-1])] if request.runs == "cells" else []
+    parts += [compact(budgets[-1])] if request.runs == "cells" else []
     parts += [f"s{seed}"] if len(request.seeds) > 1 else []
     return replace(run, name="-".join(filter(None, parts)), seed=seed, budgets=budgets)
-
-
-def budget_name(budget: float) -> str:
-    """``3e12``."""
-    return re.sub(r"e\+0*", "e", f"{budget:.4g}")
 
 
 def store_of(cfg: DictConfig) -> Store:
@@ -234,7 +229,7 @@ def planned(request: Request, run: Run, folder: Path, cfg: DictConfig) -> dict[s
         "tags.study": run.study,
         "tags.cell": run.name,
         "tags.size": short(run.size if request.sized_by == PARAMS else run.params),
-        "tags.budget": budget_name(run.budgets[-1]),
+        "tags.budget": compact(run.budgets[-1]),
         "tags.seed": run.seed,
         "logger.run_name": f"{run.study} {run.name}",
         **{f"logger.{name}": value for name, value in store.items()},

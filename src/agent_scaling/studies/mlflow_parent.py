@@ -9,7 +9,7 @@ from typing import Any
 
 from agent_scaling.runtime.files import write_file
 from agent_scaling.studies.plan_file import FILE, Plan
-from agent_scaling.tracking.store import open_or_make_store
+from agent_scaling.tracking.store import find_experiment, open_or_make_store
 
 REMEMBERED = "mlflow_run_id"
 
@@ -26,13 +26,8 @@ def open_parent(plan: Plan, folder: Path) -> str:
         run_id = remembered.read_text()
         client.update_run(run_id, status="RUNNING")
         return run_id
-    experiment = client.get_experiment_by_name(plan.store.experiment_name)
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else client.create_experiment(
-            plan.store.experiment_name, artifact_location=plan.store.artifact_location
-        )
+    experiment_id = find_experiment(
+        client, plan.store.experiment_name, plan.store.artifact_location
     )
     tags = {
         "study": plan.name,

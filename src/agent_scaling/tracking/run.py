@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tenacity
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -21,28 +20,13 @@ from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.outbox import Entry
 from agent_scaling.tracking.registry import hand_in
+from agent_scaling.tracking.store import RACING, find_experiment
 
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
-KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
-"""Tag of an experiment: MLflow takes one for a chat's otherwise, and does not open at its runs."""
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
 """What a store raises that does not take something."""
 TOO_MANY_REQUESTS = 429
-RACED = ("unique", "duplicate", "already exists")
-"""What stores say that have a row already: sqlite and PostgreSQL, MySQL, MLflow itself."""
-
-
-def lost_race(error: BaseException) -> bool:
-    """Whether another process has added the same row in between."""
-    return isinstance(error, MlflowException) and any(word in str(error).lower() for word in RACED)
-
-
-RACING = tenacity.Retrying(
-    retry=tenacity.retry_if_exception(lost_race), stop=tenacity.stop_after_attempt(5), reraise=True
-)
-"""MLflow looks for an experiment, its tags and a data set, and adds them then: of runs that begin
-at the same moment one does, and the others find them the next time."""
 
 
 def is_away(error: BaseException) -> bool:
@@ -149,8 +133,7 @@ class TrackedRun:
         """Create the run, unless an earlier attempt did, and write what it says of itself."""
         client = self._client
         if self.id is None:
-            self.experiment_id = RACING(self._find_experiment)
-            RACING(client.set_experiment_tag, self.experiment_id, *KIND_OF_EXPERIMENT)
+            self.experiment_id = find_experiment(client, self._experiment, self._artifact_location)
             run = client.create_run(self.experiment_id, said["at"], said["context"])
             self.id, self._found = str(run.info.run_id), True
             if self._remember is not None:
@@ -162,13 +145,6 @@ class TrackedRun:
         client.log_batch(self.id, tags=tags)
         if inputs := [dataset_input(data) for data in said["inputs"]]:
             RACING(client.log_inputs, self.id, inputs)
-
-    def _find_experiment(self) -> str:
-        known = self._client.get_experiment_by_name(self._experiment)
-        if known is not None and known.lifecycle_stage != "deleted":
-            return str(known.experiment_id)
-        location = self._artifact_location
-        return str(self._client.create_experiment(self._experiment, artifact_location=location))
 
     def _send_points(self, points: Sequence[Sequence[Any]]) -> None:
         """Points, but those of steps that the store has from before the run was taken up."""

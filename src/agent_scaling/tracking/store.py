@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import tenacity
+
 from agent_scaling.config.whole_urls import whole
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import database_of, prepare
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
@@ -13,6 +16,47 @@ RUN_ID_FILE = "mlflow_run_id"
 """In a run's output folder: the id of its MLflow run."""
 KIND = "kind"
 """Tag of runs that stand for no policy: of a fit, of a whole sweep or study."""
+KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
+"""Tag of an experiment; without it, MLflow opens the experiment's page in its chat mode."""
+RACED = ("unique", "duplicate", "already exists")
+"""Words in the errors of stores that already have a row: sqlite and PostgreSQL, MySQL, MLflow."""
+
+
+def lost_race(error: BaseException) -> bool:
+    """Return True where another process added the same row in between."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and any(word in str(error).lower() for word in RACED)
+
+
+RACING = tenacity.Retrying(
+    retry=tenacity.retry_if_exception(lost_race), stop=tenacity.stop_after_attempt(5), reraise=True
+)
+"""Repeats a call that looks a row up and adds it if it is missing: of several processes that do so
+at the same moment one adds the row, and the others find it at their next attempt."""
+
+
+def find_experiment(client: Any, name: str, artifact_location: str | None = None) -> str:
+    """Return the id of the experiment ``name``; create it, or restore it, where it is not active.
+
+    Args:
+        client: MLflow client of the store.
+        name: The experiment's name.
+        artifact_location: Where the files of a new experiment go; None: MLflow's default.
+    """
+
+    def find() -> str:
+        known = client.get_experiment_by_name(name)
+        if known is None:
+            return str(client.create_experiment(name, artifact_location=artifact_location))
+        if known.lifecycle_stage == "deleted":
+            client.restore_experiment(known.experiment_id)
+            say(f"MLflow experiment {name} had been deleted: it is restored, with its runs")
+        return str(known.experiment_id)
+
+    experiment_id: str = RACING(find)
+    RACING(client.set_experiment_tag, experiment_id, *KIND_OF_EXPERIMENT)
+    return experiment_id
 
 
 def open_store(tracking_uri: str) -> Any:

@@ -24,6 +24,7 @@ from agent_scaling.data.conversion.finished_games import Output, read_kept
 from agent_scaling.data.conversion.plan import Shard
 from agent_scaling.data.recordings.base import BadGame, Game, Skipped, Source
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.processes import exit_with
 from agent_scaling.runtime.progress_bar import Bar
 
 AHEAD = 8
@@ -53,13 +54,7 @@ def _start_worker(alive: Connection) -> None:
     """
     global _complaints
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
-
-    def end_with_parent() -> None:
-        with contextlib.suppress(EOFError, OSError):
-            alive.recv()  # nothing is ever sent
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    exit_with(alive)
     _complaints = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
     os.dup2(_complaints.fileno(), 2)
 

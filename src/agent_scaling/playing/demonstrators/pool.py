@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec, find_game
+from agent_scaling.runtime.processes import exit_with
 
 
 def play_all(game: str, specs: list[GameSpec], workers: int, scratch: Path) -> Iterator[GameRecord]:
@@ -23,17 +22,20 @@ def play_all(game: str, specs: list[GameSpec], workers: int, scratch: Path) -> I
     """
     if not specs:
         return
+    watched, held = multiprocessing.Pipe(duplex=False)  # the workers end where `held` closes
     pool = ProcessPoolExecutor(
         min(workers, len(specs)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(os.getpid(), str(scratch.resolve())),
+        initargs=(watched, str(scratch.resolve())),
     )
     try:
         for future in as_completed([pool.submit(_play, game, spec) for spec in specs]):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
+        watched.close()
 
 
 def _play(game: str, spec: GameSpec) -> GameRecord:
@@ -41,14 +43,7 @@ def _play(game: str, spec: GameSpec) -> GameRecord:
     return find_game(game).play(spec)
 
 
-def _start_worker(parent: int, scratch: str) -> None:
+def _start_worker(alive: Connection, scratch: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool in good order
     tempfile.tempdir = scratch
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-
-
-def _die_with(parent: int) -> None:
-    """A worker whose parent was killed would wait for its next game for ever."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+    exit_with(alive)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
+from agent_scaling.runtime.formats import compact
 from agent_scaling.scaling.intervals import LEVEL
 
 FEW = 200.0
@@ -41,7 +42,7 @@ ASIDE = 0.06
 
 def budget(flops: float) -> str:
     """Format FLOPs as in commands, such as 2e11."""
-    return f"{flops:.3g}".replace("e+0", "e").replace("e+", "e")
+    return compact(flops, digits=3)
 
 
 def tick_values(low: float, high: float) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.tracking.store import KIND, open_or_make_store
+from agent_scaling.tracking.store import KIND, find_experiment, open_or_make_store
 
 EXPERIMENT = "fits"
 """MLflow experiment of fits whose runs came from a CSV, by default."""
@@ -86,11 +86,8 @@ def metrics(fitted: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _experiment(client: Any, tracking_uri: str, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    if found:
-        return str(found.experiment_id)
     scheme, _, database = tracking_uri.partition(":///")
     # Artifacts lie beside a local store, as those of runs do; MLflow's default is the working
     # directory.
     beside = str(Path(database).resolve().parent / "mlartifacts") if scheme == "sqlite" else None
-    return str(client.create_experiment(name, artifact_location=beside))
+    return find_experiment(client, name, beside)

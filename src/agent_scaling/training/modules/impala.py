@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
@@ -19,7 +18,7 @@ from agent_scaling.runtime.ranks import count_ranks, summed
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.modules.lane_state import dealt_lanes, gathered_lanes
 from agent_scaling.training.objectives.impala import Objective, PlayLosses
-from agent_scaling.training.objectives.losses import kl_divergences
+from agent_scaling.training.objectives.losses import kl_divergences, summed_nats
 from agent_scaling.training.objectives.rewards import Rewards
 from agent_scaling.training.objectives.teacher import Ramp, Teacher
 from agent_scaling.training.optim.optimizer import OptimizerFactory
@@ -199,11 +198,7 @@ class Impala(PolicyModule):
         logits_TBA, _, state = self.policy(window, self.demo_state)
         self.demo_state = tuple(part.detach() for part in state)
         self._work("cloning", window.steps * window.lanes)
-        action_N = window.action_TB.flatten()
-        nats = F.cross_entropy(
-            logits_TBA.flatten(0, 1).float(), action_N, ignore_index=NO_ACTION, reduction="sum"
-        )
-        return nats, (action_N != NO_ACTION).sum()
+        return summed_nats(logits_TBA, window.action_TB)
 
     def _totals(self, unroll: Batch, reward_TB: Tensor, losses: PlayLosses) -> dict[str, Total]:
         assert unroll.played is not None

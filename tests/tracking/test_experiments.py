@@ -1,0 +1,23 @@
+"""Experiments of an MLflow store are found, created or restored."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from agent_scaling.tracking.store import find_experiment, open_or_make_store
+
+
+def test_an_experiment_is_created_once_and_restored_after_it_was_deleted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = open_or_make_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with ThreadPoolExecutor(4) as threads:
+        calls = [threads.submit(find_experiment, client, "games") for _ in range(4)]
+        (experiment_id,) = {call.result() for call in calls}
+    client.delete_experiment(experiment_id)
+    assert find_experiment(client, "games") == experiment_id
+    assert client.get_experiment(experiment_id).lifecycle_stage == "active"
+    assert "games had been deleted: it is restored" in capsys.readouterr().out.replace("\n", " ")
