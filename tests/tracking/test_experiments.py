@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from agent_scaling.tracking.store import find_experiment, open_or_make_store
+from tests.helpers.stores import new_store
 
 
 def test_an_experiment_is_created_once_and_restored_after_it_was_deleted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client = open_or_make_store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = open_or_make_store(new_store(tmp_path / "mlflow.db"))
     with ThreadPoolExecutor(4) as threads:
         calls = [threads.submit(find_experiment, client, "games") for _ in range(4)]
         (experiment_id,) = {call.result() for call in calls}
