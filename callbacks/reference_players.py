@@ -50,11 +50,11 @@ class ReferencePlayers(Callback):
             return
         module: Any = pl_module
         game = rollouts.played_game(module.policy)
-        options = {k: v for k, v in game["options"].items() if k not in OURS}
-        cap = game["options"].get("max_episode_steps") or MAX_EPISODE_STEPS
+        options = {k: v for k, v in game.options.items() if k not in OURS}
+        cap = game.options.get("max_episode_steps") or MAX_EPISODE_STEPS
         for player in self.players:
             games = play_reference(
-                player, rollouts.seeds, max_steps=cap, family=game["family"], options=options
+                player, rollouts.seeds, max_steps=cap, family=game.family, options=options
             )
             self._add(player, [game.score for game in games])
         data: Any = trainer.datamodule  # type: ignore[attr-defined]

@@ -103,7 +103,7 @@ class Rollouts(Callback):
         game = self.played_game(module.policy)
         count_actions(game)
         if self.replays:
-            find_family(game["family"])
+            find_family(game.family)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -16,6 +16,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 
 from agent_scaling.cli.main import main
+from agent_scaling.envs.families import Description
 from agent_scaling.policies.checkpoints.load import load_policy
 from agent_scaling.studies import sweep
 from tests.conftest import ROOT
@@ -90,7 +91,7 @@ def test_the_page_runs_in_order(package: Path, monkeypatch: pytest.MonkeyPatch) 
     assert Path("episodes/replays/best.html").stat().st_size > 1000
     cloned = load_policy("cloned/checkpoints/last.ckpt")
     assert type(cloned.core).__name__ == "GRUCore"
-    assert cloned.game == {"family": "mine.corridor:Corridor", "options": {"length": 6}}
+    assert cloned.game == Description("mine.corridor:Corridor", {"length": 6})
     assert all(
         "weights/norm" in row for row in json.loads(Path("cloned/milestones.json").read_text())
     )

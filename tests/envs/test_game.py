@@ -10,6 +10,7 @@ import pytest
 from agent_scaling.envs.families import (
     FAMILIES,
     NETHACK,
+    Description,
     choose_game,
     count_actions,
     describe,
@@ -17,31 +18,28 @@ from agent_scaling.envs.families import (
 )
 from agent_scaling.runtime.errors import InputError
 
-ROOM = {"family": "minihack", "options": {"task": "MiniHack-Room-5x5-v0", "max_episode_steps": 9}}
+ROOM = Description("minihack", {"task": "MiniHack-Room-5x5-v0", "max_episode_steps": 9})
 
 
 @pytest.mark.parametrize(
     ("given", "chosen"),
     [
         ({}, NETHACK),
-        ({"env": "Breakout"}, {"family": "atari", "options": {"env": "Breakout"}}),
+        ({"env": "Breakout"}, Description("atari", {"env": "Breakout"})),
         (
             {"env": "NetHackScore-v0"},
-            {"family": "nle", "options": {"task": "NetHackScore-v0"}},
+            Description("nle", {"task": "NetHackScore-v0"}),
         ),
         ({"own": ROOM}, ROOM),
         (
             {"own": ROOM, "env": "MiniHack-Corridor-R2-v0", "options": {"max_episode_steps": None}},
-            {
-                "family": "minihack",
-                "options": {"task": "MiniHack-Corridor-R2-v0", "max_episode_steps": 9},
-            },
+            Description("minihack", {"task": "MiniHack-Corridor-R2-v0", "max_episode_steps": 9}),
         ),
         ({"own": ROOM, "family": "nethack", "options": {"level_seed": 0}},
-         {"family": "nethack", "options": {"level_seed": 0}}),
+         Description("nethack", {"level_seed": 0})),
     ],
 )  # fmt: skip
-def test_the_game_that_is_meant(given: dict[str, Any], chosen: dict[str, Any]) -> None:
+def test_the_game_that_is_meant(given: dict[str, Any], chosen: Description) -> None:
     own = given.pop("own", None)
     assert choose_game(own, **given) == chosen
 
@@ -64,24 +62,24 @@ def test_what_is_no_game_is_refused_with_those_that_are(given: dict[str, str], n
 
 def test_a_checkpoint_cannot_have_anything_imported() -> None:
     with pytest.raises(InputError, match="game=os:system"):
-        choose_game({"family": "os:system", "options": {}})
+        choose_game(Description("os:system", {}))
 
 
 def test_games_are_described_by_their_families() -> None:
     task = "agent_scaling.envs.tasks:Task"
     for env, family in (("MiniHack-Room-5x5-v0", "minihack"), ("NetHackScore-v0", "nle")):
-        assert describe(task, {"task": env}) == {"family": family, "options": {"task": env}}
-    assert describe("atari", {"env": "Pong"})["family"] == "atari"
-    assert describe("tests.envs.toy_game:Toy", {})["family"] == "tests.envs.toy_game:Toy"
+        assert describe(task, {"task": env}) == Description(family, {"task": env})
+    assert describe("atari", {"env": "Pong"}).family == "atari"
+    assert describe("tests.envs.toy_game:Toy", {}).family == "tests.envs.toy_game:Toy"
 
 
 def test_actions_have_names_and_options_are_checked() -> None:
     examples = {name: f.variant and {f.variant: f.example} for name, f in FAMILIES.items()}
     for name, count in {"nethack": 121, "nle": 23, "minihack": 8, "atari": 4}.items():
         options: dict[str, Any] = examples[name] or {}
-        assert count_actions({"family": name, "options": options}) == count
+        assert count_actions(Description(name, options)) == count
         family: Any = find_game(name)
         assert len(family.action_names(**options)) == count
         assert callable(importlib.import_module(FAMILIES[name].viewer).show)
         with pytest.raises(InputError, match=f"game={name}: options: .*speed"):
-            count_actions({"family": name, "options": {**options, "speed": 2}})
+            count_actions(Description(name, {**options, "speed": 2}))

@@ -52,5 +52,5 @@ def test_what_is_no_description_is_one_line(value: Any) -> None:
 )
 def test_rules_are_taken(family: str, options: dict[str, Any]) -> None:
     game = {"family": family, "options": options}
-    assert game_from_file(game, "there.ckpt") == game
+    assert game_from_file(game, "there.ckpt").to_dict() == game
     assert game_from_file(None, "there.ckpt") == NETHACK

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agent_scaling.config.call import call_verb
+from agent_scaling.envs.families import Description
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
@@ -72,4 +73,4 @@ def test_a_checkpoint_without_a_game_plays_nethack(run: Path, tmp_path: Path) ->
     old = read_checkpoint(run / "checkpoints" / "last.ckpt")
     del old["game"]
     torch.save(old, tmp_path / "old.ckpt")
-    assert load_policy(tmp_path / "old.ckpt").game == {"family": "nethack", "options": {}}
+    assert load_policy(tmp_path / "old.ckpt").game == Description("nethack", {})

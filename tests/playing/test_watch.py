@@ -17,6 +17,7 @@ import numpy as np
 import pyte
 import pytest
 
+from agent_scaling.envs.families import Description
 from agent_scaling.playing.live import live
 from agent_scaling.playing.play import play
 from agent_scaling.playing.players import RandomPolicy
@@ -143,7 +144,7 @@ def test_a_game_of_pixels_is_refused_with_what_shows_it():
 
 
 def test_a_task_shows_its_own_actions():
-    game = {"family": "minihack", "options": {"task": "MiniHack-Room-5x5-v0"}}
+    game = Description("minihack", {"task": "MiniHack-Room-5x5-v0"})
     with closing(live(RandomPolicy(8, game), 0)) as moments:
         moment = next(moments)
     assert moment.actions == ["N", "E", "S", "W", "NE", "SE", "SW", "NW"]

@@ -76,7 +76,7 @@ def test_rollouts_are_of_whole_games_and_raw_scores(tmp_path: Path) -> None:
     saved = run(tmp_path / "run", 1, target + given.replace("none", "null") + "}")
     policy = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert policy.num_actions == 4
-    assert policy.game["options"] == {"env": "Breakout"}
+    assert policy.game.options == {"env": "Breakout"}
     forward = flops_per_frame(policy, training=False)
     (row,) = json.loads((tmp_path / "run" / "milestones.json").read_text())
     assert row["flops"] == forward * (saved["frames"] + 3 * LANES * (STEPS + 1))

@@ -50,7 +50,7 @@ def test_a_run_plays_its_own_game_beside_the_reference_players(
     assert list(table["steps"]) == [40, 40]
 
     policy = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
-    assert policy.game["options"]["env"] == "Breakout"
+    assert policy.game.options["env"] == "Breakout"
     assert policy.num_actions == 4  # the data's: the config leaves it to them
     alone = play(policy, [0, 1], max_episode_steps=40, workers=2, lanes=2, block=16)
     again = play(policy, [1, 0], max_episode_steps=40, workers=1, lanes=1, block=16)
@@ -79,7 +79,7 @@ def test_another_number_of_actions_is_refused(atari_shards: Path, tmp_path: Path
 
 def test_random_actions_need_the_games_name() -> None:
     policy = find_policy("random", None, "Pong", {"sticky": 0.0})
-    assert policy.game["options"] == {"env": "Pong", "sticky": 0.0}
+    assert policy.game.options == {"env": "Pong", "sticky": 0.0}
     table = play(policy, [5], max_episode_steps=10)
     assert (table["env"][0], table["steps"][0]) == ("Pong", 10)
     with pytest.raises(InputError, match="speed"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy.typing as npt
@@ -19,9 +19,22 @@ CUT = ("cap", "aborted")
 """Values of a record's ``end`` where the episode was cut off, while the game might have gone on.
 Its last frame then stays in the views: learners take that frame's value for what was to come."""
 
-Description = dict[str, Any]
-"""Which game is played: ``family``, a name of :data:`FAMILIES` or the import path of an extension's
-game, and ``options``, the keyword arguments of its class. Policies and checkpoints carry one."""
+
+@dataclass(frozen=True)
+class Description:
+    """Names the game that is played. Policies carry one; checkpoints hold it as a dict."""
+
+    family: str
+    """A name of :data:`FAMILIES`, or the import path of an extension's game."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the game's class."""
+
+    def __str__(self) -> str:
+        return " ".join([self.family, *(f"{k}={v}" for k, v in self.options.items())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds; ``envs.rules.game_from_file`` reads it."""
+        return {"family": self.family, "options": dict(self.options)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ FAMILIES = {
 }
 """By the name that manifests, checkpoints and the command line use."""
 
-NETHACK: Description = {"family": "nethack", "options": {}}
+NETHACK = Description("nethack")
 """What policies play that do not say: those of old checkpoints, and of published ones."""
 
 Views = Mapping[str, npt.NDArray[Any]]
@@ -130,8 +143,8 @@ def describe(path: str, options: Mapping[str, Any]) -> Description:
     of_class = {n: f for n, f in FAMILIES.items() if path in (n, f.path)}
     for name, family in of_class.items():
         if str(options.get(family.variant or "", "")).startswith(family.prefix):
-            return {"family": name, "options": dict(options)}
-    return {"family": next(iter(of_class), path), "options": dict(options)}
+            return Description(name, dict(options))
+    return Description(next(iter(of_class), path), dict(options))
 
 
 def choose_game(
@@ -152,9 +165,9 @@ def choose_game(
         InputError: There is no such family, or its games are named otherwise.
     """
     if family is None:
-        family = own["family"] if own else family_of(env)
+        family = own.family if own else family_of(env)
     known = find_family(family)
-    chosen = dict(own["options"]) if own and own["family"] == family else {}
+    chosen = dict(own.options) if own and own.family == family else {}
     chosen |= {name: value for name, value in (options or {}).items() if value is not None}
     if env is not None:
         if known.variant is None or not env.startswith(known.prefix):
@@ -162,7 +175,7 @@ def choose_game(
         chosen[known.variant] = env
     if known.variant and not chosen.get(known.variant):
         raise InputError(f"env=: which game of {family}? For instance env={known.example}")
-    return {"family": family, "options": chosen}
+    return Description(family, chosen)
 
 
 def family_of(env: str | None) -> str:
@@ -178,11 +191,11 @@ def count_actions(game: Description) -> int:
     Raises:
         InputError: It has no such options.
     """
-    found: Any = find_game(game["family"])
+    found: Any = find_game(game.family)
     try:
-        found({}, **game["options"]).close()
+        found({}, **game.options).close()
         if not hasattr(found, "count_actions"):
             return int(found.num_actions)
-        return int(found.count_actions(**game["options"]))
+        return int(found.count_actions(**game.options))
     except TypeError as error:
-        raise InputError(f"game={game['family']}: options: {error}") from None
+        raise InputError(f"game={game.family}: options: {error}") from None

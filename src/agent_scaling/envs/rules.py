@@ -112,7 +112,7 @@ def game_from_file(value: Any, where: str) -> Description:
             "a file may name rules of its game, no folders and no other options"
         ) from None
     _check_taken(game["family"], options, where)
-    return {"family": game["family"], "options": options}
+    return Description(game["family"], options)
 
 
 def _rules_of(family: str) -> TypeAdapter[Any]:

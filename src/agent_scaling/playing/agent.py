@@ -58,7 +58,7 @@ class Agent:
         self._logits_NA = np.zeros((1, policy.num_actions), np.float32)
         self._actor.logits = self._logits_NA
         known: dict[str, tuple[tuple[int, ...], str]] = {}
-        known.update(find_game(policy.game["family"]).observations)
+        known.update(find_game(policy.game.family).observations)
         self._formats = {name: known[name] for name in self._shown}
         self.reset()
 

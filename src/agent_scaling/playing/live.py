@@ -68,12 +68,12 @@ def live(
         device=device,
         trace=True,
     )
-    options = {**game["options"], **{k: v for k, v in rules.items() if v is not None}}
-    family: Any = find_game(game["family"])
+    options = {**game.options, **{k: v for k, v in rules.items() if v is not None}}
+    family: Any = find_game(game.family)
     actions = family.action_names(**options)
     seen = sorted({*getattr(policy, "observations", SCREEN), *SCREEN, "blstats"})
     with Pool(
-        game["family"], lanes=1, workers=1, groups=1, options=options, observations=seen
+        game.family, lanes=1, workers=1, groups=1, options=options, observations=seen
     ) as pool:
         for episode in count(seed):
             yield from _episode(pool, actor, episode, actions)

@@ -81,9 +81,9 @@ def play(
     players = divide(len(seeds), device, workers=workers, lanes=lanes, block=block, cores=cores)
     if game is None:
         game = getattr(policy, "game", NETHACK)
-        find_family(game["family"])
-    path = game["family"]
-    options = {**game["options"], **{k: v for k, v in rules.items() if v is not None}}
+        find_family(game.family)
+    path = game.family
+    options = {**game.options, **{k: v for k, v in rules.items() if v is not None}}
     if record_dir is not None:
         options["record_dir"] = str(Path(record_dir).resolve())
     work = _Work(seeds, traces, progress)

@@ -61,9 +61,9 @@ def watch(
         raise InputError(f"delay={delay} must not be negative")
     where = find_device(device)
     policy = find_policy(ckpt, game, env, chosen.rules)
-    if not find_family(policy.game["family"]).live:
+    if not find_family(policy.game.family).live:
         raise InputError(
-            f"ckpt={ckpt} plays {policy.game['family']}, which no terminal can show; "
+            f"ckpt={ckpt} plays {policy.game.family}, which no terminal can show; "
             "`agent-scaling rollout replay=true` writes replays for a browser"
         )
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

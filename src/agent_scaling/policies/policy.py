@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -16,31 +16,63 @@ from agent_scaling.runtime.errors import InputError
 OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
 """Observations that not all data have → the option that reads them."""
 
-State = Any
-"""What crosses windows: a tuple of tensors whose second axis is the lane."""
+State = tuple[Tensor, ...]
+"""The tensors that cross windows; the second axis of each is the lane."""
+
+
+class Part(Protocol):
+    """Shares what encoders and cores offer: a width, a state per lane and its costs."""
+
+    width: int
+    """Features per frame of the output."""
+
+    def initial_state(self, lanes: int) -> State:
+        """Return the state of ``lanes`` lanes before their first frame."""
+
+    def costs(self) -> list[LayerCost]:
+        """Return the forward cost per frame by layer, in execution order."""
+
+
+class Encoder(Part, Protocol):
+    """Turns a window of observations into features [T, B, width]."""
+
+    @property
+    def observations(self) -> Sequence[str]:
+        """Names of the observations that it reads."""
+
+    def __call__(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """Encode a window; also return the state after it."""
+
+
+class Core(Part, Protocol):
+    """Carries memory over the frames of a window and from window to window.
+
+    One that needs later frames has ``causal = False``.
+    """
+
+    def __call__(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """Turn features [T, B, D] into [T, B, width]; also return the state after the window."""
 
 
 class Policy(nn.Module):
     """Logits and a baseline for every frame of a window.
 
     Args:
-        encoder: ``encoder(batch, state) → ([T, B, encoder.width], state)``, with
-            ``initial_state(lanes)``, ``observations``, ``width`` and ``costs()``.
-        core: Given the encoder's width, makes ``core(features, batch, state) → (out, state)``,
-            with ``initial_state(lanes)``, ``width`` and ``costs()``.
+        encoder: Turns observations into features.
+        core: Makes the core, given the encoder's width.
         num_actions: Width A of the policy's head.
         baseline: Whether there is a baseline, which imitation does not need; else it is 0.
         path: Whether the heads read the encoder's features beside the core's answer, as their sum:
             a narrow core that has learnt nothing yet then hides nothing.
     """
 
-    encoder: Any
-    core: Any
+    encoder: Encoder
+    core: Core
 
     def __init__(
         self,
-        encoder: Any,
-        core: Callable[[int], Any],
+        encoder: Encoder,
+        core: Callable[[int], Core],
         num_actions: int = NUM_ACTIONS,
         baseline: bool = True,
         path: bool = False,

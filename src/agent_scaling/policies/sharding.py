@@ -25,7 +25,8 @@ def shard_policy(policy: Policy, mesh: DeviceMesh) -> None:
     for parameter in policy.parameters():
         parameter.data = parameter.data.contiguous()  # convolutions' are channels-last
     stacks = [module for module in policy.modules() if isinstance(module, nn.ModuleList)]
-    for part in (*(block for stack in stacks for block in stack), policy.core, policy.encoder):
+    blocks = [block for stack in stacks for block in stack]
+    for part in (*blocks, policy.get_submodule("core"), policy.get_submodule("encoder")):
         fully_shard(part, mesh=mesh)
     fully_shard(policy, mesh=mesh)
 

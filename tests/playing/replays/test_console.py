@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from agent_scaling.envs.atari import Atari
+from agent_scaling.envs.families import Description
 from agent_scaling.playing.play import play
 from agent_scaling.playing.players import RandomPolicy
 from agent_scaling.playing.replays import write_replays
@@ -23,7 +24,7 @@ from agent_scaling.playing.replays.console import GIF_FRAMES, Palette
 from agent_scaling.playing.replays.page import unpack
 
 STEPS = 310  # of three chunks, the last one not full
-GAME = {"family": "atari", "options": {"env": "Freeway", "max_episode_steps": STEPS}}
+GAME = Description("atari", {"env": "Freeway", "max_episode_steps": STEPS})
 
 
 def console(env: str, **options: Any) -> tuple[Atari, dict[str, NDArray[Any]]]:
@@ -64,7 +65,7 @@ def test_pages_hold_the_consoles_screens(
     content = content_of(files[".html"])
     shown = screens_of(content)
     assert shown.shape == (STEPS, 210, 160, 3)
-    game, views = console(**GAME["options"])
+    game, views = console(**GAME.options)
     game.reset(6)
     for step, action in enumerate(trace["action"].tolist()):
         assert np.array_equal(shown[step], views["screen"][:210])

@@ -7,6 +7,7 @@ import pandas as pd
 import pyte
 import pytest
 
+from agent_scaling.envs.families import Description
 from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.playing.actor import TRACE
 from agent_scaling.playing.play import play
@@ -20,7 +21,7 @@ from agent_scaling.playing.replays.screen import PALETTE, PRINTABLE, screen_text
 from agent_scaling.runtime.errors import InputError
 
 STEPS = 60
-GAME = {"family": "nethack", "options": {"max_episode_steps": STEPS}}
+GAME = Description("nethack", {"max_episode_steps": STEPS})
 
 
 @pytest.fixture(scope="module")

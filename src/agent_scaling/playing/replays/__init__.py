@@ -44,8 +44,8 @@ class Episode:
     @cached_property
     def actions(self) -> list[str]:
         """Names of the game's actions."""
-        family: Any = find_game(self.game["family"])
-        names: list[str] = family.action_names(**self.game["options"])
+        family: Any = find_game(self.game.family)
+        names: list[str] = family.action_names(**self.game.options)
         return names
 
     @property
@@ -103,11 +103,11 @@ def write_replays(
     """
     paths: list[Path] = []
     for kind, seed in chosen_episodes(table, which).items():
-        family = find_family(game["family"])
+        family = find_family(game.family)
         row = table[table["seed"] == seed].iloc[0].to_dict()
         facts: dict[str, Any] = {"episode": kind}
         if family.variant:
-            facts["game"] = game["options"][family.variant]
+            facts["game"] = game.options[family.variant]
         facts |= {name: _plain(row[name]) for name in SHOWN if row.get(name, "") != ""}
         viewer = importlib.import_module(family.viewer)
         shown = viewer.show(Episode(game, seed, facts, traces[seed]))

@@ -46,8 +46,8 @@ class Screens:
 
 def show(episode: Episode) -> dict[str, bytes]:
     """``html`` and ``gif``."""
-    options, actions = episode.game["options"], episode.trace["action"]
-    family: Any = find_game(episode.game["family"])
+    options, actions = episode.game.options, episode.trace["action"]
+    family: Any = find_game(episode.game.family)
     frames = replayed(episode.game, episode.seed, actions, OBSERVATIONS)
     screens = encode_screens(frames, family.screen_rows(options["env"]), len(actions))
     content = page(

@@ -31,11 +31,11 @@ def replayed(
         observations: Names of what a frame shall have.
     """
     with Pool(
-        game["family"],
+        game.family,
         lanes=1,
         workers=1,
         groups=1,
-        options=game["options"],
+        options=dict(game.options),
         observations=observations,
     ) as pool:
         pool.assign(0, seed)

@@ -96,7 +96,7 @@ def rollout(
     run = find_run(mlflow_run_id, ckpt, tracking_uri)
     where, folder = find_device(device), Path(output)
     policy = find_policy(ckpt, game, env, {**(options or {}), **chosen.rules})
-    family = policy.game["family"]
+    family = policy.game.family
     if ttyrecs and not find_family(family).records:
         raise InputError(f"ttyrecs=true: {family} cannot be recorded; NetHack can")
     if part and (there := parts_in(folder)):
@@ -131,10 +131,10 @@ def make_settings(
     ckpt: str, episodes: int, chosen: PlayOptions, game: Description, device: torch.device
 ) -> dict[str, Any]:
     """What the table is a function of; parts of one evaluation have it in common."""
-    kept = {name: v for name, v in game["options"].items() if name not in chosen.rules}
+    kept = {name: v for name, v in game.options.items() if name not in chosen.rules}
     return {
         "ckpt": ckpt, "ckpt_sha256": digest(ckpt), "episodes": episodes, **asdict(chosen),
-        "game": game["family"], "options": kept,
+        "game": game.family, "options": kept,
         "block": chosen.block or default_block(device), "device": str(device),
     }  # fmt: skip
 

@@ -80,7 +80,7 @@ def save_policy(policy: Policy, path: str | Path) -> None:
     if not policy.config:
         raise InputError(f"{path}: the policy has no config; make it with make_policy()")
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
-    made = {"policy_config": policy.config, "state_dict": weights, "game": policy.game}
+    made = {"policy_config": policy.config, "state_dict": weights, "game": policy.game.to_dict()}
     write_checkpoint(made, path)
 
 

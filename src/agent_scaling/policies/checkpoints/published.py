@@ -79,7 +79,7 @@ def import_checkpoint(*, ckpt: str, output: str) -> None:
     policy = import_policy(ckpt)
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     made: dict[str, Any] = {"policy_config": policy.config, "state_dict": weights}
-    made |= {"game": policy.game, "imported_from": ckpt}
+    made |= {"game": policy.game.to_dict(), "imported_from": ckpt}
     write_checkpoint(made, output)
     Console().print(f"{output}: {policy.num_params:,} parameters imported from {ckpt}")
 

@@ -132,10 +132,10 @@ def check_game(policy: Policy, layout: Layout, ckpt: str, input: str) -> None:
         raise InputError(
             f"input={input}: its keys are labels of a model; give the shards that were labelled"
         )
-    if policy.game["family"] != layout.game or policy.num_actions != len(layout.keys):
+    if policy.game.family != layout.game or policy.num_actions != len(layout.keys):
         raise InputError(
             f"input={input}: {layout.game} with {len(layout.keys)} actions; ckpt={ckpt} was "
-            f"trained on {policy.game['family']} with {policy.num_actions}"
+            f"trained on {policy.game.family} with {policy.num_actions}"
         )
 
 

@@ -124,7 +124,7 @@ class PolicyModule(LightningModule):
         checkpoint["frames"] = self.frames
         checkpoint["schedule"] = asdict(self.schedule)
         checkpoint["policy_config"] = self.policy.config
-        checkpoint["game"] = self.policy.game
+        checkpoint["game"] = self.policy.game.to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the number of frames trained on."""

@@ -53,7 +53,7 @@ class Teacher:
     def __init__(self, policy: Policy, cost: Ramp) -> None:
         self.policy, self.cost = policy, cost
         self._ready: nn.Module | None = None
-        self._state: State = None
+        self._state: State = ()
 
     @torch.no_grad()
     def logits(self, unroll: Batch) -> Tensor:
