@@ -6,14 +6,15 @@ import math
 from itertools import islice
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from agent_scaling.evaluation.action_tables import fit_tables
 from agent_scaling.tracking.logger import log_metrics
+from agent_scaling.training.hooks import CountsActions, run_data, run_module
 
 
-class Baselines(Callback):
+class Baselines(CountsActions):
     """Logs ``baseline/unigram_nats`` and ``baseline/bigram_nats`` once, before the first step.
 
     Args:
@@ -37,9 +38,9 @@ class Baselines(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Fit on the training games, score on the held-out frames."""
-        module: Any = pl_module
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if self.found or data.val_games == 0:
+        module = run_module(pl_module)
+        data = run_data(trainer).recorded
+        if self.found or data is None or data.val_games == 0:
             return
         frames = min(self.max_frames, data.train_frames)
         steps = math.ceil(frames / data.frames_per_step)
@@ -49,5 +50,5 @@ class Baselines(Callback):
         log_metrics(trainer, module, self.at_milestone())
 
     def at_milestone(self) -> dict[str, float]:
-        """What the tables score, for the table of milestones."""
+        """The tables' losses."""
         return {f"baseline/{name}": value for name, value in self.found.items()}

@@ -9,24 +9,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from agent_scaling.policies.checkpoints.files import LAST, PREVIOUS
 from agent_scaling.runtime.files import disk_errors, part_of
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.runtime.terminal import say
-from agent_scaling.training.hooks import checkpoint_folder, crossed, milestone_name
+from agent_scaling.training.hooks import (
+    RunCallback,
+    Stage,
+    checkpoint_folder,
+    crossed,
+    measurements,
+    milestone_name,
+    run_module,
+)
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.stopping import preempted
-from callbacks.held_out import HeldOut
 
 
-class Checkpoints(Callback):
+class Checkpoints(RunCallback):
     """Saves at the end of a step only, so that each file is a moment that training passes through.
 
     Args:
         every_frames: Frames between saves of ``last.ckpt``, all ranks.
         every_minutes: Minutes between them; whichever comes first.
     """
+
+    stage = Stage.SAVE
 
     def __init__(self, every_frames: int | None = None, every_minutes: float | None = 5.0) -> None:
         self.every_frames = every_frames
@@ -73,22 +83,21 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save ``last.ckpt`` when it is due or the run is to stop, between two optimiser steps."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         if not module.step_frames:
             return  # gradients accumulate
         every = self.every_frames
-        due = every is not None and crossed(pl_module, every)
+        due = every is not None and crossed(module, every)
         if self.every_minutes is not None:
             due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
         # Clocks differ: when one rank's says so, all save.
         if trainer.strategy.reduce_boolean_decision(due, all=False) or preempted(trainer):
             self.save_last(trainer)
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Save the milestone, the best if it is, and the last."""
         folder = checkpoint_folder(trainer)
-        held_out = next((c for c in trainer.callbacks if isinstance(c, HeldOut)), None)  # type: ignore[attr-defined]
-        nats = held_out.last.get("nats") if held_out else None
+        nats = measurements(trainer).get("val/nats")
         if nats is not None and nats < self.best_nats:
             self.best_nats = nats
             trainer.save_checkpoint(folder / "best.ckpt")

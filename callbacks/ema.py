@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from agent_scaling.policies.policy import Policy
-from agent_scaling.policies.sharding import whole_policy
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.hooks import AveragesWeights, run_module
 
 
-class EMA(WeightAveraging):
+class EMA(AveragesWeights, WeightAveraging):
     """average ← decay · average + (1 − decay) · weights, after each step of the optimiser.
 
     It begins with the weights after the first step. Statistics of norms are averaged as well. In
@@ -42,9 +42,9 @@ class EMA(WeightAveraging):
         """The averaged policy."""
         if self._average_model is None:
             return None
-        module: Any = self._average_model.module
-        averaged: Policy = module.policy
-        return averaged
+        averaged = self._average_model.module
+        assert isinstance(averaged, LightningModule)
+        return run_module(averaged).policy
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After each step of the optimiser."""
@@ -96,15 +96,6 @@ class EMA(WeightAveraging):
             )
         if self.decay is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
-
-
-def evaluated(trainer: Trainer, module: Any) -> Policy:
-    """The policy to evaluate and play: the averaged one where it is kept, else the module's; whole.
-    Every rank must call it."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EMA) and callback.policy is not None:
-            return callback.policy
-    return whole_policy(module.policy)
 
 
 def _update(average: list[Tensor], current: list[Tensor], _count: Any, weight: float) -> None:

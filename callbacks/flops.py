@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.hooks import HasBudget, run_callbacks, run_module
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.stopping import preempted
 
 
-class FlopBudget(Callback):
+class FlopBudget(HasBudget):
     """Stops training at ``budget`` and announces each of ``milestones`` on the way.
 
-    One run of a model serves all budgets below its own: at each milestone, every callback that has
-    ``on_milestone(trainer, module, flops)`` is called with the milestone's nominal FLOPs, in the
-    trainer's order (evaluate, play, save), after every ``before_milestone`` of the same arguments.
+    One run of a model serves all budgets below its own: at each milestone, ``on_milestone`` of
+    every :class:`~agent_scaling.training.hooks.RunCallback` is called with the milestone's nominal
+    FLOPs, in the trainer's order (evaluate, play, save), after ``before_milestone`` of all.
     The end of training is a milestone too. What is spent is what the module says that its frames
     have cost: a function of shapes, nothing to restore. Budget and milestones are in
     ``convention``; what is logged names its own.
@@ -46,13 +48,13 @@ class FlopBudget(Callback):
         self._announced: int | None = None
         self._before = 0.0
 
-    def spent(self, module: Any) -> float:
+    def spent(self, module: PolicyModule) -> float:
         """FLOPs so far, in the budget's convention."""
         return float(module.spent[self.convention])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that resumes past its budget has nothing left to do."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         self._before = self.spent(module)
         if self.budget is not None and self._before >= self.budget:
             trainer.should_stop = True
@@ -62,7 +64,7 @@ class FlopBudget(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Announce what this step has crossed; stop at the budget."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         before, spent = self._before, self.spent(module)
         self._before = spent
         crossed = [m for m in self.milestones if before < m <= spent]
@@ -74,17 +76,17 @@ class FlopBudget(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end is a milestone, unless the run was only interrupted."""
         if not preempted(trainer):
-            module: Any = pl_module
+            module = run_module(pl_module)
             spent = self.spent(module)
             reached = self.budget is not None and spent >= self.budget
-            self._announce(trainer, module, self.budget if reached else spent)
+            self._announce(trainer, module, self.budget if self.budget and reached else spent)
 
-    def _announce(self, trainer: Trainer, module: Any, flops: float | None) -> None:
+    def _announce(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         if self._announced == module.frames:
             return
         self._announced = module.frames
-        for hook in ("before_milestone", "on_milestone"):
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                announce = getattr(callback, hook, None)
-                if announce is not None:
-                    announce(trainer, module, flops)
+        callbacks = run_callbacks(trainer)
+        for callback in callbacks:
+            callback.before_milestone(trainer, module, flops)
+        for callback in callbacks:
+            callback.on_milestone(trainer, module, flops)

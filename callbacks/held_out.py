@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from agent_scaling.evaluation.held_out import evaluate
 from agent_scaling.runtime.allocator import give_back_memory
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.tracking.logger import log_metrics
-from agent_scaling.training.hooks import crossed
-from callbacks.baselines import Baselines
-from callbacks.ema import evaluated
+from agent_scaling.training.hooks import (
+    CountsActions,
+    MeasuresLoss,
+    crossed,
+    evaluated,
+    find,
+    run_data,
+    run_module,
+)
+from agent_scaling.training.modules.base import PolicyModule
 
 
-class HeldOut(Callback):
+class HeldOut(MeasuresLoss):
     """Evaluates on the held-out games every ``every_frames`` and at each milestone.
 
     Args:
@@ -31,22 +38,24 @@ class HeldOut(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse margins over what nobody counts, before anything is trained."""
-        if self.margins and not any(isinstance(c, Baselines) for c in trainer.callbacks):  # type: ignore[attr-defined]
+        if self.margins and find(trainer, CountsActions) is None:
             raise InputError("callbacks.held_out.margins=true needs callbacks.baselines")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Evaluate where a multiple of ``every_frames`` was crossed."""
-        if self.every_frames and crossed(pl_module, self.every_frames):
-            self.on_milestone(trainer, pl_module, 0.0)
+        module = run_module(pl_module)
+        if self.every_frames and crossed(module, self.every_frames):
+            self._evaluate(trainer, module)
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Evaluate and log as ``val/…``."""
-        module: Any = pl_module
-        mixed: Any = trainer.datamodule  # type: ignore[attr-defined]
-        data = getattr(mixed, "demonstrations", mixed)
-        if data.val_games == 0:
+        self._evaluate(trainer, module)
+
+    def _evaluate(self, trainer: Trainer, module: PolicyModule) -> None:
+        data = run_data(trainer).recorded
+        if data is None or data.val_games == 0:
             return
         policy, windows = evaluated(trainer, module), data.val_dataloader()
         unigram_A = frequencies(trainer) if self.margins else None
@@ -61,11 +70,12 @@ class HeldOut(Callback):
         checkpoint["held_out"] = dict(self.last)
 
     def at_milestone(self) -> dict[str, float]:
-        """What the last evaluation found, for the table of milestones."""
+        """The last evaluation."""
         return {f"val/{name}": value for name, value in self.last.items()}
 
 
 def frequencies(trainer: Trainer) -> Tensor | None:
     """Nats of each action in the training games; None in a run that was begun before they were
     kept."""
-    return next(c.unigram_A for c in trainer.callbacks if isinstance(c, Baselines))  # type: ignore[attr-defined]
+    counted = find(trainer, CountsActions)
+    return counted.unigram_A if counted else None

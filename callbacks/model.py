@@ -6,23 +6,30 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from agent_scaling.policies.checkpoints.export import save_model
 from agent_scaling.policies.checkpoints.load import load_policy
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.logger import BufferedMLFlowLogger
-from agent_scaling.training.hooks import checkpoint_folder, find
+from agent_scaling.training.hooks import (
+    KeepsMilestones,
+    MeasuresLoss,
+    RunCallback,
+    Stage,
+    checkpoint_folder,
+    find,
+    run_module,
+)
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.stopping import preempted
-from callbacks.held_out import HeldOut
-from callbacks.tracking import Tracking
 
 FOLDER = "model"
 NAME = re.compile(r"[\w.-][\w .-]*")
 
 
-class Model(Callback):
+class Model(RunCallback):
     """Writes the policy of a checkpoint to ``<output>/model`` and hands it to MLflow.
 
     Comes after :class:`~callbacks.checkpoints.Checkpoints`. The run is trained and saved by then:
@@ -36,6 +43,8 @@ class Model(Callback):
         InputError: ``checkpoint`` is neither, ``register_as`` cannot be a name, or there is no
             held-out loss to be best in.
     """
+
+    stage = Stage.HAND_IN
 
     def __init__(
         self, checkpoint: Literal["last", "best"] = "last", register_as: str | None = None
@@ -52,20 +61,21 @@ class Model(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what cannot be found in the end."""
-        if self.checkpoint == "best" and not (find(trainer, HeldOut) and find(trainer, Tracking)):
+        if self.checkpoint == "best" and not (
+            find(trainer, MeasuresLoss) and find(trainer, KeepsMilestones)
+        ):
             raise InputError(
                 "callbacks.model.checkpoint=best: needs callbacks.held_out and callbacks.tracking; "
                 "use last"
             )
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Note where it was: the last one is the end."""
-        module: Any = pl_module
         self._milestone_at = module.frames
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save and hand in, unless the run was only interrupted or had nothing to do."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         ended = self._milestone_at == module.frames and not preempted(trainer)
         if not ended or not trainer.is_global_zero:
             return
@@ -82,9 +92,9 @@ class Model(Callback):
             if isinstance(logger, BufferedMLFlowLogger):
                 logger.log_model(folder, row["frames"], measured, self.register_as)
 
-    def _row(self, trainer: Trainer, module: Any) -> dict[str, Any]:
+    def _row(self, trainer: Trainer, module: PolicyModule) -> dict[str, Any]:
         """The checkpoint's row of the table of milestones."""
-        tracking = find(trainer, Tracking)
+        tracking = find(trainer, KeepsMilestones)
         rows: list[dict[str, Any]] = tracking.milestones if tracking else []
         if self.checkpoint == "best":
             return min(rows, key=lambda row: float(row.get("val/nats", "inf")))

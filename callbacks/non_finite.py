@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
-from agent_scaling.training.hooks import checkpoint_folder
+from agent_scaling.training.hooks import (
+    RunCallback,
+    Stage,
+    checkpoint_folder,
+    run_data,
+    run_module,
+)
+from agent_scaling.training.modules.base import PolicyModule
 
 NAN_BATCH = "nan_batch.json"
 
 
-class NonFinite(Callback):
+class NonFinite(RunCallback):
     """Stops at a loss or a gradient's norm that is nan or infinite, before anything is saved.
 
     ``nan_batch.json`` beside the checkpoints names the step and, where batches are a function of
@@ -30,6 +37,8 @@ class NonFinite(Callback):
         every_steps: Steps between readings on a GPU; also before milestones and checkpoints.
     """
 
+    stage = Stage.GUARD
+
     def __init__(self, every_steps: int = 50) -> None:
         if every_steps < 1:
             raise InputError(f"callbacks.non_finite.every_steps={every_steps}: must be at least 1")
@@ -40,7 +49,7 @@ class NonFinite(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Look at this step; read what was found where it costs nothing, or is due."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         loss, window = outputs["loss"].detach().double(), window_of(trainer)
         fine = loss.isfinite()
         # With scaled gradients an infinite norm is how the scale is found.
@@ -53,17 +62,17 @@ class NonFinite(Callback):
         if loss.device.type == "cpu" or window % self.every_steps == 0:
             self._stop_if_bad(trainer, module)
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Nothing is measured of broken weights."""
-        self._stop_if_bad(trainer, pl_module)
+        self._stop_if_bad(trainer, module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Nor are they saved."""
-        self._stop_if_bad(trainer, pl_module)
+        self._stop_if_bad(trainer, run_module(pl_module))
 
-    def _stop_if_bad(self, trainer: Trainer, module: Any) -> None:
+    def _stop_if_bad(self, trainer: Trainer, module: PolicyModule) -> None:
         window, loss = (-1.0, 0.0) if self._first_bad is None else self._first_bad.tolist()
         if not trainer.strategy.reduce_boolean_decision(window >= 0, all=False):
             return
@@ -87,7 +96,5 @@ def window_of(trainer: Trainer) -> int:
 
 def write_batch(path: Path, trainer: Trainer, window: int, loss: float) -> None:
     """Write where a window's frames come from."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
-    coordinates = getattr(data, "coordinates", None)
-    found = {"step": window, "loss": str(loss)} | (coordinates(window) if coordinates else {})
+    found = {"step": window, "loss": str(loss)} | run_data(trainer).coordinates(window)
     write_json(path, found)

@@ -7,15 +7,16 @@ import signal
 from types import FrameType
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from agent_scaling.runtime.terminal import is_first
+from agent_scaling.training.hooks import StopsRuns, run_module
 
 SAVING = b"\nCtrl-C: the run stops once this step is done and saved; again: at once\n"
 
 
-class Preemption(Callback):
+class Preemption(StopsRuns):
     """On SIGTERM or Ctrl-C: finish the step, save on all ranks, stop; ``stopped_by`` tells the
     caller. A second Ctrl-C does not wait.
 
@@ -51,7 +52,7 @@ class Preemption(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop when any rank was asked to, at a step of the optimiser."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         if not module.step_frames:
             return  # gradients accumulate
         decide = trainer.strategy.reduce_boolean_decision

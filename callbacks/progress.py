@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,8 +17,9 @@ from rich.progress import (
 )
 
 from agent_scaling.runtime.formats import clock
+from agent_scaling.training.hooks import HasBudget, RunCallback, Stage, find, run_module
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.summary import print_milestone, print_start
-from callbacks.flops import FlopBudget
 
 WARM_UP = 3
 """Steps whose time says nothing of the later ones: memory is taken, kernels are chosen."""
@@ -33,12 +34,14 @@ LINE_SHARE, LINE_SECONDS, LONGEST = 0.1, 10.0, 3600.0
 no less than one an hour."""
 
 
-class ProgressBar(Callback):
+class ProgressBar(RunCallback):
     """Frames/s, FLOP/s, loss, share of the budget, time left.
 
     Once some seconds of steps are measured, a line predicts the time that the budget takes. Where
     the output is no terminal, there is no bar but a line now and then.
     """
+
+    stage = Stage.SHOW
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -53,7 +56,7 @@ class ProgressBar(Callback):
         """Print what is about to run, and open the bar at what is already done."""
         if not trainer.is_global_zero:
             return
-        module: Any = pl_module
+        module = run_module(pl_module)
         total = budget(trainer, module)
         print_start(trainer, module, total)
         self._began = self._line_at = time.monotonic()
@@ -75,7 +78,7 @@ class ProgressBar(Callback):
         )
         self._bar.start()
         fields: dict[str, Any] = {"rate": 0.0, "flop_rate": 0.0, "loss": float("nan")}
-        self._task = self._bar.add_task("train", total=total, completed=module.flops, **fields)
+        self._task = self._bar.add_task("train", total=total, completed=int(module.flops), **fields)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -83,7 +86,7 @@ class ProgressBar(Callback):
         """Move the bar; without a terminal, print a line when one is due."""
         if self._bar is None:
             return
-        module: Any = pl_module
+        module = run_module(pl_module)
         self._steps += 1
         self._predict(module)
         speed = self._bar.tasks[0].speed or 0.0  # FLOPs per second, as rich measures it
@@ -98,20 +101,16 @@ class ProgressBar(Callback):
         if self._bar.disable:
             self._print_line(module, float(outputs["loss"]))
 
-    def before_milestone(
-        self, trainer: Trainer, pl_module: LightningModule, flops: float | None
-    ) -> None:
+    def before_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Say why the bar stands still."""
         if self._bar is not None:
             self._bar.update(self._task, description="test")
             self._mark = None  # what follows is not all training
 
-    def on_milestone(
-        self, trainer: Trainer, pl_module: LightningModule, flops: float | None
-    ) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """A line for what was measured on the way; the end has tables."""
         if self._bar is not None and not trainer.should_stop:
-            print_milestone(trainer, pl_module, flops, self._bar.console)
+            print_milestone(trainer, module, flops, self._bar.console)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -123,7 +122,7 @@ class ProgressBar(Callback):
         """Close the bar, so that the error's line stands alone."""
         self._close()
 
-    def _predict(self, module: Any) -> None:
+    def _predict(self, module: PolicyModule) -> None:
         """After some seconds of steps, how long the rest of the budget takes."""
         assert self._bar is not None
         total, now = self._bar.tasks[0].total, time.monotonic()
@@ -142,7 +141,7 @@ class ProgressBar(Callback):
                 soft_wrap=True,
             )
 
-    def _print_line(self, module: Any, loss: float) -> None:
+    def _print_line(self, module: PolicyModule, loss: float) -> None:
         assert self._bar is not None
         total, now = self._bar.tasks[0].total, time.monotonic()
         share = (module.flops - self._line_flops) / total if total else 0.0
@@ -168,11 +167,9 @@ class ProgressBar(Callback):
             self._bar = None
 
 
-def budget(trainer: Trainer, module: Any) -> float | None:
+def budget(trainer: Trainer, module: PolicyModule) -> float | None:
     """The run's FLOP budget, if it has one, in the ``model`` convention."""
-    found = [c for c in trainer.callbacks if isinstance(c, FlopBudget)]  # type: ignore[attr-defined]
-    if not found or found[0].budget is None:
+    found = find(trainer, HasBudget)
+    if found is None or found.budget is None:
         return None
-    return float(
-        found[0].budget * module.flops_per_frame / module.costs_per_frame[found[0].convention]
-    )
+    return found.budget * module.flops_per_frame / module.costs_per_frame[found.convention]

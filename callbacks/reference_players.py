@@ -6,18 +6,18 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from agent_scaling.envs.nethack import MAX_EPISODE_STEPS
 from agent_scaling.playing.demonstrators.reference import play_reference
 from agent_scaling.tracking.logger import log_metrics
-from callbacks.rollouts import Rollouts
+from agent_scaling.training.hooks import PlaysGames, RunCallback, Stage, find, run_data, run_module
 
 OURS = ("max_episode_steps", "level_seed")
 """Options of games that scripted players are told otherwise, or not at all."""
 
 
-class ReferencePlayers(Callback):
+class ReferencePlayers(RunCallback):
     """Logs ``reference/<player>_return_mean`` and ``…_se`` once, before the first step.
 
     ``reference/recorded_return_mean`` is the mean score that the recorded games themselves reached
@@ -29,6 +29,8 @@ class ReferencePlayers(Callback):
     Args:
         players: Scripted players, e.g. ``random`` and ``demonstrator``.
     """
+
+    stage = Stage.COUNT
 
     def __init__(self, players: Sequence[str]) -> None:
         self.players = list(players)
@@ -44,11 +46,10 @@ class ReferencePlayers(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Play and log; on the first rank alone."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        rollouts = next((c for c in callbacks if isinstance(c, Rollouts)), None)
+        rollouts = find(trainer, PlaysGames)
         if self.found or rollouts is None or not trainer.is_global_zero:
             return
-        module: Any = pl_module
+        module = run_module(pl_module)
         game = rollouts.played_game(module.policy)
         options = {k: v for k, v in game.options.items() if k not in OURS}
         cap = game.options.get("max_episode_steps") or MAX_EPISODE_STEPS
@@ -57,8 +58,8 @@ class ReferencePlayers(Callback):
                 player, rollouts.seeds, max_steps=cap, family=game.family, options=options
             )
             self._add(player, [game.score for game in games])
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        self._add("recorded", data.recorded_scores)
+        recorded = run_data(trainer).recorded
+        self._add("recorded", recorded.recorded_scores if recorded else [])
         log_metrics(trainer, module, self.at_milestone())
 
     def _add(self, player: str, scores: Sequence[float]) -> None:

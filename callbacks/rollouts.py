@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from agent_scaling.envs.families import (
     FAMILIES,
@@ -25,8 +25,8 @@ from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.allocator import give_back_memory
 from agent_scaling.runtime.ranks import gathered, own_cores
 from agent_scaling.tracking.logger import log_file, log_metrics
-from agent_scaling.training.hooks import crossed
-from callbacks.ema import evaluated
+from agent_scaling.training.hooks import PlaysGames, crossed, evaluated, run_module
+from agent_scaling.training.modules.base import PolicyModule
 
 NAMES = {
     "return": "return",
@@ -38,7 +38,7 @@ NAMES = {
 """Column of the table → its name among the metrics."""
 
 
-class Rollouts(Callback):
+class Rollouts(PlaysGames):
     """Plays the same ``episodes`` seeds each time, with batched inference; logs ``rollout/…``.
 
     Training is not disturbed: a copy of the policy plays, with noise of its own. Each table is kept
@@ -98,7 +98,7 @@ class Rollouts(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a game that cannot be played before anything is trained."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         module.policy.check_causal("callbacks.rollouts, which is to be null")
         game = self.played_game(module.policy)
         count_actions(game)
@@ -109,13 +109,14 @@ class Rollouts(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Play where a multiple of ``every_frames`` was crossed."""
-        if self.every_frames and crossed(pl_module, self.every_frames):
-            self.play(trainer, pl_module)
+        module = run_module(pl_module)
+        if self.every_frames and crossed(module, self.every_frames):
+            self.play(trainer, module)
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Play at a milestone of the FLOP budget."""
         if self.at_milestones:
-            self.play(trainer, pl_module)
+            self.play(trainer, module)
 
     def at_milestone(self) -> dict[str, float]:
         """The latest rollout's metrics, for the table of milestones."""
@@ -123,7 +124,7 @@ class Rollouts(Callback):
 
     def play(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Play, keep the table, log the summary; once for the same weights."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         if self._played_at == module.frames:
             return
         self._played_at = module.frames

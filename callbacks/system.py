@@ -6,18 +6,20 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
 from agent_scaling.tracking.logger import log_metrics
+from agent_scaling.training.hooks import RunCallback, Stage, run_module
+from agent_scaling.training.modules.base import PolicyModule
 
 MONITORS: tuple[Any, ...] = (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor)
 
 
-class SystemMetrics(Callback):
+class SystemMetrics(RunCallback):
     """Logs ``system/…`` of the first rank's machine every ``every_seconds``, and at milestones.
 
     Samples are taken between steps, in the run's own thread, and go the way of all metrics. (MLflow
@@ -27,6 +29,8 @@ class SystemMetrics(Callback):
     Args:
         every_seconds: Between samples; a sample takes well below a millisecond of CPU time.
     """
+
+    stage = Stage.RECORD
 
     def __init__(self, every_seconds: float = 30.0) -> None:
         self.every_seconds = every_seconds
@@ -47,13 +51,13 @@ class SystemMetrics(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log when the time has come, at a step of the optimiser."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         if module.step_frames and time.monotonic() - self._sampled_at >= self.every_seconds:
             self._log(trainer, module)
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Log what evaluation and rollouts took, too; a short run has at least this."""
-        self._log(trainer, pl_module)
+        self._log(trainer, module)
 
     def _sample(self) -> dict[str, float]:
         found: dict[str, float] = {}
@@ -64,6 +68,6 @@ class SystemMetrics(Callback):
         self._sampled_at = time.monotonic()
         return found
 
-    def _log(self, trainer: Trainer, module: Any) -> None:
+    def _log(self, trainer: Trainer, module: PolicyModule) -> None:
         found = self._sample()
         log_metrics(trainer, module, {f"system/{name}": value for name, value in found.items()})

@@ -8,15 +8,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.tracking.logger import log_file, log_metrics
-from agent_scaling.training.hooks import crossed, milestone_name
+from agent_scaling.training.hooks import (
+    KeepsMilestones,
+    crossed,
+    measurements,
+    milestone_name,
+    run_data,
+    run_module,
+)
+from agent_scaling.training.modules.base import PolicyModule
 
 
-class Tracking(Callback):
+class Tracking(KeepsMilestones):
     """Logs ``train/…`` every ``every_frames``, and keeps a table of milestones as an artifact.
 
     Args:
@@ -44,7 +52,7 @@ class Tracking(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the resolved config with the run."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         self._mark = (time.monotonic(), module.frames, module.flops)
         log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
 
@@ -69,27 +77,26 @@ class Tracking(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log a point where a multiple of ``every_frames`` was crossed."""
-        if crossed(pl_module, self.every_frames):
-            self._log_point(trainer, pl_module)
+        module = run_module(pl_module)
+        if crossed(module, self.every_frames):
+            self._log_point(trainer, module)
 
-    def on_milestone(self, trainer: Trainer, pl_module: LightningModule, flops: float) -> None:
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Close the point and write the milestone down, with what was measured at it."""
-        module: Any = pl_module
         self._log_point(trainer, module)
         params = module.policy.num_params  # also a param: but those cannot be compared or drawn
         log_metrics(trainer, module, {"num_params": params, "log10_params": math.log10(params)})
         row: dict[str, Any] = {"milestone": flops, "flops": module.flops, "frames": module.frames}
         row["cpu_seconds"] = round(self.cpu_seconds, 3)
         row["checkpoint"] = f"checkpoints/{milestone_name(flops)}"
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            row |= getattr(callback, "at_milestone", dict)()
+        row |= measurements(trainer)
         self.milestones.append(row)
         path = Path(trainer.default_root_dir) / "milestones.json"
         if trainer.is_global_zero:
             write_file(path, json.dumps(self.milestones, indent=1))
         log_file(trainer, path)
 
-    def _log_point(self, trainer: Trainer, module: Any) -> None:
+    def _log_point(self, trainer: Trainer, module: PolicyModule) -> None:
         if not module.train_metrics.update_called:
             return  # a point was logged at this very step
         measured = module.train_metrics.compute()
@@ -107,5 +114,5 @@ class Tracking(Callback):
         point["train/lr"] = module.learning_rate
         point["train/grad_norm"] = float(module.grad_norm.compute())
         module.grad_norm.reset()
-        point |= trainer.datamodule.progress(module.frames)  # type: ignore[attr-defined]
+        point |= run_data(trainer).progress(module.frames)
         log_metrics(trainer, module, point)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.data.run_data import RunData
 from agent_scaling.envs.families import Description, describe, find_game
 from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.playing.actor import SCREEN, Actor
@@ -24,16 +25,19 @@ from agent_scaling.playing.unrolls import REWARD, UnrollPlayer, episode_seeds
 from agent_scaling.policies.inference import for_inference
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.stopwatch import Waiting
+from agent_scaling.training.hooks import run_module
 
 POLL_S = 0.5
 
 
-class ActorsDataModule(lightning.LightningDataModule):
+class ActorsDataModule(RunData):
     """Endless unrolls of ``lanes`` games, each continuing where the one before has ended.
 
     Every rank plays games of its own. The policy's weights are handed over before each unroll is
     asked for, that is after every update.
     """
+
+    gives = frozenset({"unrolls"})
 
     def __init__(
         self,
@@ -106,11 +110,6 @@ class ActorsDataModule(lightning.LightningDataModule):
         how = "while learning" if self.asynchronous else "in turn with learning"
         return f"{self.lanes} games of {self.game_name} per rank, played {how}"
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a run's record says of its data."""
-        return {}
-
     def progress(self, frames: int) -> dict[str, float]:
         """Metrics of the actors since the last call."""
         return self._loader.measured() if self._loader else {}
@@ -175,7 +174,7 @@ class ActorLoader:
         return sys.maxsize
 
     def __iter__(self) -> Iterator[Batch]:
-        module: Any = self.trainer.lightning_module
+        module = run_module(self.trainer.lightning_module)
         data, rank = self.data, self.trainer.global_rank
         pool = self._stack.enter_context(data.pool(module.policy, self.trainer.world_size))
         group = max(len(lanes) for lanes in pool.groups)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import lightning
 from lightning.pytorch.utilities import CombinedLoader
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.data.run_data import RecordedData, RunData
+from agent_scaling.envs.families import Description
+from agent_scaling.training.modules.impala import Impala
 from data_modules.actors import ActorsDataModule
 from data_modules.shards import ShardsDataModule
 
 
-class MixedDataModule(lightning.LightningDataModule):
+class MixedDataModule(RunData):
     """Each step learns from an unroll and from a window of recorded games.
 
     Batches are ``{"unroll": …, "demonstrations": …}``. The held-out loss is that of the
     demonstrations.
     """
+
+    gives = frozenset({"recordings", "unrolls"})
 
     def __init__(self, unrolls: ActorsDataModule, demonstrations: ShardsDataModule) -> None:
         """Takes its parts.
@@ -32,13 +36,26 @@ class MixedDataModule(lightning.LightningDataModule):
         self.observations = tuple(
             name for name in unrolls.observations if name in demonstrations.observations
         )
-        self.recorded_scores = demonstrations.recorded_scores
-        self.game = unrolls.game
 
     @property
     def description(self) -> str:
         """For the terminal."""
         return f"{self.unrolls.description}; beside {self.demonstrations.description}"
+
+    @property
+    def game(self) -> Description:
+        """The game that is played."""
+        return self.unrolls.game
+
+    @property
+    def num_actions(self) -> int | None:
+        """Size of the played game's action set."""
+        return self.unrolls.num_actions
+
+    @property
+    def recorded(self) -> RecordedData:
+        """The demonstrations."""
+        return self.demonstrations
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -48,7 +65,8 @@ class MixedDataModule(lightning.LightningDataModule):
     def progress(self, frames: int) -> dict[str, float]:
         """Metrics of both since the last call."""
         assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
+        module = self.trainer.lightning_module
+        assert isinstance(module, Impala)
         cloned = self.demonstrations.progress(module.worked["cloning"])
         return {**self.unrolls.progress(frames), **cloned}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast, get_args
 
-import lightning
-
+from agent_scaling.data.run_data import RecordedData
 from agent_scaling.data.shards.opening import open_storage
 from agent_scaling.data.shards.reader import OnCorrupt, ShardReader
 from agent_scaling.data.shards.storage import CACHE_DIR, CACHE_GB, PATIENCE_MINUTES
@@ -17,7 +16,7 @@ from agent_scaling.envs.rules import game_from_file
 from agent_scaling.runtime.errors import InputError
 
 
-class ShardsDataModule(lightning.LightningDataModule):
+class ShardsDataModule(RecordedData):
     """Endless training windows and a fixed pass over held-out games.
 
     Batches are windows of consecutive frames: the core's state is carried from one to the next.
@@ -87,18 +86,25 @@ class ShardsDataModule(lightning.LightningDataModule):
         self.val_reader = ShardReader(storage, "val")
         _check_games(self.train_reader, self.val_reader, shards, val_shards)
         layout = self.train_reader.layout
+        given = {"family": layout.game, "options": dict(layout.options)}
+        self._game = game_from_file(given, f"data.shards={shards}")
         self.observations = tuple(layout.shown)
         """What the recordings show; NetHack's lack the inventory."""
-        self.num_actions = len(layout.keys)
-        self.game: Description = game_from_file(
-            {"family": layout.game, "options": dict(layout.options)}, f"data.shards={shards}"
-        )
-        """What was recorded, as rollouts play it."""
         names = [game.id for game in self.train_reader.games]
         lengths = [game.frames for game in self.train_reader.games]
         self.order = TrainLanes(names, lengths, lanes, seed)
         held_out = [game.frames for game in self.val_reader.games]
         self.val_order = EvalLanes(held_out, val_lanes, val_frames)
+
+    @property
+    def game(self) -> Description:
+        """The recorded game, as rollouts play it."""
+        return self._game
+
+    @property
+    def num_actions(self) -> int:
+        """Size of the recordings' action set."""
+        return len(self.train_reader.layout.keys)
 
     @property
     def frames_per_step(self) -> int:

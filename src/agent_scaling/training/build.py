@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.utils import instantiate
-from lightning import LightningDataModule, LightningModule
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
+from agent_scaling.data.run_data import RunData
 from agent_scaling.policies.checkpoints.files import write_checkpoint
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import take_actions
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 
 
@@ -43,14 +44,13 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 
-def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
-    """The module and its data."""
-    data: LightningDataModule = instantiate(cfg.data)
+def build(cfg: DictConfig) -> tuple[PolicyModule, RunData]:
+    """Build the module and its data; raises :class:`InputError` where they do not fit."""
+    data: RunData = instantiate(cfg.data)
     take_actions(cfg.policy, data)
     policy: Policy = instantiate(cfg.policy)
-    shown = getattr(data, "observations", policy.observations)
-    policy.check_data(shown, getattr(data, "num_actions", None))
-    policy.game = getattr(data, "game", None) or policy.game
+    policy.check_data(data.observations, data.num_actions)
+    policy.game = data.game
     # A policy that was loaded knows its own config; one that was built here is what it says.
     policy.config = policy.config or plain(cfg.policy)
     optimizer: OptimizerFactory = instantiate(cfg.optimizer)
@@ -61,7 +61,9 @@ def build(cfg: DictConfig) -> tuple[LightningModule, LightningDataModule]:
     cfg.policy.update({k: v for k, v in policy.config.items() if k in ("encoder", "core")})
     # Partial: as an argument of Hydra's own, a schedule would become a config again.
     make_module = instantiate(cfg.module, _partial_=True)
-    return make_module(policy, optimizer, instantiate(cfg.schedule)), data
+    module: PolicyModule = make_module(policy, optimizer, instantiate(cfg.schedule))
+    module.check_data(data)
+    return module, data
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -1,43 +1,218 @@
-"""What callbacks and the trainer ask of each other."""
+"""The interface of a run's callbacks: milestones, their order, and their roles."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterable, Sequence
+from enum import IntEnum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightning import Trainer
-
-
-def measurements(trainer: Trainer) -> dict[str, Any]:
-    """What callbacks measured at the latest milestone, by metric."""
-    found: dict[str, Any] = {}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        found |= getattr(callback, "at_milestone", dict)()
-    return found
+from agent_scaling.data.run_data import RunData
+from agent_scaling.envs.families import Description
+from agent_scaling.policies.flops import Convention
+from agent_scaling.policies.policy import Policy
+from agent_scaling.policies.sharding import whole_policy
+from agent_scaling.training.modules.base import PolicyModule
 
 
-def milestone_name(flops: float) -> str:
-    """``flops_1e+12.ckpt``."""
-    return f"flops_{flops:.4g}.ckpt"
+class Stage(IntEnum):
+    """The order in which callbacks act at one moment."""
+
+    STOP = auto()
+    """Ranks agree on stopping."""
+    GUARD = auto()
+    """A broken step ends the run."""
+    AVERAGE = auto()
+    """Weights are averaged."""
+    BUDGET = auto()
+    """Milestones are announced."""
+    COUNT = auto()
+    """The data and the reference players are measured, once."""
+    MEASURE = auto()
+    """The policy is evaluated and played."""
+    RECORD = auto()
+    """The measurements are written down."""
+    SAVE = auto()
+    """The checkpoint is saved, with the record in it."""
+    HAND_IN = auto()
+    """The saved policy goes to MLflow."""
+    SHOW = auto()
+    """The terminal shows it."""
 
 
-def checkpoint_folder(trainer: Trainer) -> Path:
-    """Where a run keeps its checkpoints."""
-    return Path(trainer.default_root_dir) / "checkpoints"
+class RunCallback(Callback):
+    """A callback of a run; its methods below do nothing unless a subclass overrides them.
+
+    Attributes:
+        stage: Its place among the others; :func:`in_order` sorts by it.
+    """
+
+    stage: ClassVar[Stage] = Stage.MEASURE
+
+    def before_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
+        """Prepare for a milestone; every callback prepares before any acts on it."""
+
+    def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
+        """Act on a milestone.
+
+        Args:
+            trainer: The trainer.
+            module: The module in training.
+            flops: The milestone's nominal FLOPs.
+        """
+
+    def at_milestone(self) -> dict[str, float]:
+        """Metrics measured at the latest milestone, for the table of milestones."""
+        return {}
 
 
-def crossed(module: Any, every: int) -> bool:
-    """Whether the last step took the module's frames past a multiple of ``every``."""
-    return bool(module.frames // every > (module.frames - module.step_frames) // every)
+class StopsRuns(RunCallback):
+    """A callback that may end a run early.
+
+    Attributes:
+        stopped_by: The signal for which it ended the run, if it did.
+    """
+
+    stage = Stage.STOP
+    stopped_by: signal.Signals | None = None
+
+
+class AveragesWeights(RunCallback):
+    """A callback that keeps an average of the weights."""
+
+    stage = Stage.AVERAGE
+
+    @property
+    def policy(self) -> Policy | None:
+        """The averaged policy; None where no average is kept."""
+        return None
+
+
+class HasBudget(RunCallback):
+    """A callback that ends the run at a number of FLOPs.
+
+    Attributes:
+        budget: Training FLOPs, all ranks; None: without end.
+        convention: How they are counted.
+    """
+
+    stage = Stage.BUDGET
+    budget: float | None
+    convention: Convention
+
+
+class CountsActions(RunCallback):
+    """A callback that counts the actions of the training games.
+
+    Attributes:
+        unigram_A: Nats of each action; None before they are counted.
+    """
+
+    stage = Stage.COUNT
+    unigram_A: Tensor | None
+
+
+class MeasuresLoss(RunCallback):
+    """A callback that measures ``val/nats`` on held-out games."""
+
+
+class PlaysGames(RunCallback):
+    """A callback that plays the policy.
+
+    Attributes:
+        seeds: The episodes.
+    """
+
+    seeds: Sequence[int]
+
+    def played_game(self, policy: Policy) -> Description:
+        """The game that it plays, and how: the policy's own unless a subclass says otherwise."""
+        return policy.game
+
+
+class KeepsMilestones(RunCallback):
+    """A callback that keeps the table of milestones.
+
+    Attributes:
+        milestones: A row per milestone so far: plain values by metric.
+    """
+
+    stage = Stage.RECORD
+    milestones: list[dict[str, Any]]
 
 
 T = TypeVar("T", bound=Callback)
 
 
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """The trainer's callbacks, in the order in which they act."""
+    return cast("list[Callback]", vars(trainer)["callbacks"])
+
+
+def run_callbacks(trainer: Trainer) -> list[RunCallback]:
+    """Those of the trainer's callbacks that take part in milestones."""
+    return [callback for callback in callbacks_of(trainer) if isinstance(callback, RunCallback)]
+
+
 def find(trainer: Trainer, kind: type[T]) -> T | None:
-    """The trainer's callback of a class."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c for c in callbacks if isinstance(c, kind)), None)
+    """The trainer's first callback of a class, if it has one."""
+    return next((c for c in callbacks_of(trainer) if isinstance(c, kind)), None)
+
+
+def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
+    """Callbacks by their stage; those of others, which have none, act last.
+
+    Those of one stage keep the order in which they are given.
+    """
+    return sorted(callbacks, key=lambda c: c.stage if isinstance(c, RunCallback) else Stage.SHOW)
+
+
+def run_module(module: LightningModule) -> PolicyModule:
+    """The module in training, typed."""
+    assert isinstance(module, PolicyModule)
+    return module
+
+
+def run_data(trainer: Trainer) -> RunData:
+    """The trainer's data module, typed."""
+    data = vars(trainer)["datamodule"]
+    assert isinstance(data, RunData)
+    return data
+
+
+def evaluated(trainer: Trainer, module: PolicyModule) -> Policy:
+    """The policy to evaluate and play, whole: the averaged one where an average is kept.
+
+    Every rank must call it.
+    """
+    average = find(trainer, AveragesWeights)
+    if average is not None and average.policy is not None:
+        return average.policy
+    return whole_policy(module.policy)
+
+
+def measurements(trainer: Trainer) -> dict[str, Any]:
+    """Metrics that all callbacks measured at the latest milestone."""
+    found: dict[str, Any] = {}
+    for callback in run_callbacks(trainer):
+        found |= callback.at_milestone()
+    return found
+
+
+def milestone_name(flops: float) -> str:
+    """File name of a milestone's checkpoint: ``flops_1e+12.ckpt``."""
+    return f"flops_{flops:.4g}.ckpt"
+
+
+def checkpoint_folder(trainer: Trainer) -> Path:
+    """The folder of a run's checkpoints."""
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def crossed(module: PolicyModule, every: int) -> bool:
+    """True where the last step took the module's frames past a multiple of ``every``."""
+    return module.frames // every > (module.frames - module.step_frames) // every

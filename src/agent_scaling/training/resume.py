@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
@@ -14,6 +13,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import PARTIAL, disk_errors
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.optim.schedules import Schedule, change
 
 Start = tuple[int, int]
@@ -53,7 +53,7 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
     return found
 
 
-def check_fits(module: Any, path: Path) -> Start:
+def check_fits(module: PolicyModule, path: Path) -> Start:
     """Check that a checkpoint fits the module; return the point that the run resumes at.
 
     A line on the terminal says how the learning rate changes, if the schedule has changed.

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import PROGRAM, typed_words
+from agent_scaling.data.run_data import RunData
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import is_url
@@ -26,6 +27,7 @@ from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
 from agent_scaling.tracking.run import STORE_ERRORS
 from agent_scaling.tracking.store import RUN_ID_FILE
 from agent_scaling.training.build import plain
+from agent_scaling.training.modules.base import PolicyModule
 
 DIGEST_LENGTH = 36  # MLflow's limit
 UNKNOWN = "unknown"
@@ -56,7 +58,7 @@ def run_tags(policy: Policy, budget: float | None, seed: int) -> dict[str, str]:
     return found | environment() | {"git_commit": commit}
 
 
-def description(module: Any, data: Any, budget: float | None, output: Path) -> str:
+def description(module: PolicyModule, data: RunData, budget: float | None, output: Path) -> str:
     """Markdown for the run's page: data, policy, budget, and the commands to resume and to play."""
     policy, cost = module.policy, module.flops_per_frame
     goal = "no budget"
@@ -110,7 +112,9 @@ def git_commit() -> str:
     return done.stdout.strip()
 
 
-def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
+def reach_logger(
+    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData
+) -> BufferedMLFlowLogger:
     """Call :func:`make_logger`, and turn an error of MLflow that would recur into one line.
 
     Raises:
@@ -125,7 +129,9 @@ def reach_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> Buffe
         ) from error
 
 
-def make_logger(cfg: DictConfig, output: Path, module: Any, data: Any) -> BufferedMLFlowLogger:
+def make_logger(
+    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData
+) -> BufferedMLFlowLogger:
     """Make the logger; it continues the MLflow run that this output folder began, if any."""
     remembered = output / RUN_ID_FILE
     about = (module.policy, cfg.flops_budget, cfg.seed)

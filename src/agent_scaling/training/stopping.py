@@ -9,6 +9,8 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from agent_scaling.training.hooks import StopsRuns, find
+
 SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 """Signals that end a run between two steps, with the names that its user knows."""
 
@@ -30,8 +32,8 @@ def fit(
 
 def stopped_by(trainer: Trainer) -> signal.Signals | None:
     """The signal on which a callback stopped the run; None if it finished, or is under way."""
-    found = (getattr(callback, "stopped_by", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-    return next(filter(None, found), None)
+    stopping = find(trainer, StopsRuns)
+    return stopping.stopped_by if stopping else None
 
 
 def preempted(trainer: Trainer) -> bool:

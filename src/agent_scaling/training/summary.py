@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
@@ -12,12 +12,14 @@ from rich.table import Table
 from agent_scaling.evaluation.accuracy import accuracy_rows
 from agent_scaling.runtime.formats import measured
 from agent_scaling.runtime.terminal import say
-from agent_scaling.training.hooks import measurements
+from agent_scaling.training.hooks import measurements, run_data, run_module
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
+    from agent_scaling.policies.policy import Policy
     from agent_scaling.tracking.logger import BufferedMLFlowLogger
+    from agent_scaling.training.modules.base import PolicyModule
 
 LOSSES = {
     "val/nats": "policy",
@@ -32,9 +34,9 @@ RETURNS = {
 }
 
 
-def print_start(trainer: Trainer, module: Any, budget: float | None) -> None:
+def print_start(trainer: Trainer, module: PolicyModule, budget: float | None) -> None:
     """Data, policy, cost, budget and place of the run that is about to begin."""
-    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    data = run_data(trainer)
     policy, device = module.policy, describe_device(module)
     rows = {
         "data": data.description,
@@ -56,12 +58,12 @@ def print_start(trainer: Trainer, module: Any, budget: float | None) -> None:
             say(f"{name:8}{text}", bold=len(name))
 
 
-def kinds(policy: Any) -> str:
+def kinds(policy: Policy) -> str:
     """The classes of a policy's parts: ``NetHackEncoder, LSTMCore``."""
     return ", ".join(type(part).__name__ for part in (policy.encoder, policy.core))
 
 
-def describe_device(module: Any) -> str:
+def describe_device(module: PolicyModule) -> str:
     """``NVIDIA H200``, or ``cpu, 2 threads``."""
     if module.device.type == "cuda":
         return torch.cuda.get_device_name(module.device)
@@ -69,7 +71,7 @@ def describe_device(module: Any) -> str:
     return f"{module.device.type}, {threads} thread{'s' * (threads > 1)}"
 
 
-def print_milestone(trainer: Trainer, module: Any, flops: float | None, console: Console) -> None:
+def print_milestone(trainer: Trainer, module: PolicyModule, flops: float, console: Console) -> None:
     """One line for what was measured at a milestone on the way."""
     found = measurements(trainer)
     parts = [f"{module.frames:,} frames"]
@@ -109,7 +111,7 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     if logger.experiment_id:  # unless the store has been away all the time
         page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
         say(f"           then open http://127.0.0.1:5000/{page}")
-    module: Any = trainer.lightning_module
+    module = run_module(trainer.lightning_module)
     if module.policy.causal:
         say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
     else:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import lightning
 import torch
@@ -22,8 +22,9 @@ from agent_scaling.runtime.processes import die_with_parent
 from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import is_first, say
 from agent_scaling.training.build import AtomicCheckpointIO, build, plain, quiet
+from agent_scaling.training.hooks import in_order
 from agent_scaling.training.keys import TrainKeys, check_callbacks
-from agent_scaling.training.optim.schedules import Schedule
+from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.resume import BEGINNING, OneStart, check_fits, find_resume
 from agent_scaling.training.run_record import (
     reach_logger,
@@ -55,7 +56,7 @@ def train(**config: Unpack[TrainKeys]) -> None:
         lightning.seed_everything(cfg.seed, workers=True, verbose=False)
         module, data = build(cfg)
         start = check_fits(module, resume) if resume else BEGINNING
-        callbacks = [instantiate(c) for c in cfg.callbacks.values() if c]
+        callbacks = in_order(instantiate(c) for c in cfg.callbacks.values() if c)
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
@@ -79,9 +80,9 @@ def train(**config: Unpack[TrainKeys]) -> None:
             print_end(trainer, output, logger)
 
 
-def warn_of_milestones(module: Any, milestones: Sequence[float]) -> None:
+def warn_of_milestones(module: PolicyModule, milestones: Sequence[float]) -> None:
     """Milestones below a decaying schedule's end are of a rate that has not decayed."""
-    schedule: Schedule = module.schedule
+    schedule = module.schedule
     cost = module.costs_per_frame[schedule.convention] if schedule.unit == "frames" else 1.0
     if schedule.decays and any(milestone < schedule.end * cost for milestone in milestones):
         say(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning import LightningModule
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 
+from agent_scaling.data.run_data import Kind, RunData
 from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
 from agent_scaling.policies.policy import Policy
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from agent_scaling.training.optim.schedules import Schedule
 
@@ -30,6 +32,12 @@ class PolicyModule(LightningModule):
         optimizer: Makes the policy's optimiser.
         schedule: The learning rate over frames or FLOPs; ``None``: constant.
     """
+
+    takes: ClassVar[frozenset[Kind]]
+    """The kinds of batches that it learns from."""
+
+    train_metrics: Metric
+    """Metrics of the windows since the last point on the record."""
 
     counted = "forward and backward"
     """The passes that :attr:`flops_per_frame` counts, as the terminal prints them."""
@@ -55,6 +63,18 @@ class PolicyModule(LightningModule):
         """The gradient's norm before clipping, over steps."""
         self.latest_norm = torch.zeros(())
         """The gradient's norm before clipping, of the latest optimiser step."""
+
+    def check_data(self, data: RunData) -> None:
+        """Refuse data that the module cannot learn from, before anything starts.
+
+        Raises:
+            InputError: The data give other kinds of batches.
+        """
+        if data.gives != self.takes:
+            raise InputError(
+                "data=actors and data=mixed: module=impala alone learns from games that the policy "
+                "plays; give it, or data=shards"
+            )
 
     @property
     def spent(self) -> dict[Convention, float]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.data.run_data import Kind, RecordedData
 from agent_scaling.envs.actions import NO_ACTION
 from agent_scaling.evaluation.held_out import Evaluation
 from agent_scaling.evaluation.next_action import NextActionMetrics
@@ -40,6 +41,8 @@ class BehaviouralCloning(PolicyModule):
     Raises:
         InputError: The policy needs frames ahead, or a value is out of its range.
     """
+
+    takes: ClassVar[frozenset[Kind]] = frozenset({"recordings"})
 
     def __init__(
         self,
@@ -83,14 +86,7 @@ class BehaviouralCloning(PolicyModule):
         """Mean nats over the window's decisions, weighted as ``weights`` says.
 
         Averaged over ranks, it is the mean over the decisions of all their lanes.
-
-        Raises:
-            InputError: The batch is an unroll that the policy itself played.
         """
-        if batch.played is not None:
-            raise InputError(
-                "data=actors: it has no expert to imitate; give module=impala, or data=shards"
-            )
         if self.lane_state is None:
             self.lane_state = self.policy.initial_state(batch.lanes)
         logits_TBA, _, state = self.policy(batch, self.lane_state)
@@ -123,7 +119,8 @@ class BehaviouralCloning(PolicyModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a pass over the held-out games."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = vars(self.trainer)["datamodule"]
+        assert isinstance(data, RecordedData)
         self._evaluation = Evaluation(self.policy, data.val_games, self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.data.run_data import Kind, RunData
 from agent_scaling.envs.actions import NO_ACTION
 from agent_scaling.evaluation.means import Means, Total
 from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
@@ -57,6 +58,7 @@ class Impala(PolicyModule):
             number of actions.
     """
 
+    takes: ClassVar[frozenset[Kind]] = frozenset({"unrolls"})
     counted = "acting once; learning, forward and backward"
 
     def __init__(
@@ -93,6 +95,18 @@ class Impala(PolicyModule):
         # An approximation: the last frame of each unroll is learnt from twice (cost_of_batches).
         self.costs_per_frame = {c: sum(self.unit_costs[k][c] for k in kinds) for c in BUDGETS}
         self.flops_per_frame = self.costs_per_frame["model"]
+
+    def check_data(self, data: RunData) -> None:
+        """Refuse recorded games alone, and demonstrations that nothing asks for.
+
+        Raises:
+            InputError: The data have no unrolls.
+        """
+        if "unrolls" not in data.gives:
+            raise InputError(
+                "module=impala learns by playing, and data has recorded games alone; give "
+                "data=actors, or data=mixed for both"
+            )
 
     def configure_model(self) -> None:
         """Refuse a strategy that shards the policy, because actors play with whole policies.
@@ -165,16 +179,9 @@ class Impala(PolicyModule):
         self.demo_state = dealt_lanes(checkpoint["demo_state"], self.trainer, self.device)
 
     def _learn_from_play(self, unroll: Batch) -> tuple[Tensor, dict[str, Total]]:
-        """The unroll's loss with the teacher's part, and the totals to log.
-
-        Raises:
-            InputError: The batch holds recorded games, which no actor played.
-        """
-        if unroll.played is None or unroll.reward_TB is None:
-            raise InputError(
-                "module=impala learns by playing, and data has only recorded games; give "
-                "data=actors, or data=mixed for both"
-            )
+        """The unroll's loss with the teacher's part, and the totals to log."""
+        assert unroll.played is not None
+        assert unroll.reward_TB is not None
         logits_TBA, values_TB, _ = self.policy(unroll, unroll.played.state)
         reward_TB = self.rewards(unroll.reward_TB[:-1])
         losses = self.objective.losses(unroll, reward_TB, logits_TBA, values_TB)
