@@ -25,7 +25,6 @@ NOT_YET = (
     "src/agent_scaling/playing/",
     "src/agent_scaling/policies/policy",
     "src/agent_scaling/runtime/",
-    "src/agent_scaling/studies/",
     "src/agent_scaling/tracking/",
     "src/agent_scaling/training/hooks",
     "src/agent_scaling/training/summary",

@@ -17,7 +17,7 @@ from agent_scaling.playing.sampling import Floats, Noise, Sampling
 from agent_scaling.policies.inference import for_inference
 
 SCREEN = ("chars", "colors", "cursor")
-"""What a policy reads that does not say (``observations``)."""
+"""Observations assumed when a policy declares none."""
 TOP = 5  # actions kept in a trace
 TRACE = np.dtype([("action", "u1"), ("top", "u1", TOP), ("probability", "f2", TOP), ("nats", "f2")])
 """A step of a trace: the action taken, the most probable ones with the probabilities that it was

@@ -1,4 +1,4 @@
-"""How episodes are played: the options that ``rollout``, ``watch`` and the callback share."""
+"""Options of how episodes are played, which ``rollout``, ``watch`` and the callback share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_scaling.runtime.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class PlayOptions:
-    """What an episode is a function of, beside the policy and the game.
+    """The options that determine an episode, beside the policy and the game.
 
     Raises:
         InputError: A value is of another type, or out of its range.

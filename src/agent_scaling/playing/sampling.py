@@ -19,7 +19,7 @@ STEPS_AT_ONCE = 256  # uniforms drawn per lane and refill: a generator costs 10 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an action is drawn from a policy's logits.
+    """The rule by which an action is drawn from a policy's logits.
 
     Raises:
         InputError: A value is out of its range.

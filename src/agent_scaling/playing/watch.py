@@ -146,12 +146,12 @@ class WatchApp(App[None]):
         self._go.set()
 
     def action_faster(self) -> None:
-        """Half the delay."""
+        """Halve the delay between frames."""
         self.delay = max(self.delay / 2, FASTEST_S)
         self._show()
 
     def action_slower(self) -> None:
-        """Twice the delay."""
+        """Double the delay between frames."""
         self.delay = max(self.delay, FASTEST_S) * 2
         self._show()
 

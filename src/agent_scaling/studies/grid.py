@@ -28,7 +28,7 @@ NAME = re.compile(r"[\w.-]+")
 
 @dataclass(frozen=True)
 class Data:
-    """What a plan knows of the data of one variant."""
+    """Facts of one variant's data that a plan uses."""
 
     fingerprint: str
     epoch_frames: int
@@ -59,7 +59,7 @@ def values_of(given: Any, key: str) -> list[float]:
 
 
 def sizes_of(given: Any) -> tuple[str, list[float]]:
-    """What sizes are given by, and they: parameters, or ``{key of train: values}``.
+    """The unit of sizes, and the sizes: parameters, or ``{key of train: values}``.
 
     Raises:
         InputError: As :func:`values_of` does.
@@ -72,7 +72,7 @@ def sizes_of(given: Any) -> tuple[str, list[float]]:
 
 @dataclass(frozen=True)
 class Request:
-    """What a grid is made of; sizes as values of ``sized_by``, budgets in FLOPs of ``convention``.
+    """The axes of a grid: sizes as values of ``sized_by``, budgets in FLOPs of ``convention``.
 
     Attributes:
         sized_by: The key of ``train`` that makes the size: by default parameters, which are solved
@@ -218,7 +218,7 @@ def store_of(cfg: DictConfig) -> Store:
 
 
 def planned(request: Request, run: Run, folder: Path, cfg: DictConfig) -> dict[str, Any]:
-    """What a run's experiment sets, by dotted key of ``train``: paths are absolute."""
+    """Overrides of a run's experiment, by dotted key of ``train``: paths are absolute."""
     store = asdict(store_of(cfg))
     found: dict[str, Any] = {
         "flops_budget": run.budgets[-1],

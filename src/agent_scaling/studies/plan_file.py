@@ -36,7 +36,7 @@ class Run:
     study: str
     """Its tag ``study``: that of the plan, and of its variant where there are any."""
     variant: str
-    """Empty: none."""
+    """Empty where there are none."""
     size: float
     """Parameters asked for, or the value of the key that makes the size."""
     params: int
@@ -77,7 +77,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``agent-scaling plan`` wrote."""
+    """A plan as ``agent-scaling plan`` wrote it."""
 
     name: str
     convention: Convention

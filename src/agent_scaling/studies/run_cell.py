@@ -31,7 +31,7 @@ ERROR_LENGTH = 300
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run's folder says of it."""
+    """The state of a run, read from its folder."""
 
     state: State
     reached: float | None
@@ -41,7 +41,7 @@ class Progress:
 
 
 def progress(run: Run, folder: Path) -> Progress:
-    """How far a run of the plan in ``folder`` is, by its record of milestones and checkpoints."""
+    """Progress of a run of the plan in ``folder``, by its record of milestones and checkpoints."""
     output = run.output(folder)
     rows = milestones(output)
     reached = [b for b in run.budgets if any(is_at(row, b) for row in rows)]
@@ -68,12 +68,12 @@ def milestones(output: Path) -> list[dict[str, Any]]:
 
 
 def is_at(row: dict[str, Any], budget: float) -> bool:
-    """Whether a row of the record is that of a budget."""
+    """True where a row of the record belongs to a budget."""
     return math.isclose(row["milestone"], budget, rel_tol=1e-6)
 
 
 def log_of(output: Path) -> Path:
-    """What the run says on its terminal, all attempts."""
+    """The run's terminal output, of all attempts."""
     return output / "train.log"
 
 

@@ -1,4 +1,4 @@
-"""How fast a policy trains here: measured by real steps, or read from runs that were made."""
+"""Training speed of a policy here: measured by real steps, or read from runs that were made."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def speeds_of(
 
 
 def size_of(run: Run) -> int:
-    """Its parameters."""
+    """Trainable parameters of the policy."""
     return run.params
 
 

@@ -82,7 +82,7 @@ def train_one(made: Plan, folder: Path, name: str) -> str:
 
 
 def states(made: Plan, folder: Path) -> dict[str, Progress]:
-    """What each run's folder says, by the run's name."""
+    """State of each run, read from its folder, by the run's name."""
     return {run.name: progress(run, folder) for run in made.runs}
 
 

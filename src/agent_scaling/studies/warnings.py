@@ -1,4 +1,4 @@
-"""What a plan warns of before anything is trained: one line each."""
+"""Warnings of a plan before anything is trained: one line each."""
 
 from __future__ import annotations
 

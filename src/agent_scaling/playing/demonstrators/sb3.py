@@ -41,7 +41,7 @@ FORMAT = re.compile(r"<class '[\w.]*?(\w+)'>")
 
 
 def is_agent(path: str | Path) -> bool:
-    """Whether a file is a zip as Stable-Baselines3 saves it (torch's own are zips, too)."""
+    """True where a file is a zip as Stable-Baselines3 saves it (torch's own are zips, too)."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as file:

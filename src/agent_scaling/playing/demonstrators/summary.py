@@ -1,4 +1,4 @@
-"""What a run of demonstrations shows: a progress bar while it plays, a table when it is done."""
+"""Output of a run of demonstrations: a progress bar while it plays, a table when it is done."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def cast(title: str, frames: Frames, trace: npt.NDArray[Any], actions: Sequence[
 
 
 def _drawn(frames: Frames) -> Iterator[str]:
-    """What draws each frame over the one before."""
+    """Escape sequences that draw each frame over the one before."""
     for cells, chars, colors in frames.changes():
         pieces = []
         # Neighbours of one colour are one piece: they share row, colour, and cell minus position.

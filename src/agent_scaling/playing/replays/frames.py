@@ -45,7 +45,7 @@ class Frames:
 
 
 def encode_frames(frames: Iterable[Frame]) -> Frames:
-    """Keep what changes."""
+    """Keep the parts that change."""
     chars = np.full(ROWS * COLUMNS, ord(" "), np.uint8)
     colors = np.zeros(ROWS * COLUMNS, np.uint8)
     parts: dict[str, list[npt.NDArray[Any]]] = {"gaps": [], "chars": [], "colors": []}

@@ -1,4 +1,4 @@
-"""What a rollout shows on the terminal: how far it is, and what came of it."""
+"""Terminal output of a rollout: its progress, and its results."""
 
 from __future__ import annotations
 

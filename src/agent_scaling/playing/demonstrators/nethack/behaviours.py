@@ -1,4 +1,4 @@
-"""What the player does, one short function each, in order of priority.
+"""The player's behaviours, one short function each, in order of priority.
 
 A behaviour looks at the player, the view and the level, and returns a choice of keys or None.
 """

@@ -1,4 +1,4 @@
-"""What a behaviour hands to the player: keys, and answers to the prompts they may raise."""
+"""A behaviour's answer to the player: keys, and answers to the prompts they may raise."""
 
 from __future__ import annotations
 

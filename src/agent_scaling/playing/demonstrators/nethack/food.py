@@ -1,4 +1,4 @@
-"""What the player may eat: rations in the inventory and the fresh corpses of what it killed."""
+"""The food of the player: rations in the inventory and the fresh corpses of what it killed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fresh_corpses(player: Memory, view: View) -> Cells:
 
 
 def is_meal(glyph: int, kin: tuple[str, ...], message: str) -> bool:
-    """Whether a glyph shows the safe corpse of what ``message`` says was killed.
+    """True where a glyph shows the safe corpse of what ``message`` says was killed.
 
     ``kin`` are parts of the names of species that this character does not eat.
     """

@@ -76,7 +76,7 @@ class View:
         return float(self.hp / self.hp_max)
 
     def suffers(self, *masks: int) -> bool:
-        """Whether one of NLE's condition bits (``nethack.BL_MASK_…``) is set."""
+        """True where one of NLE's condition bits (``nethack.BL_MASK_…``) is set."""
         return any(self.condition & mask for mask in masks)
 
     @cached_property
