@@ -72,7 +72,7 @@ class RecordedData(RunData):
 
     @property
     def recorded(self) -> RecordedData:
-        """These games."""
+        """The data module itself: all of its games are recorded."""
         return self
 
     @property
