@@ -113,6 +113,15 @@ def test_memory_is_used_again(short_shards: Path) -> None:
     assert len(stream.pool._all) <= allocated + 5
 
 
+def test_memory_that_a_tensor_shows_is_left_alone(short_shards: Path) -> None:
+    windows = iter(loader(short_shards, workers=1))
+    part = next(windows).chars_TBHW[3:, 1:]  # a view alone holds the storage
+    seen = part.clone()
+    for _ in range(60):
+        next(windows)
+    assert torch.equal(part, seen)
+
+
 def test_evaluation_ends_and_can_be_repeated(short_shards: Path) -> None:
     reader = ShardReader(short_shards, "val")
     order = EvalLanes([game.frames for game in reader.games], 4, 500)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
+import weakref
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from agent_scaling.data.batch import Batch, shown_fields
@@ -36,7 +37,7 @@ class Buffers:
     """
 
     def __init__(self, layout: Layout, steps: int, lanes: int) -> None:
-        self.shown = {
+        self._memory = {
             name: np.empty((lanes, steps, *shape), dtype)
             for name, (shape, dtype) in layout.shown.items()
         }
@@ -44,6 +45,19 @@ class Buffers:
         self.first = np.empty((lanes, steps), np.bool_)
         self.game = np.empty((lanes, steps), np.int64)
         self.skipped = np.empty(lanes, np.int64)
+        self.shown: dict[str, npt.NDArray[Any]] = {}
+        self._lent: list[weakref.ref[npt.NDArray[Any]]] = []
+        self.lend()
+
+    def lend(self) -> None:
+        """Leave the views in ``shown`` to the tensors over them; make new ones for later frames."""
+        self._lent = [weakref.ref(view) for view in self.shown.values()]
+        self.shown = {name: memory.view() for name, memory in self._memory.items()}
+
+    @property
+    def returned(self) -> bool:
+        """True where no tensor holds a lent view any more."""
+        return all(view() is None for view in self._lent)
 
 
 class BufferPool:
@@ -62,10 +76,7 @@ class BufferPool:
         """Reserve buffers for the caller until they are handed over."""
         with self._lock:
             for buffers in self._all:
-                # Referred to by the Buffers and by this call alone: the tensors are gone.
-                if id(buffers) not in self._busy and all(
-                    sys.getrefcount(buffers.shown[name]) <= 2 for name in buffers.shown
-                ):
+                if id(buffers) not in self._busy and buffers.returned:
                     break
             else:
                 buffers = Buffers(self.layout, self.steps, self.lanes)
@@ -76,6 +87,7 @@ class BufferPool:
     def hand_over(self, buffers: Buffers) -> None:
         """End the reservation; the buffers are in use as long as tensors refer to them."""
         with self._lock:
+            buffers.lend()
             self._busy.discard(id(buffers))
 
     def clear(self) -> None:
