@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling.fitting import returns, select, structure
-from agent_scaling.scaling.fitting.analysis import one_size
 from agent_scaling.scaling.fitting.forms import LOSS_AVERAGED, LOSS_FORMS
+from agent_scaling.scaling.fitting.optimal_sizes import optimal_sizes
 from agent_scaling.scaling.fitting.select import AVERAGE, FEWEST, Form, Validation
-from agent_scaling.scaling.intervals import half_width
-from agent_scaling.scaling.laws import curves
-from agent_scaling.scaling.laws.profiles import best_of_grid, parabolas
+from agent_scaling.scaling.laws.profiles import best_of_grid
 from agent_scaling.scaling.runs.table import Runs
 
 SIZES = 3
@@ -109,10 +107,12 @@ def forecast_of(
             row[target] = float(np.exp(mean))
             row[f"{target}_interval"] = [float(np.exp(low)), float(np.exp(high))]
     target = "loss" if "loss" in found else "return"
-    if reason := structure.layout(cells, target):
-        _add_sizes_by_law(rows, cells, x, reason, flags)
-    else:
-        _add_sizes(rows, cells, x, target)
+    sizes = optimal_sizes(cells, x, target)
+    flags += [sizes.flag] if sizes.flag else []
+    for name, values in sizes.logs.items():
+        for row, mean, low, high in zip(rows, *np.exp(values), strict=True):
+            row[name] = float(mean)
+            row[f"{name}_interval"] = [float(low), float(high)]
     return {
         "chosen": {t: found[t].name if t in found else None for t in ("loss", "return")},
         "averaged": {target: chosen.averaged for target, chosen in found.items()},
@@ -131,41 +131,3 @@ def _as_rows(checks: Mapping[str, Validation]) -> dict[str, Any]:
         }
         for name, check in checks.items()
     }
-
-
-def _add_sizes_by_law(
-    rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, reason: str, flags: list[str]
-) -> None:
-    """Add the parametric law's optimal parameters and frames to ``rows``, or a flag without it."""
-    if not structure.has_law(cells):
-        flags.append(f"no forecast of sizes: {reason}, and there is no parametric law")
-        return
-    for name, values in structure.sizes_by_law(cells, x).items():
-        for row, mean, low, high in zip(rows, *np.exp(values), strict=True):
-            row[name] = float(mean)
-            row[f"{name}_interval"] = [float(low), float(high)]
-
-
-def _add_sizes(rows: list[dict[str, Any]], cells: pd.DataFrame, x: np.ndarray, target: str) -> None:
-    """Add optimal parameters and frames to ``rows``, by power laws through the budgets' optima.
-
-    The optima are the minima of curves, or the best cells where there are too few minima. Where all
-    optima have one size, they do not show the growth of sizes: the intervals are unbounded.
-    """
-    points = parabolas(cells, target)
-    points = points[~points["flag"].isin(["edge", "concave"])]
-    if len(points) < SIZES:
-        points = best_of_grid(cells, target)
-    one = one_size(points["params"])
-    for name, column in (("params", "params"), ("frames", "samples")):
-        known = points[points[column] > 0]
-        if len(known) < SIZES:
-            continue
-        curve = curves.fit_power(
-            np.log(known["flops"].to_numpy(float)), np.log(known[column].to_numpy(float))
-        )
-        error = curve.standard_error(x)
-        for row, mean, sd in zip(rows, curve(x), error, strict=True):
-            half = np.inf if one else half_width(float(sd), curve.spare)
-            row[name] = float(np.exp(mean))
-            row[f"{name}_interval"] = [float(np.exp(mean - half)), float(np.exp(mean + half))]
