@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from agent_scaling.runtime.secrets import mask
 
 
@@ -14,6 +17,27 @@ class InputError(Exception):
     def __init__(self, text: str = "") -> None:
         lines = (line.strip() for line in text.splitlines())
         super().__init__(mask(" ".join(line for line in lines if line)))
+
+
+@contextmanager
+def reading(file: object, fix: str) -> Iterator[None]:
+    """Turn whatever is raised while a user's file is read into an :class:`InputError`.
+
+    Args:
+        file: The file, for the message.
+        fix: What to do about it.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        said = error_line(error)
+        why = said if said == kind else f"{kind}: {said}"
+        raise InputError(
+            f"{file}: cannot be read ({why}); {fix}, or see more with debug=true"
+        ) from error
 
 
 def error_line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from agent_scaling.envs.atari import Atari, action_names
 from agent_scaling.envs.screens import SIDE
 from agent_scaling.policies.checkpoints.files import refuse_bomb
+from agent_scaling.policies.checkpoints.pickles import refuse_pickle_bomb
 from agent_scaling.runtime.errors import InputError
 
 WEIGHTS, ABOUT = "policy.pth", "data"
@@ -62,6 +63,8 @@ def load_agent(path: str | Path) -> nn.Module:
         with zipfile.ZipFile(path) as file:
             stored = io.BytesIO(file.read(WEIGHTS))
             refuse_bomb(stored, stored.getbuffer().nbytes)
+            stored.seek(0)
+            refuse_pickle_bomb(stored)
             stored.seek(0)
             weights = torch.load(stored, map_location="cpu", weights_only=True)
             about = json.loads(file.read(ABOUT))

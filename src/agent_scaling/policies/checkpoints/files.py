@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,15 +9,11 @@ from typing import Any, BinaryIO
 
 import torch
 
+from agent_scaling.policies.checkpoints.pickles import refuse_pickle_bomb
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import replacing
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
-              ArithmeticError, AssertionError, MemoryError, struct.error,
-              pickle.UnpicklingError)  # fmt: skip
-"""Errors that torch's reader raises for bytes that are not a checkpoint."""
 BLOCK = 2**24
 """Bytes read at a time; smaller blocks take longer."""
 
@@ -73,7 +67,7 @@ def refuse_damage(path: str | Path) -> None:
         raise ValueError(f"it is damaged: {error}") from None
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, foreign: bool = False) -> dict[str, Any]:
     """Load a checkpoint onto the CPU, tensors and plain values only.
 
     Raises:
@@ -82,12 +76,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         refuse_bomb(path, Path(path).stat().st_size)
         refuse_damage(path)
+        refuse_pickle_bomb(path, foreign)
         with warnings.catch_warnings():  # about bytes that are refused
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check ckpt=") from None
-    except UNREADABLE as error:
+    except Exception as error:  # torch's reader raises any at bytes that are no checkpoint
         raise InputError(
             f"{path}: not a readable checkpoint ({error_line(error)}); use an earlier one"
         ) from error

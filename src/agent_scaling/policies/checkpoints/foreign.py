@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agent_scaling.policies.checkpoints.files import UNREADABLE, read_checkpoint
+from agent_scaling.policies.checkpoints.files import read_checkpoint
 
 PLAIN: dict[str, Any] = {
     "argparse.Namespace": Namespace,
@@ -50,8 +50,8 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
     """
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except UNREADABLE:  # missing, torn, or in torch's format before 1.6
+    except Exception:  # missing or torn: the reader says which
         names = list(PLAIN)
     stand_ins = [(PLAIN.get(name) or type(name, (Inert,), {}), name) for name in names]
     with torch.serialization.safe_globals([*stand_ins, *DTYPES]):
-        return read_checkpoint(path)
+        return read_checkpoint(path, foreign=True)

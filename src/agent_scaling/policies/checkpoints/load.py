@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import isclass
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object, instantiate
+from torch import Tensor
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from agent_scaling.config.extensions import is_extension
 from agent_scaling.config.renamed import with_current_paths
 from agent_scaling.envs.rules import game_from_file
 from agent_scaling.policies.checkpoints.files import read_checkpoint, write_checkpoint
 from agent_scaling.policies.policy import Policy
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.policies.sizes import on_meta
+from agent_scaling.runtime.errors import InputError, reading
 
 TRUSTED = (
     "agent_scaling.policies.policy.",
@@ -22,6 +30,10 @@ TRUSTED = (
 )
 """Modules whose classes a checkpoint's config may name, beside those of installed extensions."""
 
+ROOM = 2**30
+"""Bytes that a policy may take beside its weights: tables, and the state of one lane."""
+SPARE = 100
+"""Parameters and buffers beside those that are saved."""
 
 INTERPOLATION = "${"
 """Start of an OmegaConf interpolation, which may call code; `train` saves resolved values only."""
@@ -35,6 +47,16 @@ def build_policy(config: dict[str, Any]) -> Policy:
     Raises:
         InputError: The config names something outside :data:`TRUSTED` and installed extensions.
     """
+    config = trusted(config)
+    policy = instantiate(config)
+    if not isinstance(policy, Policy):
+        raise InputError(f"policy config makes a {type(policy).__name__}, not a Policy")
+    policy.config = config
+    return policy
+
+
+def trusted(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's config with current paths; raises as :func:`build_policy`."""
     config = with_current_paths(config)
     for target in _targets(config):
         if not is_trusted(target):
@@ -42,11 +64,7 @@ def build_policy(config: dict[str, Any]) -> Policy:
                 f"policy config names {target!r}: only {', '.join(TRUSTED)} and installed "
                 "extensions' may be; install the package that it is of"
             )
-    policy = instantiate(config)
-    if not isinstance(policy, Policy):
-        raise InputError(f"policy config makes a {type(policy).__name__}, not a Policy")
-    policy.config = config
-    return policy
+    return config
 
 
 def load_policy(path: str | Path) -> Policy:
@@ -57,14 +75,56 @@ def load_policy(path: str | Path) -> Policy:
     """
     checkpoint = read_checkpoint(path)
     config, weights = checkpoint.get("policy_config"), checkpoint.get("state_dict")
-    if not config or not isinstance(weights, dict):
+    if not isinstance(config, dict) or not config or not isinstance(weights, dict):
         raise InputError(f"{path}: not a checkpoint of `agent-scaling train` (no policy in it)")
-    policy = build_policy(config)
-    own = policy_weights(checkpoint)
-    check_weights(policy, own, path)
-    policy.load_state_dict(own)
-    policy.game = game_from_file(checkpoint.get("game"), str(path))
-    return policy.eval()
+    with reading(path, "use an earlier one"):
+        own = policy_weights(checkpoint)
+        game = game_from_file(checkpoint.get("game"), str(path))
+        check_size(config, own, path)
+        policy = build_policy(config)
+        policy.load_state_dict(own)
+        policy.game = game
+        return policy.eval()
+
+
+def check_size(config: dict[str, Any], weights: dict[str, Any], path: str | Path) -> None:
+    """Compare a config with the weights beside it before anything of its size is made.
+
+    Raises:
+        InputError: It describes other shapes, or takes more memory than its weights account for.
+    """
+    config = trusted(config)
+    with at_most_parts(len(weights)):
+        drawn = on_meta(config)
+    check_weights(drawn, weights, path)
+    state = drawn.initial_state(1)
+    taken = sum(t.nbytes for t in (*drawn.parameters(), *drawn.buffers(), *state))
+    if taken > 2 * sum(weight.nbytes for weight in weights.values()) + ROOM:
+        raise InputError(
+            f"{path}: its policy would take {taken:,} bytes, far more than its weights; use another"
+        )
+
+
+@contextmanager
+def at_most_parts(count: int) -> Iterator[None]:
+    """Raise :class:`InputError` when a policy gets more parameters and buffers than ``count``."""
+    left = count
+
+    def one_more(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < -SPARE:
+            raise InputError(
+                f"policy config describes more than the {count} tensors that are there"
+            )
+
+    hooks = [register_module_parameter_registration_hook(one_more)]
+    hooks += [register_module_buffer_registration_hook(one_more)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def save_policy(policy: Policy, path: str | Path) -> None:
@@ -87,7 +147,11 @@ def save_policy(policy: Policy, path: str | Path) -> None:
 def policy_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The policy's part of a module's weights, under the policy's own names."""
     prefix, weights = "policy.", checkpoint["state_dict"]
-    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value
+        for key, value in weights.items()
+        if isinstance(key, str) and key.startswith(prefix)
+    }
 
 
 def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> None:
@@ -95,8 +159,8 @@ def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> 
     expected = policy.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         here, there = expected.get(name), weights.get(name)
-        if here is None or there is None or here.shape != there.shape:
-            shapes = [None if t is None else tuple(t.shape) for t in (there, here)]
+        shapes = [tuple(t.shape) if isinstance(t, Tensor) else None for t in (there, here)]
+        if None in shapes or shapes[0] != shapes[1]:
             raise InputError(
                 f"{path}: {name} is {shapes[0] or 'missing'} in the checkpoint and "
                 f"{shapes[1] or 'missing'} in the policy; give the policy= that it was trained with"
