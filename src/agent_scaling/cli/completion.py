@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
 from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import RunMode
 
@@ -62,16 +67,22 @@ def complete_verb(words: Iterable[str]) -> str | None:
     return verb if verb in known else None
 
 
-def only_choices() -> None:
-    """Have Hydra's plugins offer what a verb lets one choose, in this process: by themselves they
-    offer every folder of configs to every verb."""
-    whole = CompletionPlugin._query
+def complete_key(verb: str) -> None:
+    """Print what completes the line in ``COMP_LINE``, one a line, as every shell's script reads it.
 
-    def query(self: CompletionPlugin, config_name: str | None, line: str) -> list[str]:
-        found = whole(self, config_name, line)
-        return sorted(offered(str(config_name), found, line.split(" ")[-1], self.config_loader))
-
-    CompletionPlugin._query = query  # type: ignore[method-assign]
+    Hydra's plugins offer every folder of configs to every verb. Of what they print, only what the
+    verb lets one choose is printed.
+    """
+    found_plugins = Plugins.instance().discover(CompletionPlugin)
+    plugins = [plugin for plugin in found_plugins if issubclass(plugin, CompletionPlugin)]
+    by_shell = {plugin.provides(): plugin for plugin in plugins}
+    with initialize_config_module("conf", version_base=None):
+        loader: Any = GlobalHydra.instance().config_loader()
+        with redirect_stdout(StringIO()) as printed:
+            by_shell["fish"](loader).query(verb)  # one a line; bash's are joined by spaces
+        found = printed.getvalue().splitlines()
+        word = os.environ["COMP_LINE"].split(" ")[-1]
+        sys.stdout.write("\n".join(sorted(offered(verb, found, word, loader))) + "\n")
 
 
 def offered(verb: str, found: Iterable[str], word: str, loader: Any) -> Iterator[str]:

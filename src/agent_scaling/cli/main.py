@@ -21,8 +21,8 @@ from agent_scaling.cli.completion import (
     COMPLETION,
     SHELLS,
     asked_for_script,
+    complete_key,
     complete_verb,
-    only_choices,
 )
 from agent_scaling.cli.help import check_top_keys, help_text
 from agent_scaling.config.call import call_verb
@@ -117,10 +117,10 @@ def main() -> None:
         sys.stdout.write(SHELLS[shell])
         sys.argv[1:] = ["train", "-sc", f"install={shell}"]
     elif sys.argv[1] in ("-sc", "--shell-completion"):
-        if (verb := complete_verb([*VERBS, COMPLETION])) is None:
-            return
-        sys.argv.insert(1, verb)
-        only_choices()
+        if verb := complete_verb([*VERBS, COMPLETION]):
+            register()
+            complete_key(verb)
+        return
     verb = sys.argv.pop(1)
     if verb not in VERBS:
         fail(f"unknown verb {verb!r}; known: {', '.join(VERBS)}")
