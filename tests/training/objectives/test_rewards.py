@@ -20,7 +20,7 @@ from agent_scaling.training.objectives.rewards import SMALLEST_STD, Rewards
 )
 def test_running_moments(seed: int, pieces: list[int], offset: float) -> None:
     drawn = np.random.default_rng(seed).normal(offset, 3, (sum(pieces), 4)).astype(np.float32)
-    rewards = Rewards(normalise=True)
+    rewards = Rewards(normalise=True, clip=None)
     for part in np.split(drawn, np.cumsum(pieces)[:-1]):
         given = torch.from_numpy(part)
         found = rewards(given)
@@ -43,7 +43,7 @@ def test_rewards_that_do_not_vary_yet() -> None:
 
 
 def test_statistics_travel_in_checkpoints() -> None:
-    rewards, other = Rewards(normalise=True), Rewards(normalise=True)
+    rewards, other = Rewards(normalise=True, clip=None), Rewards(normalise=True, clip=None)
     rewards(torch.randn(5, 2))
     other.load_state_dict(rewards.state_dict())
     assert torch.equal(other.std, rewards.std)

@@ -28,7 +28,7 @@ class Rewards(nn.Module):
     m2: Tensor
 
     def __init__(
-        self, scale: float = 1.0, normalise: bool = False, clip: float | None = None
+        self, scale: float = 1.0, normalise: bool = False, clip: float | None = 1.0
     ) -> None:
         super().__init__()
         if clip is not None and not clip > 0:
