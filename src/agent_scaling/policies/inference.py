@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -10,8 +11,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from agent_scaling.runtime.errors import InputError
 
+P = TypeVar("P", bound=nn.Module)
 
-def for_inference(policy: nn.Module, device: torch.device) -> nn.Module:
+
+def for_inference(policy: P, device: torch.device) -> P:
     """A copy in evaluation mode, with each BatchNorm folded into the convolution before it.
 
     A module that has a faster way to the same answers, up to rounding, takes it

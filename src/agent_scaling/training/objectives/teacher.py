@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.inference import for_inference
@@ -52,7 +52,7 @@ class Teacher:
 
     def __init__(self, policy: Policy, cost: Ramp) -> None:
         self.policy, self.cost = policy, cost
-        self._ready: nn.Module | None = None
+        self._ready: Policy | None = None
         self._state: State = ()
 
     @torch.no_grad()
@@ -60,7 +60,7 @@ class Teacher:
         """The teacher's logits [T, B, A] for the T frames of an unroll that have an action."""
         if self._ready is None:
             self._ready = for_inference(self.policy, unroll.first_TB.device)
-            self._state = self._ready.initial_state(unroll.lanes)  # type: ignore[operator]
+            self._state = self._ready.initial_state(unroll.lanes)
         seen = unroll.until(unroll.steps - 1)
         logits_TBA, _, self._state = self._ready(seen, self._state)
         answer: Tensor = logits_TBA
