@@ -14,7 +14,7 @@ from agent_scaling.policies.sizes import on_meta
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import Plan
-from agent_scaling.studies.study import show_variants
+from agent_scaling.studies.variants import show_variants
 from tests.helpers.stores import new_store
 from tests.scaling.test_interactions import played
 from tests.studies.test_plan import as_train_composes

@@ -10,16 +10,12 @@ from typing import Any
 import pandas as pd
 from hydra import compose
 from omegaconf import OmegaConf
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import PROGRAM, typed_words
 from agent_scaling.config.compose import hydra
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
-from agent_scaling.runtime.formats import short
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.fitting.select import FEWEST as TO_FORECAST
 from agent_scaling.studies.grid import sizes_of, values_of
@@ -28,12 +24,14 @@ from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import Plan
 from agent_scaling.studies.run_cell import is_at, milestones
 from agent_scaling.studies.sweep import sweep
+from agent_scaling.studies.variants import compare_variants
 
 MEASURED = {
     "eval_loss": "val/nats",
     "eval_se": "val/nats_se",
     "return_mean": "rollout/return_mean",
     "return_se": "rollout/return_se",
+    "cpu_seconds": "cpu_seconds",
 }
 """Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""
 CELLS = "cells.csv"
@@ -75,7 +73,7 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
     settings = {"forecast": [ahead], "log": budget is None}
     fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
-        show_variants(cells)
+        compare_variants(made, cells, folder)
     if budget is not None:
         if not fits:
             raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
@@ -158,30 +156,6 @@ def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> An
     for key, value in settings.items():
         OmegaConf.update(cfg, key, value)
     return call_verb(cfg)
-
-
-def show_variants(cells: pd.DataFrame) -> None:
-    """Print each variant's loss at each budget, or its return where there is no loss.
-
-    Of its best size, seeds averaged.
-    """
-    played = bool(cells["eval_loss"].isna().all())
-    what, name = ("mean return", "return_mean") if played else ("held-out nats", "eval_loss")
-    means = cells.groupby(["flops", "params", "variant"])[name].mean().reset_index()
-    means = means.dropna().sort_values(name, ascending=not played)
-    best = means.drop_duplicates(["flops", "variant"])
-    title = f"{what} at each variant's best size"
-    table = Table(title=title, title_justify="left", box=SIMPLE)
-    variants = list(dict.fromkeys(cells["variant"]))
-    for column in ("FLOPs", *variants, "best"):
-        table.add_column(column, justify="right")
-    for flops, group in best.groupby("flops"):
-        of = {row["variant"]: row for row in group.to_dict("records")}
-        row = [
-            f"{of[v][name]:.3f} ({short(of[v]['params'])})" if v in of else "–" for v in variants
-        ]
-        table.add_row(f"{flops:.3g}", *row, next(iter(of)))
-    Console().print(table)
 
 
 def check(made: Plan, cells: pd.DataFrame, best: Mapping[str, Any], folder: Path) -> None:

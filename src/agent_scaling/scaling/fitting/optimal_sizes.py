@@ -72,7 +72,7 @@ def missed(cells: pd.DataFrame, target: str, points: pd.DataFrame) -> str | None
 
 
 def _bounded(cells: pd.DataFrame, x: np.ndarray, target: str, side: str) -> Sizes:
-    """What the end of the grid says: best sizes grow with compute, and no faster than it does."""
+    """Bounds from the end of the grid: best sizes grow with compute, and no faster than it does."""
     best = best_of_grid(cells, target).iloc[-1]
     ahead = np.maximum(x - np.log(best["flops"]), 0.0)
     end, none = np.full(len(x), np.log(best["params"])), np.full(len(x), np.inf)
