@@ -8,10 +8,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import compose
 from omegaconf import DictConfig
 
 from agent_scaling.config.call import call_verb
+from agent_scaling.config.compose import hydra
 from tests.helpers.stores import new_store
 
 SMALL = [
@@ -35,7 +36,7 @@ SMALL = [
 
 def composed(verb: str, overrides: list[str]) -> DictConfig:
     """The config that the command line would make."""
-    with initialize_config_module("conf", version_base=None):
+    with hydra():
         return compose(verb, overrides)
 
 

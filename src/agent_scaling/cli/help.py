@@ -6,11 +6,11 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from agent_scaling.config.beside import conf
 from agent_scaling.config.groups import NAMED, Group, groups_of
 from agent_scaling.config.mistakes import meant
 from agent_scaling.runtime.errors import InputError
@@ -106,7 +106,7 @@ def rows(lines: Sequence[str]) -> Iterator[str]:
 
 def file_of(verb: str) -> str:
     """The text of a verb's config."""
-    return resources.files("conf").joinpath(f"{verb}.yaml").read_text()
+    return (conf() / f"{verb}.yaml").read_text()
 
 
 def table(groups: Iterable[Group]) -> Iterator[str]:

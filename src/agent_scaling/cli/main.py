@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from importlib import resources
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from agent_scaling.cli.completion import (
     complete_verb,
 )
 from agent_scaling.cli.help import check_top_keys, help_text
+from agent_scaling.config.beside import conf
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import PROGRAM
 from agent_scaling.config.groups import NAMED, check_choices
@@ -77,7 +77,7 @@ def as_named(verb: str, override: str) -> str:
 
     Hydra takes a key that is also a folder of configs for a choice among them, in every verb.
     """
-    text = resources.files("conf").joinpath(f"{verb}.yaml").read_text()
+    text = (conf() / f"{verb}.yaml").read_text()
     cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
     return f"{NAMED}.{override}" if override.partition("=")[0] in cfg.get(NAMED, {}) else override
 
@@ -152,7 +152,7 @@ def main() -> None:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # what it cannot compose is for us to say
     try:
-        hydra.main(config_path="pkg://conf", config_name=verb, version_base=None)(task)()
+        hydra.main(config_path=str(conf()), config_name=verb, version_base=None)(task)()
     except UNTAKEN as error:
         if composed:
             raise

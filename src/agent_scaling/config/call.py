@@ -9,6 +9,7 @@ from hydra.utils import call
 from omegaconf import DictConfig, MissingMandatoryValue, open_dict
 from omegaconf.errors import InterpolationToMissingValueError
 
+from agent_scaling.config.beside import share_names
 from agent_scaling.config.groups import NAMED
 from agent_scaling.config.mistakes import chain_of, unmade
 from agent_scaling.config.whole_urls import complete_urls
@@ -26,6 +27,7 @@ def call_verb(cfg: DictConfig) -> Any:
     # It imports pydantic, for which completion need not wait.
     from agent_scaling.config.check import check_keys, check_values, missing_keys
 
+    share_names()
     complete_urls(cfg)
     check_keys(cfg)
     check_values(cfg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import typing
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, isclass, signature
@@ -33,7 +34,7 @@ def check_values(cfg: DictConfig) -> None:
         InputError: A value is of another type, or none of those that there are.
     """
     for path, node in targets(cfg):
-        for key, hint in hints_of(get_object(node["_target_"])).items():
+        for key, hint in hints_of(located(path, node)).items():
             try:
                 value = node.get(key)
                 if isinstance(value, Container):
@@ -52,11 +53,24 @@ def check_keys(cfg: DictConfig) -> None:
         InputError: One that it does not take.
     """
     for path, node in targets(cfg):
-        found = get_object(node["_target_"])
+        found = located(path, node)
         taken = [*signature(found).parameters, *hints_of(found)]
         for key in map(str, () if takes_any(found) else node):
             if key not in (*taken, *HYDRAS):
                 raise InputError(f"{path}{key}: no such key{meant(key, taken)}")
+
+
+def located(path: str, node: DictConfig) -> Any:
+    """Return what a node's ``_target_`` names; raises :class:`InputError` where there is none."""
+    target, log = str(node["_target_"]), logging.getLogger("hydra.utils")
+    try:
+        log.disabled = True  # it would say the same in four lines
+        return get_object(target)
+    except Exception as error:
+        causes = (str(cause) for cause in (error.__cause__, error) if cause is not None)
+        raise InputError(f"{path}_target_={target}: cannot be imported ({next(causes)})") from error
+    finally:
+        log.disabled = False
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:

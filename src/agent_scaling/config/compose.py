@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hydra import initialize_config_module
+from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+
+from agent_scaling.config.beside import conf, share_names
 
 
 @contextmanager
@@ -16,5 +18,6 @@ def hydra() -> Iterator[ConfigLoader]:
     if GlobalHydra.instance().is_initialized():
         yield GlobalHydra.instance().config_loader()
         return
-    with initialize_config_module("conf", version_base=None):
+    share_names()
+    with initialize_config_dir(str(conf()), version_base=None):
         yield GlobalHydra.instance().config_loader()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
-from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from agent_scaling.config.beside import conf
 from agent_scaling.config.groups import NAMED
 
 UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
@@ -79,7 +79,7 @@ def unmade(causes: Sequence[BaseException]) -> str | None:
 def no_such_key(error: Any) -> str:
     """``data.lane: no such key; did you mean data.lanes?``, from OmegaConf's error."""
     key, node = str(error.full_key), error.parent_node
-    known = [*groups(resources.files("conf")), *keys(node._get_root() if node else None)]
+    known = [*groups(conf()), *keys(node._get_root() if node else None)]
     typed = [name.removeprefix(f"{NAMED}.") for name in known]
     return f"{key}: no such key{meant(key, typed)}"
 
