@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any
 
-from hydra import initialize_config_module
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -17,6 +17,7 @@ from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import RunMode
 
 from agent_scaling.cli.help import OWN
+from agent_scaling.config.beside import conf
 from agent_scaling.config.groups import NAMED, configs_of, is_part, names_of
 
 SHELLS = {
@@ -76,7 +77,7 @@ def complete_key(verb: str) -> None:
     found_plugins = Plugins.instance().discover(CompletionPlugin)
     plugins = [plugin for plugin in found_plugins if issubclass(plugin, CompletionPlugin)]
     by_shell = {plugin.provides(): plugin for plugin in plugins}
-    with initialize_config_module("conf", version_base=None):
+    with initialize_config_dir(str(conf()), version_base=None):
         loader: Any = GlobalHydra.instance().config_loader()
         with redirect_stdout(StringIO()) as printed:
             by_shell["fish"](loader).query(verb)  # one a line; bash's are joined by spaces

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -30,7 +31,7 @@ from agent_scaling.config.command import PROGRAM
 from agent_scaling.config.groups import NAMED, check_choices
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.config.search_path import register
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.secrets import mask
 
 VERBS = {
@@ -50,6 +51,9 @@ VERBS = {
     "doctor": "check the installation, a store and shards, and say how to mend what is wrong",
 }
 
+
+DEBUG, DEBUG_VARIABLE = "debug=true", "AGENT_SCALING_DEBUG"
+"""Behind a verb: an error shows its traceback, not its line alone."""
 
 USAGE = """usage: agent-scaling <verb> [key=value ...]
 
@@ -87,15 +91,19 @@ def run(cfg: DictConfig) -> Any:
     try:
         return call_verb(cfg)
     except InputError as error:
-        fail(str(error))
+        fail(str(error), error)
     except InterpolationResolutionError as error:
         fail(explain(error, ""))
+    except (OSError, MemoryError) as error:  # the machine's limits, at a place that names no key
+        fail(f"{error_line(error)} (debug=true shows where)", error)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-def fail(text: str) -> NoReturn:
-    """One line on standard error, and status 2."""
+def fail(text: str, error: BaseException | None = None) -> NoReturn:
+    """One line on standard error, and status 2; with ``debug=true`` the traceback before it."""
+    if error is not None and os.environ.get(DEBUG_VARIABLE):
+        sys.stderr.write(mask("".join(traceback.format_exception(error))))
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
         f"error: {mask(text)}"
     )
@@ -125,7 +133,9 @@ def main() -> None:
     if verb not in VERBS:
         fail(f"unknown verb {verb!r}; known: {', '.join(VERBS)}")
     asks = bool({"-h", "--help"} & set(sys.argv))
-    words = [word for word in sys.argv[1:] if word not in ("-h", "--help")]
+    if DEBUG in sys.argv:
+        os.environ[DEBUG_VARIABLE] = "1"  # of a run's other processes, too
+    words = [word for word in sys.argv[1:] if word not in ("-h", "--help", DEBUG)]
     sys.argv[1:] = [as_named(verb, word) for word in words]
 
     composed = False

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_json
 from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.scaling.comparison import compare
@@ -81,9 +81,10 @@ def fit(
     uri = tracking_uri or DEFAULT_STORE
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
-    runs = read(budgets=budgets, **origin)
-    expert = runs.expert(expert_return)
-    fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
+    with reading(path or f"source={source}", "check its columns"):
+        runs = read(budgets=budgets, **origin)
+        expert = runs.expert(expert_return)
+        fitted = analyse(runs, _ahead(forecast, runs), bootstraps, seed, expert)
     fitted = {"origin": masked(origin), "made_by": masked(made_by)} | fitted
     if known := {name: value for name, value in (measured or {}).items() if value is not None}:
         fitted["forecast"][0]["comparison"] = compare(fitted["forecast"][0], known)

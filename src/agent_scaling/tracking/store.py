@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import tenacity
@@ -65,6 +68,14 @@ def open_store(tracking_uri: str) -> Any:
     if path is not None and not path.exists():
         raise InputError(f"tracking_uri={tracking_uri}: no such file; give the runs' store")
     return open_or_make_store(tracking_uri)
+
+
+def read_artifact(client: Any, run_id: str, path: str) -> str:
+    """Read a text file of a run's artifacts; nothing of the download stays on the disk."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with tempfile.TemporaryDirectory() as folder:
+        found = client.download_artifacts(run_id, path, folder)
+        return Path(found).read_text(encoding="utf-8")
 
 
 def open_or_make_store(tracking_uri: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
@@ -9,7 +10,7 @@ from omegaconf import DictConfig
 
 from agent_scaling.policies.checkpoints.files import LAST, read_checkpoint, resume_path
 from agent_scaling.policies.checkpoints.load import check_weights, policy_weights
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import PARTIAL, disk_errors
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.runtime.terminal import is_first, say
@@ -18,6 +19,8 @@ from agent_scaling.training.optim.schedules import Schedule, change
 
 Start = tuple[int, int]
 """Frames and optimiser steps of the run before the resume."""
+NEEDED = ("state_dict", "optimizer_states", "loops", "callbacks", "frames", "global_step")
+"""Keys of a checkpoint without which a run would go on from another place than it was at."""
 BEGINNING: Start = (0, 0)
 NAMED = 4
 """Most ranks that an error line names."""
@@ -32,9 +35,7 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
         InputError: ``ckpt_path`` is null and the folder holds a run, or the file cannot be read.
     """
     if is_first():
-        with disk_errors(folder):
-            for part in folder.glob(f".*{PARTIAL}"):
-                part.unlink()
+        clean(folder.parent)
     if cfg.ckpt_path is None:
         if any(folder.glob("*.ckpt")):
             raise InputError(
@@ -53,6 +54,15 @@ def find_resume(cfg: DictConfig, folder: Path) -> Path | None:
     return found
 
 
+def clean(output: Path) -> None:
+    """Remove the parts of files and folders that a killed process has left in an output folder."""
+    with disk_errors(output):
+        for part in [*output.rglob(f".*{PARTIAL}")]:
+            if part.name.startswith(".mlflow.db."):  # another process may be making the store
+                continue
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
 def check_fits(module: PolicyModule, path: Path) -> Start:
     """Check that a checkpoint fits the module; return the point that the run resumes at.
 
@@ -62,14 +72,19 @@ def check_fits(module: PolicyModule, path: Path) -> Start:
         InputError: The checkpoint's policy has other shapes, or its optimiser other groups.
     """
     saved = read_checkpoint(path)
-    check_weights(module.policy, policy_weights(saved), path)
-    module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
-    if "schedule" in saved:
-        before, frames = Schedule(**saved["schedule"]), saved["frames"]
-        spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
-        if line := change(before, module.schedule, frames, spent):
-            say(line)
-    return saved["frames"], saved["global_step"]
+    with reading(path, "go on from an earlier one with ckpt_path="):
+        if lacking := [key for key in NEEDED if key not in saved]:
+            raise InputError(f"{path}: has no {', '.join(lacking)}: a run cannot go on from it")
+        check_weights(module.policy, policy_weights(saved), path)
+        module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
+        frames, steps = saved["frames"], saved["global_step"]
+        if type(frames) is not int or type(steps) is not int:
+            raise InputError(f"{path}: frames={frames!r} global_step={steps!r} are no counts")
+        if "schedule" in saved:
+            spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
+            if line := change(Schedule(**saved["schedule"]), module.schedule, frames, spent):
+                say(line)
+    return frames, steps
 
 
 class OneStart(Callback):
@@ -85,6 +100,12 @@ class OneStart(Callback):
 
     def __init__(self, start: Start, output: Path) -> None:
         self.start, self.output = start, output
+        self.restored = False
+        """True once training begins: all of the checkpoint has been taken."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that the checkpoint has been taken."""
+        self.restored = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Compare the ranks' starts as soon as they are connected.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Unpack
 
@@ -16,6 +16,7 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 
 from agent_scaling.runtime.allocator import keep_memory
+from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.locks import LOCK_FILE, output_locked
 from agent_scaling.runtime.processes import die_with_parent
@@ -31,6 +32,8 @@ from agent_scaling.training.run_record import (
 )
 from agent_scaling.training.stopping import SIGNALS, fit, is_launched, status_of_stop
 from agent_scaling.training.summary import print_end
+
+CONFIG = "config.yaml"
 
 
 def train(**config: Unpack[TrainKeys]) -> None:
@@ -60,7 +63,7 @@ def train(**config: Unpack[TrainKeys]) -> None:
         trainer: Trainer = instantiate(
             cfg.trainer,
             default_root_dir=str(output),
-            callbacks=[OneStart(start, output), *callbacks],
+            callbacks=[one_start := OneStart(start, output), *callbacks],
             plugins=[AtomicCheckpointIO()],
         )
         # When all parts are made. Even to open it, a new store must have one process alone.
@@ -68,16 +71,37 @@ def train(**config: Unpack[TrainKeys]) -> None:
         trainer.loggers = [logger] if logger is not None else []
         warn_of_milestones(module, cfg.milestones)
         if is_first():
-            write_file(output / "config.yaml", OmegaConf.to_yaml(masked(plain(cfg))))
+            write_file(output / CONFIG, OmegaConf.to_yaml(masked(plain(cfg))))
         if is_launched(trainer):
             die_with_parent(signal.SIGKILL)  # the exchange that waits for it may wait for long
-        if number := fit(trainer, module, data, resume):
+        with taking(resume, one_start):
+            number = fit(trainer, module, data, resume)
+        if is_first() and not (output / CONFIG).exists():
+            raise InputError(
+                f"output={output}: the folder was deleted or moved while the run trained; what was "
+                "saved before is not there"
+            )
+        if number:
             if logger is not None:
                 logger.set_status("KILLED")
             say(f"stopped by {SIGNALS[number]}; to go on: ckpt_path=last output={output}")
             sys.exit(status_of_stop(trainer, number))
         if logger is not None:
             print_end(trainer, output, logger)
+
+
+@contextmanager
+def taking(resume: Path | None, start: OneStart) -> Iterator[None]:
+    """Name the checkpoint where anything is raised before all of it has been taken."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if resume is None or start.restored:
+            raise
+        with reading(resume, "go on from an earlier one with ckpt_path="):
+            raise error
 
 
 def warn_of_milestones(module: PolicyModule, milestones: Sequence[float]) -> None:

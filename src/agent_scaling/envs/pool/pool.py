@@ -27,6 +27,7 @@ from agent_scaling.envs.pool.memory import (
 )
 from agent_scaling.envs.pool.processes import Nursery, Worker, WorkerLostError
 from agent_scaling.envs.pool.worker import Assignment
+from agent_scaling.runtime.errors import InputError
 
 ATTEMPTS = 3
 """Number of workers that an episode may crash or hang by itself before it is given up."""
@@ -228,7 +229,10 @@ class Pool:
         self.lost += 1
         self._changed = True
         if self.lost > MAX_LOSSES:
-            raise RuntimeError(f"{self.lost} game workers were lost, the last because {loss}")
+            raise InputError(
+                f"{self.lost} game workers were lost, the last because {loss}: see the machine's "
+                "memory, or give fewer workers="
+            )
         self._workers[index].close(kill=True)
         self._orders[index].clear()
         culprit = int(self._moving[index])
@@ -259,7 +263,10 @@ class Pool:
                 self.lost += 1
                 self._workers[index].close(kill=True)
                 self._workers[index] = self._nursery.start(self._assignments[index])
-        raise RuntimeError(f"a game worker does not start: {reason}")
+        raise InputError(
+            f"a game worker does not start: {reason}; see the machine's memory and limits "
+            "(ulimit -a), or give fewer workers="
+        )
 
 
 def _shut_down(workers: list[Worker], nursery: Nursery, memory: int, owner: int) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from agent_scaling.scaling.laws.profiles import best_rows
 from agent_scaling.scaling.runs.table import Runs
-from agent_scaling.tracking.store import open_store
+from agent_scaling.tracking.store import open_store, read_artifact
 
 KINDS = ("best", "median", "worst")
 FOLDER = "replays"
@@ -52,7 +52,7 @@ def replays_of(runs: Runs, tracking_uri: str) -> list[Replay]:
     client, run_id = open_store(tracking_uri), str(row["mlflow_run_id"])
     found = []
     for path in _pages(client, run_id, row["samples"]):
-        page = Path(client.download_artifacts(run_id, path)).read_text(encoding="utf-8")
+        page = read_artifact(client, run_id, path)
         found.append(
             Replay(
                 kind=Path(path).stem,

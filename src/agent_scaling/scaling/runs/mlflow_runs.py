@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.tracking.store import KIND, open_store
+from agent_scaling.tracking.store import KIND, open_store, read_artifact
 
 ARTIFACT = "milestones.json"
 MOST_RUNS = 10_000
@@ -86,7 +85,7 @@ def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
     run_id = run.info.run_id
     if ARTIFACT not in {file.path for file in client.list_artifacts(run_id)}:
         return []
-    rows = json.loads(Path(client.download_artifacts(run_id, ARTIFACT)).read_text())
+    rows = json.loads(read_artifact(client, run_id, ARTIFACT))
     # Milestones of killed or stopped runs are valid; only failed runs are flagged.
     status = "FINISHED" if run.info.status in ("RUNNING", "KILLED") else run.info.status
     shared = {"run": run_id, "mlflow_run_id": run_id, "status": status}

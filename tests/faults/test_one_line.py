@@ -1,0 +1,136 @@
+"""Whatever is wrong with a file is one line, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from mlflow import MlflowClient
+
+from agent_scaling.cli import main
+from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import PARTIAL
+from agent_scaling.scaling.fit import fit
+from agent_scaling.tracking.store import read_artifact
+from agent_scaling.training.resume import clean
+from tests.helpers.runs import train
+from tests.helpers.stores import new_store
+
+SETTINGS = ["flops_budget=1e18", "callbacks.baselines=null"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run,game,params,flops,samples,loss\na,x,1e3,1e12,9,1.5\nb,,2e3,1e12,9,1.4\n",
+        "run,params,flops,loss,value\na,1e3,1e12,1.5,2\nb,2e3,1e12,1.4,2\nc,3e3,1e13,1.3,2\n",
+        "run,params,flops,loss\na,1e3,inf,1.5\nb,2e3,1e12,1.4\nc,3e3,1e13,1.3\nd,1e3,1e13,1.3\n",
+        "run,params,flops,loss\na,1e3\nb,2,3,4,5,6,7\n",
+        "run,params,flops,loss\na,x,y,z\n",
+        "\x00\x01",
+    ],
+)
+def test_a_table_that_cannot_be_fitted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        fit(source="csv", path=str(path), output=str(tmp_path / "laws"), bootstraps=0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("one-line") / "run"
+    train(tiny_shards, output, *SETTINGS, "trainer.max_steps=1")
+    return output / "checkpoints" / "last.ckpt"
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], None]:
+    return lambda saved: [saved.pop(key) for key in keys] and None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("optimizer_states"),
+        without("frames"),
+        without("state_dict"),
+        without("loops"),
+        without("lr_schedulers", "callbacks"),
+        lambda saved: saved.update(frames="many"),
+        lambda saved: saved.update(callbacks="text"),
+        lambda saved: saved.update(schedule={"nonsense": 1}),
+        lambda saved: saved["state_dict"].update({3: 4}),
+    ],
+)
+def test_a_checkpoint_that_lacks_something(
+    checkpoint: Path, tiny_shards: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    saved = read_checkpoint(checkpoint)
+    change(saved)
+    torch.save(saved, tmp_path / "odd.ckpt")
+    words = [*SETTINGS, "trainer.max_steps=1", f"ckpt_path={tmp_path / 'odd.ckpt'}"]
+    with pytest.raises(InputError, match=r"odd\.ckpt") as caught:
+        train(tiny_shards, tmp_path / "run", *words)
+    assert "\n" not in str(caught.value)
+
+
+class Deletes(Callback):
+    """Takes the output away in mid-run."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        folder = Path(trainer.default_root_dir)
+        folder.rename(folder.with_name("elsewhere"))
+
+
+def test_an_output_that_goes_away_is_said(tiny_shards: Path, tmp_path: Path) -> None:
+    deletes = "+callbacks.deletes={_target_: tests.faults.test_one_line.Deletes}"
+    with pytest.raises(InputError, match="deleted or moved while the run trained"):
+        train(tiny_shards, tmp_path / "run", *SETTINGS, "trainer.max_steps=1", deletes)
+
+
+def test_what_a_kill_leaves_is_removed_from_the_whole_output(tmp_path: Path) -> None:
+    left = [f".config.yaml.h-1{PARTIAL}", f"rollouts/.448.parquet.h-1{PARTIAL}", f".m{PARTIAL}/f"]
+    for name in [*left, "rollouts/448.parquet"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    clean(tmp_path)
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["448.parquet"]
+
+
+def test_what_is_read_of_a_store_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client = MlflowClient(new_store(tmp_path / "mlflow.db"))
+    experiment = client.create_experiment("x", artifact_location=str(tmp_path / "artifacts"))
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "text", "file.txt")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    assert read_artifact(client, run_id, "file.txt") == "text"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_debug_shows_the_traceback_without_passwords(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(cfg: object) -> None:
+        raise OSError(24, "Too many open files: http://a:PW@host")
+
+    monkeypatch.setattr(main, "call_verb", refuse)
+    for debug in ("", "1"):
+        monkeypatch.setenv(main.DEBUG_VARIABLE, debug)
+        with pytest.raises(SystemExit) as caught:
+            main.run(main.OmegaConf.create({}))
+        said = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert "Too many open files" in said
+        assert "PW" not in said
+        assert ("Traceback" in said) is bool(debug)
