@@ -1,4 +1,4 @@
-"""Actors as a LightningDataModule: games that the policy in training plays, as unrolls."""
+"""The LightningDataModule of actors: unrolls of games that the policy in training plays."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ POLL_S = 0.5
 
 
 class ActorsDataModule(RunData):
-    """Endless unrolls of ``lanes`` games, each continuing where the one before has ended.
+    """Endless unrolls of ``lanes`` games; each continues where the one before has ended.
 
-    Every rank plays games of its own. The policy's weights are handed over before each unroll is
-    asked for, that is after every update.
+    Every rank plays games of its own. The actors get the policy's weights after every update,
+    before the next unroll.
     """
 
     gives = frozenset({"unrolls"})
@@ -52,21 +52,21 @@ class ActorsDataModule(RunData):
         sampling_seed: int = 0,
         practice: dict[str, Any] | None = None,
     ) -> None:
-        """Raises :class:`InputError` for a game without rewards, or sizes that cannot be.
+        """Raise :class:`InputError` for a game without rewards, or for impossible sizes.
 
         Args:
             game: A family of ``envs.game``, or a game's import path (``module:Class``); it shows
                 ``reward``.
-            options: Its keyword arguments.
+            options: The game's keyword arguments.
             lanes: B, games of each rank, all of them in every unroll.
-            unroll_length: T.
+            unroll_length: T, steps of an unroll.
             workers: Game processes per rank; None: one per core that the ranks of a node share.
-            groups: Parts of the lanes that take turns: one is thought about, the others move.
-            asynchronous: Play the next unroll while the learner learns from this one. False: play
-                when asked to, with the newest weights, the same each time.
-            seed: Of the episodes.
-            sampling_seed: Of the actions' noise.
-            practice: Keyword arguments of these games alone, which those that evaluate lack.
+            groups: Parts of the lanes that take turns: the policy answers one, the others move.
+            asynchronous: Play the next unroll while the learner learns from this one. False plays
+                on request with the newest weights, which is reproducible.
+            seed: Seed of the episodes.
+            sampling_seed: Seed of the actions' noise.
+            practice: Keyword arguments of the training games alone; evaluation plays without them.
         """
         super().__init__()
         family = find_game(game)
@@ -90,23 +90,23 @@ class ActorsDataModule(RunData):
 
     @property
     def num_actions(self) -> int | None:
-        """Of the task; None where the game's own are only the most that a policy may have."""
+        """Actions of the task; None where the game only limits the policy's number."""
         count = getattr(find_game(self.path), "count_actions", None)
         return int(count(**self.options)) if count else None
 
     @property
     def game(self) -> Description:
-        """What the policy learns to play; checkpoints carry it, and rollouts play it."""
+        """The game that the policy learns; checkpoints name it, and rollouts play it."""
         return describe(self.path, self.options)
 
     @property
     def game_name(self) -> str:
-        """The task, else the game's class."""
+        """The task's name, or the name of the game's class."""
         return str(self.options.get("task", self.path.rpartition(":")[2]))
 
     @property
     def description(self) -> str:
-        """For the terminal."""
+        """One line about the games, for the terminal."""
         how = "while learning" if self.asynchronous else "in turn with learning"
         return f"{self.lanes} games of {self.game_name} per rank, played {how}"
 
@@ -121,12 +121,12 @@ class ActorsDataModule(RunData):
         return self._loader
 
     def teardown(self, stage: str) -> None:
-        """End the games."""
+        """End the games and their processes."""
         if self._loader is not None:
             self._loader.close()
 
     def on_exception(self, exception: BaseException) -> None:
-        """End the games: after an exception nobody tears down."""
+        """End the games, because Lightning calls no teardown after an exception."""
         self.teardown("fit")
 
     def _check_actions(self, given: int) -> None:
@@ -138,7 +138,7 @@ class ActorsDataModule(RunData):
             )
 
     def pool(self, policy: Any, ranks: int) -> Pool:
-        """The games; as many workers as this rank's share of the cores allows.
+        """Start the games, with a worker per core of this rank's share.
 
         Raises:
             InputError: The policy has another number of actions than the game.
@@ -156,11 +156,11 @@ class ActorsDataModule(RunData):
 
 
 class ActorLoader:
-    """Iterates over unrolls; between two of them, hands the weights over.
+    """Iterates over unrolls, and gives the actors the new weights between two of them.
 
     Args:
-        data: What to play.
-        trainer: Whose module plays.
+        data: The games to play.
+        trainer: The trainer, whose module holds the policy.
     """
 
     def __init__(self, data: ActorsDataModule, trainer: lightning.Trainer) -> None:
@@ -170,7 +170,7 @@ class ActorLoader:
         self._learner, self._actors = Waiting(), Waiting()
 
     def __len__(self) -> int:
-        """Beyond reach. Without a length, Lightning would fetch each unroll one update early."""
+        """A length that no run reaches; without one, Lightning prefetches an unroll."""
         return sys.maxsize
 
     def __iter__(self) -> Iterator[Batch]:
@@ -200,15 +200,15 @@ class ActorLoader:
             actor.policy = for_inference(module.policy, module.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: games cannot be saved."""
+        """Return an empty state, because games cannot be saved."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The run resumes: the episodes that were under way are lost, and begun again as others."""
+        """Resume with new episodes, because those under way are lost."""
         self._resumed = True
 
     def measured(self) -> dict[str, float]:
-        """Shares of the time since the last call in which one side stood still for the other."""
+        """Shares of the time since the last call that each side waited for the other."""
         return {
             "waiting/learner_for_actors": self._learner.share(),
             "waiting/actors_for_learner": self._actors.share(),
@@ -236,12 +236,12 @@ class ActorLoader:
 
 
 class PlayerThread(threading.Thread):
-    """Plays ahead of the learner: at most one unroll waits for it while the next is played.
+    """Plays ahead of the learner: at most one unroll waits while the next is played.
 
     Args:
-        player: What plays.
-        updates: Tells how many updates the learner has made.
-        waiting: Measures how long it waits for the learner.
+        player: The player of the unrolls.
+        updates: Returns the number of updates that the learner has made.
+        waiting: Measures the time that this thread waits for the learner.
     """
 
     def __init__(self, player: UnrollPlayer, updates: Callable[[], int], waiting: Waiting) -> None:
@@ -251,9 +251,9 @@ class PlayerThread(threading.Thread):
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        """Play until told to stop; what is raised, :meth:`take` raises."""
+        """Play until told to stop; :meth:`take` raises any exception of this thread."""
         if self.player.actor.device.type == "cpu":
-            torch.set_num_threads(1)  # of this thread alone: the learner has the others
+            torch.set_num_threads(1)  # for this thread alone: the learner uses the other cores
         try:
             while not self._stop_asked.is_set():
                 unroll = self.player.play(self.updates())
@@ -263,14 +263,14 @@ class PlayerThread(threading.Thread):
             self._hand_over(error)
 
     def take(self) -> Batch:
-        """The oldest unroll that was played."""
+        """Return the oldest unroll that was played."""
         found = self._ready.get()
         if isinstance(found, BaseException):
             raise found
         return found
 
     def stop(self) -> None:
-        """Return when it has ended; the unroll that is being played is played to its end."""
+        """Stop the thread, and return when the unroll under way has ended."""
         self._stop_asked.set()
         self.join()
 

@@ -1,4 +1,4 @@
-"""Unrolls and demonstrations side by side, as one CombinedLoader."""
+"""The LightningDataModule of unrolls and demonstrations, side by side in a CombinedLoader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data_modules.shards import ShardsDataModule
 
 
 class MixedDataModule(RunData):
-    """Each step learns from an unroll and from a window of recorded games.
+    """Gives each step an unroll and a window of recorded games.
 
     Batches are ``{"unroll": …, "demonstrations": …}``. The held-out loss is that of the
     demonstrations.
@@ -25,11 +25,11 @@ class MixedDataModule(RunData):
     gives = frozenset({"recordings", "unrolls"})
 
     def __init__(self, unrolls: ActorsDataModule, demonstrations: ShardsDataModule) -> None:
-        """Takes its parts.
+        """Combine two data modules.
 
         Args:
             unrolls: Games that the policy plays.
-            demonstrations: Games that somebody has played.
+            demonstrations: Recorded games.
         """
         super().__init__()
         self.unrolls, self.demonstrations = unrolls, demonstrations
@@ -39,7 +39,7 @@ class MixedDataModule(RunData):
 
     @property
     def description(self) -> str:
-        """For the terminal."""
+        """One line about both parts, for the terminal."""
         return f"{self.unrolls.description}; beside {self.demonstrations.description}"
 
     @property
@@ -54,16 +54,16 @@ class MixedDataModule(RunData):
 
     @property
     def recorded(self) -> RecordedData:
-        """The demonstrations."""
+        """The recorded games: the demonstrations."""
         return self.demonstrations
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run's record says of its data."""
+        """Facts about the data for the run's record."""
         return {**self.unrolls.facts, **self.demonstrations.facts}
 
     def progress(self, frames: int) -> dict[str, float]:
-        """Metrics of both since the last call."""
+        """Return the metrics of both parts since the last call."""
         assert self.trainer is not None
         module = self.trainer.lightning_module
         assert isinstance(module, Impala)
@@ -71,11 +71,11 @@ class MixedDataModule(RunData):
         return {**self.unrolls.progress(frames), **cloned}
 
     def coordinates(self, step: int) -> dict[str, Any]:
-        """Where the demonstrations of a step come from; an unroll is played once."""
+        """Return the games and frames of a step's demonstrations; unrolls are on no disk."""
         return self.demonstrations.coordinates(step)
 
     def train_dataloader(self) -> CombinedLoader:
-        """Both, as long as the unrolls go on."""
+        """Return a loader of both, as long as the unrolls go on."""
         self.unrolls.trainer = self.demonstrations.trainer = self.trainer
         loaders = {
             "unroll": self.unrolls.train_dataloader(),
@@ -84,24 +84,24 @@ class MixedDataModule(RunData):
         return CombinedLoader(loaders, mode="min_size")
 
     def teardown(self, stage: str) -> None:
-        """End the games."""
+        """End the games and their processes."""
         self.unrolls.teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        """End the games."""
+        """End the games and their processes."""
         self.unrolls.on_exception(exception)
 
     def state_dict(self) -> dict[str, Any]:
-        """The demonstrations' position."""
+        """Return the demonstrations' data position."""
         return self.demonstrations.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint stands."""
+        """Restore the demonstrations' data position."""
         self.demonstrations.load_state_dict(state_dict)
 
 
 class Placed:
-    """A loader that begins where its data module says: Lightning has nothing to restore."""
+    """A loader whose data module knows its position, so that Lightning restores none."""
 
     def __init__(self, loader: Iterable[Batch]) -> None:
         self.loader = loader
@@ -110,8 +110,8 @@ class Placed:
         return iter(self.loader)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing."""
+        """Ignore the state, which is empty."""

@@ -1,4 +1,4 @@
-"""Shards as a LightningDataModule whose position is (seed, step)."""
+"""The LightningDataModule of shards, whose position is (seed, step)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agent_scaling.runtime.errors import InputError
 class ShardsDataModule(RecordedData):
     """Endless training windows and a fixed pass over held-out games.
 
-    Batches are windows of consecutive frames: the core's state is carried from one to the next.
+    Batches are windows of consecutive frames; the core's state crosses from one to the next.
     """
 
     def __init__(
@@ -43,25 +43,25 @@ class ShardsDataModule(RecordedData):
         lookahead: int = 0,
         val_shards: str | None = None,
     ) -> None:
-        """Raises :class:`InputError` for shards that are missing or broken.
+        """Raise :class:`InputError` for shards that are missing or broken.
 
         Args:
             shards: Directory that ``agent-scaling shard`` wrote, or the URL it was uploaded to.
-            lanes: Games that are followed at the same time, all ranks together.
+            lanes: Games read at the same time, all ranks together.
             unroll_length: Frames of each lane in a batch.
-            seed: Of the order of games.
+            seed: Seed of the order of games.
             workers: Background threads per rank (0: none). Does not change the data.
             val_lanes: Lanes of the validation pass, all ranks together.
-            val_frames: Held-out frames to validate on, evenly spaced; None: all.
+            val_frames: Held-out frames to validate on, evenly spaced; None takes all.
             scores: Also give ``score_TB``.
             games: Also give ``game_TB``.
             pin_memory: Copy batches to page-locked memory.
             fraction: Share of the training games to use; smaller subsets lie within larger ones.
             on_corrupt: At a damaged chunk of a training game: ``stop`` the run, or ``skip`` its
                 frames, which become padding. A damaged held-out chunk always stops.
-            cache_dir: Folder for what is read from a URL, see ``shards.storage.open_storage``.
-            cache_gb: Bound of its size, 10^9 bytes.
-            patience_minutes: How long a URL that does not answer is asked again.
+            cache_dir: Folder for shards read from a URL, see ``shards.storage.open_storage``.
+            cache_gb: Largest size of that folder, in 10^9 bytes.
+            patience_minutes: Time for which a URL that does not answer is retried.
             beyond: Leave out the training games that ``fraction=beyond`` uses.
             lookahead: Frames of the next window behind each; see ``Batch.ahead``.
             val_shards: Validate on the held-out games of these shards instead.
@@ -82,14 +82,14 @@ class ShardsDataModule(RecordedData):
         self.train_reader = ShardReader(storage, "train", fraction, on_corrupt, beyond)
         if val_shards is not None:
             storage = open_storage(val_shards, *remote)
-        # Losses are compared over the same held-out frames: fewer would be another measure.
+        # Losses compare only over the same held-out frames, so `fraction` does not reduce them.
         self.val_reader = ShardReader(storage, "val")
         _check_games(self.train_reader, self.val_reader, shards, val_shards)
         layout = self.train_reader.layout
         given = {"family": layout.game, "options": dict(layout.options)}
         self._game = game_from_file(given, f"data.shards={shards}")
         self.observations = tuple(layout.shown)
-        """What the recordings show; NetHack's lack the inventory."""
+        """Names of the recorded observations; NetHack's recordings lack the inventory."""
         names = [game.id for game in self.train_reader.games]
         lengths = [game.frames for game in self.train_reader.games]
         self.order = TrainLanes(names, lengths, lanes, seed)
@@ -128,14 +128,14 @@ class ShardsDataModule(RecordedData):
 
     @property
     def recorded_scores(self) -> list[float]:
-        """Final scores of the recorded games, where their xlogfile tells (``points``)."""
+        """Final scores of the recorded games, where their xlogfile has them (``points``)."""
         games = (*self.train_reader.games, *self.val_reader.games)
         points = [game.metadata.get("points") for game in games]
         return [float(value) for value in points if isinstance(value, int | float)]
 
     @property
     def description(self) -> str:
-        """For the terminal."""
+        """One line about the shards, for the terminal."""
         held_out = f"{self.val_games} games held out"
         if self.val_reader.layout.labelled:
             held_out += ", whose keys are a model's labels too: data.val_shards= takes true ones"
@@ -143,16 +143,16 @@ class ShardsDataModule(RecordedData):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a run's record says of its data."""
+        """Facts about the data for the run's record."""
         return {"fingerprint": self.fingerprint, "train_frames": self.train_frames}
 
     def progress(self, frames: int) -> dict[str, float]:
-        """Metrics of the data after ``frames`` frames of training."""
+        """Return the metrics of the data after ``frames`` frames of training."""
         return {"data/epoch": frames / self.train_frames}
 
     @property
     def fingerprint(self) -> str:
-        """Of the shards and the share in use: equal fingerprints, equal data."""
+        """Fingerprint of the shards and the share in use; equal fingerprints mean equal data."""
         found = self.train_reader.manifest.fingerprint
         if self.fraction != 1 or self.beyond:
             found += f"/{self.fraction:g}"
@@ -167,7 +167,7 @@ class ShardsDataModule(RecordedData):
         return Overlapping(windows, self.lookahead) if self.lookahead else windows
 
     def train_dataloader(self) -> WindowLoader | Overlapping:
-        """This rank's lanes from ``start_step`` on, without end."""
+        """Return this rank's lanes from ``start_step`` on, without end."""
         lanes = rank_lanes(self.lanes, *self._rank())
         windows = WindowLoader(
             self.train_reader,
@@ -180,9 +180,9 @@ class ShardsDataModule(RecordedData):
         return self._overlapping(windows)
 
     def val_dataloader(self) -> WindowLoader | Overlapping:
-        """This rank's lanes of the pass over held-out games: the same frames each time."""
+        """Return this rank's lanes of the pass over held-out games, the same frames each time."""
         lanes = rank_lanes(self.val_order.lanes, *self._rank())
-        # The standard error is over games, so that evaluation needs to know them.
+        # The standard error is over games, so evaluation needs each frame's game.
         windows = WindowLoader(
             self.val_reader,
             self.val_order,
@@ -194,7 +194,7 @@ class ShardsDataModule(RecordedData):
         return self._overlapping(windows)
 
     def coordinates(self, step: int) -> dict[str, Any]:
-        """Where the frames of a training window come from: games and frames of each lane."""
+        """Return the games and frames of each lane of a training window."""
         lanes = [self._spans(lane, step) for lane in range(self.lanes)]
         return {**self._position(), "lanes": lanes}
 
@@ -217,7 +217,7 @@ class ShardsDataModule(RecordedData):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The data position: what the order is a function of, and the windows consumed."""
+        """Return the data position: the arguments of the order, and the windows consumed."""
         step = self.start_step
         if self.trainer is not None:
             # `completed` lags one behind inside the callbacks that save; `processed` does not.
@@ -226,7 +226,7 @@ class ShardsDataModule(RecordedData):
         return {"step": step, **self._position()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint stands; raises :class:`InputError` for other data."""
+        """Restore a checkpoint's data position; raise :class:`InputError` for other data."""
         for name, value in self._position().items():
             if state_dict[name] != value:
                 raise InputError(

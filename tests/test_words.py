@@ -18,14 +18,8 @@ FEWEST_WORDS = 4
 
 NOT_YET = (
     "callbacks/",
-    "data_modules/",
-    "src/agent_scaling/cli/",
-    "src/agent_scaling/config/",
-    "src/agent_scaling/envs/families",
     "src/agent_scaling/playing/",
     "src/agent_scaling/policies/policy",
-    "src/agent_scaling/runtime/",
-    "src/agent_scaling/tracking/",
     "src/agent_scaling/training/hooks",
     "src/agent_scaling/training/summary",
 )

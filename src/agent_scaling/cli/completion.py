@@ -1,4 +1,4 @@
-"""Shell completion: the verbs here, a verb's keys and options by Hydra's own plugins."""
+"""Shell completion: verbs come from here, a verb's keys and options from Hydra's plugins."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from agent_scaling.config.groups import NAMED, configs_of, is_part, names_of
 
 SHELLS = {
     "bash": "",
-    # Hydra's script for zsh is bash's, and needs zsh's emulation.
+    # Hydra uses its bash script for zsh too, which needs zsh's emulation of bash.
     "zsh": "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n",
     "fish": "",
 }
-"""Shell → what Hydra's script for it needs before it."""
+"""Shell → the lines that Hydra's script for it needs before it."""
 
 COMPLETION = "completion"
 
 
 def asked_for_script(arguments: list[str]) -> str | None:
-    """The shell whose script ``agent-scaling completion SHELL`` asks for.
+    """Return the shell whose script ``agent-scaling completion SHELL`` asks for.
 
     Exits with status 2 for a shell that Hydra has no completion for.
     """
@@ -45,13 +45,13 @@ def asked_for_script(arguments: list[str]) -> str | None:
 
 
 def complete_verb(words: Iterable[str]) -> str | None:
-    """Answer the query of Hydra's script while the verb is typed; else the verb to answer for.
+    """Answer the script's query while the verb is typed; else return the verb to answer for.
 
     The script calls ``agent-scaling -sc query=SHELL`` with the line in ``COMP_LINE``. Where that
     has a verb, the verb is taken out: Hydra completes what comes after.
 
     Args:
-        words: The verbs, and what else may stand in their place.
+        words: The verbs, and the other words that may stand in their place.
     """
     program, *typed = os.environ.get("COMP_LINE", "").split(" ")
     typed = [word for word in typed[:-1] if word] + typed[-1:]
@@ -69,10 +69,10 @@ def complete_verb(words: Iterable[str]) -> str | None:
 
 
 def complete_key(verb: str) -> None:
-    """Print what completes the line in ``COMP_LINE``, one a line, as every shell's script reads it.
+    """Print the completions of the line in ``COMP_LINE``, one per line, for any shell's script.
 
-    Hydra's plugins offer every folder of configs to every verb. Of what they print, only what the
-    verb lets one choose is printed.
+    Hydra's plugins offer every folder of configs to every verb. This prints only those of their
+    completions that the verb accepts.
     """
     found_plugins = Plugins.instance().discover(CompletionPlugin)
     plugins = [plugin for plugin in found_plugins if issubclass(plugin, CompletionPlugin)]
@@ -80,19 +80,19 @@ def complete_key(verb: str) -> None:
     with initialize_config_dir(str(conf()), version_base=None):
         loader: Any = GlobalHydra.instance().config_loader()
         with redirect_stdout(StringIO()) as printed:
-            by_shell["fish"](loader).query(verb)  # one a line; bash's are joined by spaces
+            by_shell["fish"](loader).query(verb)  # one per line, where Hydra joins bash's by spaces
         found = printed.getvalue().splitlines()
         word = os.environ["COMP_LINE"].split(" ")[-1]
         sys.stdout.write("\n".join(sorted(offered(verb, found, word, loader))) + "\n")
 
 
 def offered(verb: str, found: Iterable[str], word: str, loader: Any) -> Iterator[str]:
-    """What of Hydra's completions of ``word`` can be typed for a verb.
+    """Yield those of Hydra's completions of ``word`` that the verb accepts.
 
     Args:
         verb: The verb.
         found: Hydra's completions.
-        word: What is typed of the word that is completed.
+        word: The typed beginning of the word to complete.
         loader: Hydra's loader of configs.
     """
     cfg = loader.load_configuration(config_name=verb, overrides=[], run_mode=RunMode.RUN)

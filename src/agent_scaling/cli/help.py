@@ -1,4 +1,4 @@
-"""What ``agent-scaling <verb> --help`` prints: examples, keys, groups, and their keys."""
+"""The text of ``agent-scaling <verb> --help``: examples, keys, groups, and their keys."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BREAKS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def help_text(verb: str, cfg: DictConfig, choices: Mapping[str, str | None], loader: Any) -> str:
-    """A verb's help, with the options that the command line chooses.
+    """Return a verb's help, with the options that the command line chooses.
 
     Args:
         verb: The verb.
@@ -45,7 +45,7 @@ def help_text(verb: str, cfg: DictConfig, choices: Mapping[str, str | None], loa
 
 
 def check_top_keys(verb: str, cfg: DictConfig, groups: Iterable[str]) -> None:
-    """Raise :class:`InputError` for a key that was added where a verb has none to add."""
+    """Raise :class:`InputError` for a key that was added to a verb without free keys."""
     content: Any = OmegaConf.to_container(OmegaConf.create(file_of(verb)))
     lists = [group for entry in content["defaults"] if isinstance(entry, dict) for group in entry]
     known = {*own_keys(verb), *(group.partition("/")[0] for group in (*groups, *lists))}
@@ -55,21 +55,20 @@ def check_top_keys(verb: str, cfg: DictConfig, groups: Iterable[str]) -> None:
 
 
 def head(verb: str) -> list[str]:
-    """The comment at the top of a verb's file, and an empty line."""
+    """Return the comment at the top of a verb's file, and an empty line."""
     lines = file_of(verb).splitlines()
     said = [line.removeprefix("# ") for line in lines[: lines.index("defaults:")]]
     return [filled("", said, ""), ""] if said else []
 
 
 def command(line: str) -> str:
-    """A command, broken as a shell reads it."""
+    """Break a command into lines that a shell still reads as one."""
     lines = textwrap.wrap(line, WIDTH - 2, subsequent_indent="    ", **BREAKS)
     return " \\\n".join(lines)
 
 
 def own_keys(verb: str) -> dict[str, list[str]]:
-    """The lines of each key of a verb's file, as they are written; first, those of the verb's that
-    it begins with."""
+    """Map each top key of a verb's file to its lines, after those of the verbs it builds on."""
     text = file_of(verb)
     content: Any = OmegaConf.to_container(OmegaConf.create(text))
     found: dict[str, list[str]] = {}
@@ -80,7 +79,7 @@ def own_keys(verb: str) -> dict[str, list[str]]:
 
 
 def blocks(text: str) -> dict[str, list[str]]:
-    """Top key → its lines; those of :data:`NAMED` as if they were not below it."""
+    """Map each top key to its lines; the keys below :data:`NAMED` count as top keys."""
     found: dict[str, list[str]] = {}
     for block in re.split(r"^(?=\w+:)", text, flags=re.M)[1:]:
         key, lines = block.partition(":")[0], block.rstrip().splitlines()
@@ -92,7 +91,7 @@ def blocks(text: str) -> dict[str, list[str]]:
 
 
 def rows(lines: Sequence[str]) -> Iterator[str]:
-    """The lines of a key; what is too long of a comment goes on below it."""
+    """Yield the lines of a key; a long comment is wrapped below it."""
     found: list[tuple[str, list[str]]] = []
     for line in lines:
         value, _, comment = line.partition("# ")
@@ -105,12 +104,12 @@ def rows(lines: Sequence[str]) -> Iterator[str]:
 
 
 def file_of(verb: str) -> str:
-    """The text of a verb's config."""
+    """Return the text of a verb's config."""
     return (conf() / f"{verb}.yaml").read_text()
 
 
 def table(groups: Iterable[Group]) -> Iterator[str]:
-    """A row per group."""
+    """Yield a row of the table per group."""
     found = [(f"{group.name}={shown(group.chosen)}", group) for group in groups]
     width = max(len(chosen) for chosen, _ in found) + 2
     for chosen, group in found:
@@ -132,13 +131,13 @@ def sections(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, lis
 
 
 def shown(value: Any) -> str:
-    """A value as it is written on the command line."""
+    """Return a value as one types it on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(shown, value))}]"
     return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def filled(first: str, words: Iterable[str], below: str = "    ") -> str:
-    """A paragraph: ``first``, then the words; its other lines begin with ``below``."""
+    """Wrap a paragraph that begins with ``first``, and its other lines with ``below``."""
     text = " ".join(words)
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=below, **BREAKS)

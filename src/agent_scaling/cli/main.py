@@ -71,15 +71,15 @@ In one sitting:
 
 
 def usage() -> str:
-    """The text that ``agent-scaling`` prints alone or with ``--help``."""
+    """Return the text that ``agent-scaling`` prints alone or with ``--help``."""
     width = max(map(len, VERBS))
     return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
 
 
 def as_named(verb: str, override: str) -> str:
-    """``study=NAME`` as ``named.study=NAME``, where the verb's config lists ``study`` there.
+    """Rewrite ``study=NAME`` as ``named.study=NAME`` where the verb's config has ``named.study``.
 
-    Hydra takes a key that is also a folder of configs for a choice among them, in every verb.
+    Hydra would read a key that is also a folder of configs as a choice from that folder.
     """
     text = (conf() / f"{verb}.yaml").read_text()
     cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
@@ -87,7 +87,7 @@ def as_named(verb: str, override: str) -> str:
 
 
 def run(cfg: DictConfig) -> Any:
-    """As :func:`call_verb`; an :class:`InputError` becomes one line and status 2, Ctrl-C 130."""
+    """Call the verb; an :class:`InputError` becomes one line and status 2, Ctrl-C status 130."""
     try:
         return call_verb(cfg)
     except InputError as error:
@@ -101,7 +101,7 @@ def run(cfg: DictConfig) -> Any:
 
 
 def fail(text: str, error: BaseException | None = None) -> NoReturn:
-    """One line on standard error, and status 2; with ``debug=true`` the traceback before it."""
+    """Print a line on standard error, after the traceback if ``debug=true``; exit with 2."""
     if error is not None and os.environ.get(DEBUG_VARIABLE):
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
     Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
@@ -111,9 +111,9 @@ def fail(text: str, error: BaseException | None = None) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script ``agent-scaling``."""
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
-        # FORCE_COLOR, which CI and notebooks set, would have rich draw its bars into a log.
+        # CI and notebooks set FORCE_COLOR, which makes rich draw bars into a log.
         os.environ.setdefault("TTY_COMPATIBLE", "0")
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
@@ -155,12 +155,12 @@ def main() -> None:
             fail(str(error))
         if sys.argv[1:2] != [verb]:
             sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
-        if verb == "train":  # an output that is named after the time must be theirs, too
+        if verb == "train":  # with this output folder, which may be named after the time
             sys.argv.append(f"output={json.dumps(cfg.output, ensure_ascii=False)}")
         return run(cfg)
 
     register()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # what it cannot compose is for us to say
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # we print the errors of composing, not Hydra
     try:
         hydra.main(config_path=str(conf()), config_name=verb, version_base=None)(task)()
     except UNTAKEN as error:

@@ -16,15 +16,15 @@ from agent_scaling.config.whole_urls import complete_urls
 from agent_scaling.runtime.errors import InputError
 
 MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
-"""What reading a key that has no value raises."""
+"""Errors that reading a key without a value raises."""
 
 
 def call_verb(cfg: DictConfig) -> Any:
-    """Call the verb's function with its config; raises what it raises."""
+    """Call the verb's function with its config; its errors pass through."""
     with open_dict(cfg):
         cfg.pop("examples", None)
         cfg.update(cfg.pop(NAMED, {}))
-    # It imports pydantic, for which completion need not wait.
+    # Imported here: it imports pydantic, for which completion need not wait.
     from agent_scaling.config.check import check_keys, check_values, missing_keys
 
     share_names()
@@ -34,7 +34,7 @@ def call_verb(cfg: DictConfig) -> Any:
     try:
         return call(cfg)
     except (InstantiationException, *MISSING) as error:
-        # Hydra wraps what a target raises.
+        # Hydra wraps a target's exceptions.
         causes = list(chain_of(error))
         if said := next((c for c in causes if isinstance(c, (InputError, *MISSING))), None):
             if isinstance(said, InputError):

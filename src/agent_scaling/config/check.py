@@ -1,4 +1,4 @@
-"""What a user's config gives, checked against the annotations of what it is given to."""
+"""Checks a config's values against the annotations of the classes and functions it names."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from agent_scaling.runtime.errors import InputError
 OURS = ("agent_scaling.", "callbacks.", "data_modules.")
 REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
-"""Keys that Hydra itself takes of a node."""
+"""Keys of a node that Hydra itself reads."""
 LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
 
 
 def check_values(cfg: DictConfig) -> None:
-    """Compare the values of each node that has a ``_target_`` with its annotations.
+    """Check the values of each node that has a ``_target_`` against its annotations.
 
-    Nodes whose target is not of this project, and what cannot be resolved or is missing, are left
-    to those who read them.
+    Nodes whose target is not this project's, and values that are missing or cannot be resolved,
+    are not checked.
 
     Raises:
-        InputError: A value is of another type, or none of those that there are.
+        InputError: A value has another type, or is none of the allowed ones.
     """
     for path, node in targets(cfg):
         for key, hint in hints_of(located(path, node)).items():
@@ -47,10 +47,10 @@ def check_values(cfg: DictConfig) -> None:
 
 
 def check_keys(cfg: DictConfig) -> None:
-    """Compare the keys of each node that has a ``_target_`` with the arguments that it takes.
+    """Check the keys of each node that has a ``_target_`` against the target's arguments.
 
     Raises:
-        InputError: One that it does not take.
+        InputError: The target has no such argument.
     """
     for path, node in targets(cfg):
         found = located(path, node)
@@ -74,11 +74,11 @@ def located(path: str, node: DictConfig) -> Any:
 
 
 def check_value(key: str, value: Any, hint: Any) -> None:
-    """Raise :class:`InputError` unless ``value`` is what the annotation ``hint`` asks for."""
+    """Raise :class:`InputError` unless ``value`` fits the annotation ``hint``."""
     try:
         adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)
     except (PydanticSchemaGenerationError, SchemaError):
-        return  # no annotation that values can be compared with, such as a protocol
+        return  # values cannot be checked against such an annotation, for instance a protocol
     try:
         adapter.validate_python(value)
     except ValidationError as error:
@@ -88,12 +88,12 @@ def check_value(key: str, value: Any, hint: Any) -> None:
 
 
 def is_own(hint: Any) -> bool:
-    """Whether pydantic takes the type's own config and refuses another."""
+    """True where pydantic reads the type's own config and accepts no other."""
     return isclass(hint) and hasattr(hint, "__pydantic_config__")
 
 
 def targets(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    """(``policy.encoder.``, node) of each node that names a target of this project."""
+    """Yield (``policy.encoder.``, node) of each node that names a target of this project."""
     if not isinstance(cfg, DictConfig):
         return
     if str(cfg.get("_target_", "")).startswith(OURS):
@@ -104,7 +104,7 @@ def targets(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
 
 
 def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
-    """``flops_budget``, ``data.shards``: the keys that have no value, in their order."""
+    """Return the keys without a value, in their order: ``flops_budget``, ``data.shards``."""
     found = []
     for key in map(str, cfg):
         if OmegaConf.is_missing(cfg, key) and not OmegaConf.is_interpolation(cfg, key):
@@ -133,14 +133,14 @@ def hints_of(found: Any) -> dict[str, Any]:
 
 
 def takes_any(found: Any) -> bool:
-    """Whether a class or function takes keys that it does not name."""
+    """True where a class or function has ``**kwargs``."""
     kinds = {parameter.kind: parameter for parameter in signature(found).parameters.values()}
     rest = kinds.get(Parameter.VAR_KEYWORD)
     return rest is not None and "Unpack" not in str(rest.annotation)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
+    """Flatten nested keys: ``{"a": {"b": 1}}`` → ``{"a.b": 1}``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"

@@ -9,5 +9,5 @@ PROGRAM = "agent-scaling"
 
 
 def typed_words() -> list[str] | None:
-    """What was typed behind ``agent-scaling``; None in a process of another program."""
+    """Return the words after ``agent-scaling``, or None in a process of another program."""
     return sys.argv[1:] if Path(sys.argv[0]).name == PROGRAM else None

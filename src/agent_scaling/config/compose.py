@@ -14,7 +14,7 @@ from agent_scaling.config.beside import conf, share_names
 
 @contextmanager
 def hydra() -> Iterator[ConfigLoader]:
-    """Hydra's own: that of the verb that runs, or one for a caller that is no verb."""
+    """Yield the running verb's Hydra, or start one for a caller that is not a verb."""
     if GlobalHydra.instance().is_initialized():
         yield GlobalHydra.instance().config_loader()
         return

@@ -1,4 +1,4 @@
-"""Which options a verb's config lets one choose: each group's, from all folders of configs."""
+"""The options that a verb's config offers: each group's, from all folders of configs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Group:
 
     Attributes:
         name: ``policy/core``.
-        chosen: The option; ``None``: none, or a list of them.
-        options: What can be chosen.
-        parts: What a list can add to an option: ``callbacks=[weight_norm,default]``.
+        chosen: The chosen option; ``None`` for none, or for a list of options.
+        options: The options to choose from.
+        parts: Configs that a list can add to an option: ``callbacks=[weight_norm,default]``.
     """
 
     name: str
@@ -32,12 +32,12 @@ class Group:
 
 
 def groups_of(verb: str, choices: Mapping[str, str | None], loader: Any) -> Iterator[Group]:
-    """The groups that a verb's config is composed of, those within a group after it.
+    """Return the groups that a verb's config is composed of, each before the groups within it.
 
     Args:
-        verb: Whose config it is.
+        verb: The verb of the config.
         choices: Group → option, as ``hydra.runtime.choices`` has them.
-        loader: Hydra's, which knows the folders of this project, of extensions and of the command.
+        loader: Hydra's loader; it knows the folders of this project, extensions and the command.
     """
     for name in names_of(verb, choices, loader):
         found = configs_of(name, loader)
@@ -49,10 +49,10 @@ def groups_of(verb: str, choices: Mapping[str, str | None], loader: Any) -> Iter
 
 
 def names_of(verb: str, choices: Iterable[str], loader: Any) -> list[str]:
-    """The groups' names; of Hydra's own groups, those that the verb names, at the end."""
+    """Return the groups' names, last those of Hydra's own groups that the verb names."""
     own = [getattr(entry, "group", None) for entry in listed(loader.repository.load_config(verb))]
     names = [name for name in choices if not name.startswith("hydra/") or name in own]
-    folders = [name.partition("/")[0] for name in reversed(names)]  # Hydra has the first one last
+    folders = [name.partition("/")[0] for name in reversed(names)]  # Hydra lists them backwards
     return sorted(
         names,
         key=lambda name: (name.startswith("hydra/"), folders.index(name.partition("/")[0]), name),
@@ -60,10 +60,10 @@ def names_of(verb: str, choices: Iterable[str], loader: Any) -> list[str]:
 
 
 def check_choices(choices: Mapping[str, Any], loader: Any) -> None:
-    """Compare what was chosen with what can be.
+    """Refuse a part of a group that was chosen as the whole group.
 
     Raises:
-        InputError: One part was chosen for all of a group.
+        InputError: A part was chosen as a whole group.
     """
     for group, option in choices.items():
         config = loader.repository.load_config(f"{group}/{option}")
@@ -79,21 +79,21 @@ def check_choices(choices: Mapping[str, Any], loader: Any) -> None:
 
 
 def configs_of(group: str, loader: Any) -> dict[str, Any]:
-    """Each option of a group, as Hydra loads it."""
+    """Return each option of a group, as Hydra loads it."""
     options = loader.get_group_options(group, ObjectType.CONFIG)
     return {option: loader.repository.load_config(f"{group}/{option}") for option in options}
 
 
 def is_part(option: str, config: Any) -> bool:
-    """Whether an option is one part of its group: its file holds one key, which has its name."""
+    """True where an option is a part of its group: its file holds one key, of the same name."""
     return list(config.config) == [option]
 
 
 def members(config: Any) -> list[str]:
-    """The files of its own folder that an option is made of."""
+    """Return the files of its own folder that an option is composed of."""
     return [entry.get_name() for entry in listed(config)]
 
 
 def listed(config: Any) -> Sequence[Any]:
-    """The entries of a file's defaults list."""
+    """Return the entries of a file's defaults list."""
     return config.defaults_list or ()

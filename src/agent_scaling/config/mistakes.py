@@ -1,4 +1,4 @@
-"""What Hydra cannot take of a command line, in one line that says what was likely meant."""
+"""Explains errors of Hydra's in one line that suggests the likely intended word."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from agent_scaling.config.beside import conf
 from agent_scaling.config.groups import NAMED
 
 UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
-"""What composing a config raises."""
+"""Errors that composing a config raises."""
 
 NO_GROUP = re.compile(r"^Could not override '(.+?)'\.", re.MULTILINE)
-"""What Hydra says of a group that the config, as it is composed, does not choose from."""
+"""Hydra's message for a group that the composed config does not choose from."""
 
 FULL_KEY = re.compile(r"^full_key: (.+)$", re.MULTILINE)
 
 ALIKE, LESS, MOST = 0.75, 0.1, 3
-"""A suggested name is so alike, of 1, and at most so much less than the best; and how many are."""
+"""Suggestions: the least similarity, of 1; the largest gap to the best one; their number."""
 
 
 def explain(error: Exception, verb: str) -> str:
-    """One line on why the config of ``verb`` cannot be composed, with the fix where it is clear."""
+    """Return a line on why a verb's config cannot be composed, with the fix where it is clear."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         listed = ", ".join(error.options)
@@ -54,7 +54,7 @@ def explain(error: Exception, verb: str) -> str:
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """An error, what it was raised from, and so on."""
+    """Yield an error, the error that it was raised from, and so on."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -62,22 +62,22 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def unmade(causes: Sequence[BaseException]) -> str | None:
-    """One line on the part that cannot be made of its config, if it is one.
+    """Return a line on the part that its config cannot build, or None for other errors.
 
     Args:
-        causes: Of the error that Hydra raises for a verb's own target, itself included.
+        causes: The error that Hydra raises for a verb's own target, and its causes.
     """
     parts = [cause for cause in causes[1:] if isinstance(cause, InstantiationException)]
     if not parts or isinstance(causes[-1], AssertionError):
         return None
-    if causes[-1] in parts:  # Hydra's own line
+    if causes[-1] in parts:  # the line that Hydra adds
         return " ".join(str(causes[-1]).split())
     key = FULL_KEY.search(str(parts[0]))
     return f"{key[1] if key else 'config'}: {' '.join(str(causes[-1]).split())}"
 
 
 def no_such_key(error: Any) -> str:
-    """``data.lane: no such key; did you mean data.lanes?``, from OmegaConf's error."""
+    """Rewrite OmegaConf's error: ``data.lane: no such key; did you mean data.lanes?``."""
     key, node = str(error.full_key), error.parent_node
     known = [*groups(conf()), *keys(node._get_root() if node else None)]
     typed = [name.removeprefix(f"{NAMED}.") for name in known]
@@ -85,10 +85,10 @@ def no_such_key(error: Any) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """``; did you mean data.lanes?`` where names are known that are like this one."""
+    """Return ``; did you mean data.lanes?``, or nothing where no known name is similar."""
 
     def likeness(other: str) -> float:
-        # The whole, or the last part: `lanes` for `data.lanes`.
+        # Compare the whole name or its last part: `lanes` suggests `data.lanes`.
         return max(
             SequenceMatcher(None, name, other).ratio(),
             0.99 * SequenceMatcher(None, name.split(".")[-1], other.split(".")[-1]).ratio(),
@@ -101,7 +101,7 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def keys(cfg: Any, path: str = "") -> Iterator[str]:
-    """``flops_budget``, ``data.shards``: the dotted keys of a config, Hydra's own left out."""
+    """Yield the dotted keys of a config but Hydra's own: ``flops_budget``, ``data.shards``."""
     for key in map(str, cfg) if isinstance(cfg, DictConfig) else ():
         if f"{path}{key}" == "hydra":
             continue
@@ -111,7 +111,7 @@ def keys(cfg: Any, path: str = "") -> Iterator[str]:
 
 
 def groups(folder: Traversable, path: str = "") -> Iterator[str]:
-    """``policy``, ``policy/core``: the folders of configs."""
+    """Yield the folders of configs: ``policy``, ``policy/core``."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.name.startswith("_"):
             yield f"{path}{entry.name}"

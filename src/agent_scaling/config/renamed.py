@@ -23,11 +23,11 @@ RENAMED = {
         "agent_scaling.tracking.logger.BufferedMLFlowLogger"
     ),
 }
-"""How a path began → how it begins now."""
+"""Old beginning of an import path → its beginning now."""
 
 
 def current_path(path: str) -> str:
-    """An import path as it is now."""
+    """Return the current form of an import path."""
     for old, new in RENAMED.items():
         if path.startswith(old):
             return new + path.removeprefix(old)
@@ -35,7 +35,7 @@ def current_path(path: str) -> str:
 
 
 def with_current_paths(config: Any) -> Any:
-    """A copy of a plain config in which each ``_target_`` is a current path."""
+    """Return a copy of a plain config in which each ``_target_`` is a current path."""
     if isinstance(config, dict):
         return {
             key: current_path(value)

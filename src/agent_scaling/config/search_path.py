@@ -13,11 +13,11 @@ class ExtensionsSearchPath(SearchPathPlugin):
     """Appends ``pkg://package.conf`` of each installed extension."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Hydra's hook."""
+        """Append the extensions' configs; Hydra calls this hook."""
         for package in config_packages():
             search_path.append(package, f"pkg://{package}")
 
 
 def register() -> None:
-    """Let Hydra ask for it, in this process."""
+    """Register the plugin with Hydra in this process."""
     Plugins.instance().register(ExtensionsSearchPath)

@@ -1,4 +1,4 @@
-"""URLs whose credentials are not on record: completed from the environment where a config has them.
+"""Completes the masked URLs of a config from the environment.
 
 Config files, plans and MLflow hold such URLs masked (:mod:`agent_scaling.runtime.secrets`).
 """
@@ -11,11 +11,11 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import MASK, URLS, complete, remember
 
 RECORDS = "tags."
-"""Keys of what is only recorded; a URL there may stay masked."""
+"""Beginning of keys whose values are only recorded; a URL there may stay masked."""
 
 
 def complete_urls(cfg: DictConfig | ListConfig, path: str = "") -> None:
-    """Complete each masked URL of a config, in place, and hand whole ones on to child processes.
+    """Complete the masked URLs of a config in place, and hand whole ones to child processes.
 
     Raises:
         InputError: A masked URL is not known.
@@ -33,7 +33,7 @@ def complete_urls(cfg: DictConfig | ListConfig, path: str = "") -> None:
 
 
 def whole(url: str, key: str) -> str:
-    """Return the whole URL whose masked form ``url`` is; a whole one as it is.
+    """Return the whole URL behind a masked one, and a whole URL as it is.
 
     Raises:
         InputError: The environment does not have it.

@@ -1,4 +1,4 @@
-"""What a game family is: the shapes that the pool asks for, and the families that there are."""
+"""Game families: the interface that the pool needs, and the table of families."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 CUT = ("cap", "aborted")
 """Values of a record's ``end`` where the episode was cut off, while the game might have gone on.
-Its last frame then stays in the views: learners take that frame's value for what was to come."""
+The last frame then stays in the views, and learners bootstrap from its value."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class Description:
 
 @dataclass(frozen=True)
 class Family:
-    """Games that are played, seen and shown alike."""
+    """Games that are played and displayed in the same way."""
 
     path: str
-    """Import path of its :class:`Game`, ``module:Class``: workers import it."""
+    """Import path of its :class:`Game`, ``module:Class``, for the workers."""
     viewer: str
     """Module that shows its episodes, see :mod:`agent_scaling.playing.replays`."""
     variant: str | None = None
-    """The option that says which of its games is played; None: there is one."""
+    """The option that chooses the family's game; None where it has only one."""
     prefix: str = ""
-    """What the names of its games begin with."""
+    """The beginning of its games' names."""
     example: str = ""
-    """One of its games."""
+    """The name of one of its games, for messages."""
     live: bool = True
-    """Whether its screen is a terminal's, in which ``watch`` can play."""
+    """True where its screen is a terminal's, so that ``watch`` can show it."""
     records: bool = False
-    """Whether it can record its episodes as ttyrecs (option ``record_dir``)."""
+    """True where it can record its episodes as ttyrecs (option ``record_dir``)."""
 
 
 _TERMINAL, _CONSOLE = (
@@ -70,37 +70,37 @@ FAMILIES = {
         "agent_scaling.envs.atari:Atari", _CONSOLE, "env", example="Breakout", live=False
     ),
 }
-"""By the name that manifests, checkpoints and the command line use."""
+"""Families by the name that manifests, checkpoints and the command line use."""
 
 NETHACK = Description("nethack")
-"""What policies play that do not say: those of old checkpoints, and of published ones."""
+"""The game assumed for old and published checkpoints, which name none."""
 
 Views = Mapping[str, npt.NDArray[Any]]
-"""Arrays by name, without or with the lane as first axis."""
+"""Arrays by name; the first axis may be the lane."""
 
 
 class Game(Protocol):
     """One game in a worker process; it writes observations into arrays that others own.
 
-    A family's class has this shape. It is named by its import path (``module:Class``), because
-    workers import it by themselves, and its module must not import torch: a worker's start would
-    cost seconds. One with several games has ``count_actions(**options)``; one that can tell has
-    ``columns``, the names in an episode's record. An extension's has ``viewer``, the module that
-    shows its episodes, where that is another than a terminal's.
+    A family's class has this shape. Its import path (``module:Class``) names it, because each
+    worker imports it. Its module must not import torch, which would add seconds to a worker's
+    start. A class with several games has ``count_actions(**options)``. A class may have
+    ``columns``, the names in an episode's record. An extension's class has ``viewer``, the module
+    that shows its episodes, unless its screen is a terminal's.
     """
 
     observations: ClassVar[Mapping[str, tuple[tuple[int, ...], str]]]
-    """What it can write: name → (shape, dtype). A pool may ask for a part of it."""
+    """The observations it can write: name → (shape, dtype); a pool may ask for some of them."""
     num_actions: ClassVar[int]
     """Width of its action set."""
 
     def __init__(self, views: Views, **options: Any) -> None: ...
 
     def reset(self, seed: int) -> None:
-        """Begin the episode that ``seed`` alone determines; its first frame is in the views."""
+        """Begin the episode that ``seed`` alone determines, and write its first frame."""
 
     def step(self, action: int) -> Record | None:
-        """Take an action; the episode's record when it has ended, else None.
+        """Take an action; return the episode's record if it has ended, else None.
 
         A record's ``end`` is one of :data:`CUT` where the episode was cut off.
         """
@@ -110,17 +110,17 @@ class Game(Protocol):
 
 
 def find_game(path: str) -> type[Game]:
-    """A family's name, or ``"package.module:Class"`` → the class."""
+    """Return the class of a family's name, or of ``"package.module:Class"``."""
     module, _, name = (FAMILIES[path].path if path in FAMILIES else path).partition(":")
     found: type[Game] = getattr(importlib.import_module(module), name)
     return found
 
 
 def find_family(name: str) -> Family:
-    """The family of that name, or an extension's game; a checkpoint may import nothing else.
+    """Return the family of a name, or an extension's; a checkpoint may import no other class.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such family.
     """
     if name in FAMILIES:
         return FAMILIES[name]
@@ -131,7 +131,7 @@ def find_family(name: str) -> Family:
 
 
 def families_text() -> str:
-    """The families with an example of each, as one writes them on the command line."""
+    """Return the families with an example of each, as typed on the command line."""
     return "; ".join(
         f"game={name}" + (f" env={family.example}" if family.variant else "")
         for name, family in FAMILIES.items()
@@ -139,7 +139,7 @@ def families_text() -> str:
 
 
 def describe(path: str, options: Mapping[str, Any]) -> Description:
-    """The description of a game that is given by its class; one of no family keeps the path."""
+    """Return the description of a game given by its class path; a game of no family keeps it."""
     of_class = {n: f for n, f in FAMILIES.items() if path in (n, f.path)}
     for name, family in of_class.items():
         if str(options.get(family.variant or "", "")).startswith(family.prefix):
@@ -153,16 +153,16 @@ def choose_game(
     env: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Description:
-    """The game that is asked for: a policy's own, or another, under other options.
+    """Return the game to play: the policy's own or another, with the given options.
 
     Args:
-        own: What the policy was trained on, if it was.
-        family: Name of a family; None: the policy's own, else what ``env`` says, else NetHack.
-        env: Which game of the family.
-        options: Keyword arguments of the game; None for those that nothing is said about.
+        own: The game that the policy was trained on, if any.
+        family: Name of a family; None takes the policy's own, else ``env``'s, else NetHack.
+        env: The game of the family.
+        options: Keyword arguments of the game; those that are None are left out.
 
     Raises:
-        InputError: There is no such family, or its games are named otherwise.
+        InputError: There is no such family, or the family has no such game.
     """
     if family is None:
         family = own.family if own else family_of(env)
@@ -179,17 +179,17 @@ def choose_game(
 
 
 def family_of(env: str | None) -> str:
-    """The first family whose games' names begin as this one; NetHack where none is given."""
+    """Return the first family whose prefix a game's name has; NetHack where no name is given."""
     if env is None:
         return "nethack"
     return next(n for n, f in FAMILIES.items() if f.variant and env.startswith(f.prefix))
 
 
 def count_actions(game: Description) -> int:
-    """Actions of a game.
+    """Return the number of actions of a game.
 
     Raises:
-        InputError: It has no such options.
+        InputError: The game has no such options.
     """
     found: Any = find_game(game.family)
     try:

@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input is wrong, and this line says how to mend it."""
+"""The exception for wrong input; its one line tells the user how to mend it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent_scaling.runtime.secrets import mask
 
 
 class InputError(Exception):
-    """Bad input. The message is one line that names the file, the key or value, and the fix.
+    """Wrong input; the message is one line that names the file, the key or value, and the fix.
 
     The command line prints it without a traceback and exits with status 2.
     """
@@ -21,11 +21,11 @@ class InputError(Exception):
 
 @contextmanager
 def reading(file: object, fix: str) -> Iterator[None]:
-    """Turn whatever is raised while a user's file is read into an :class:`InputError`.
+    """Turn any exception while a user's file is read into an :class:`InputError`.
 
     Args:
         file: The file, for the message.
-        fix: What to do about it.
+        fix: The remedy, for the message.
     """
     try:
         yield
@@ -41,5 +41,5 @@ def reading(file: object, fix: str) -> Iterator[None]:
 
 
 def error_line(error: BaseException) -> str:
-    """The first line of an exception's text, without credentials."""
+    """Return the first line of an exception's text, without credentials."""
     return mask(str(error).strip().partition("\n")[0]) or type(error).__name__

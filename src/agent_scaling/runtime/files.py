@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what to say when the disk does not take them."""
+"""Writes files whole or not at all, and explains the disk's errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FULL[errno.EFBIG] = "the file would exceed the size limit"
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """As :func:`replacing`; a full disk or a missing permission becomes an :class:`InputError`."""
+    """Write as :func:`replacing`; a full disk or no permission raises :class:`InputError`."""
     with disk_errors(path), replacing(path) as file:
         yield file
 
@@ -32,8 +32,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside ``path``, sync, then rename: a reader never sees half a file.
 
-    What goes wrong is raised as it is, and the part is removed. Its name is this process's own:
-    two that write the same file do not write into each other's.
+    Errors pass through, and the part is removed. The part's name belongs to this process: two
+    processes that write the same file do not write into the same part.
     """
     part = part_of(path)
     try:
@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def part_of(path: Path) -> Path:
-    """A hidden file beside ``path``, under a name of this process's own."""
+    """Return a hidden path beside ``path``, under a name of this process's own."""
     return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
 
 
@@ -62,7 +62,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """What the disk says while ``path`` is written becomes an :class:`InputError`."""
+    """Turn the disk's errors while ``path`` is written into an :class:`InputError`."""
     try:
         yield
     except OSError as error:
@@ -84,12 +84,12 @@ def sync_directory(path: Path) -> None:
 
 
 def content_hash(data: bytes) -> str:
-    """blake2b, 16 bytes, as hexadecimal digits."""
+    """Return blake2b with 16 bytes, as hexadecimal digits."""
     return blake2b(data, digest_size=16).hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON without credentials, whole or not at all.
+    """Write JSON with credentials masked, whole or not at all.
 
     Raises:
         InputError: It cannot be written.
@@ -98,7 +98,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def digest(ckpt: str) -> str | None:
-    """SHA-256 of the checkpoint's file: ``last.ckpt`` is another one after an hour of training."""
+    """Return the SHA-256 of a checkpoint's file; ``last.ckpt`` changes as training goes on."""
     if ckpt == "random":
         return None
     with Path(ckpt).open("rb") as file:
@@ -106,15 +106,15 @@ def digest(ckpt: str) -> str | None:
 
 
 def is_url(location: str | Path) -> bool:
-    """Whether shards are read through fsspec."""
+    """True where fsspec reads the location, which is a URL."""
     return "://" in str(location) and not str(location).startswith("file://")
 
 
 def local_path(location: str | Path) -> Path:
-    """The folder that a path or a ``file://`` URL names."""
+    """Return the folder that a path or a ``file://`` URL names."""
     return Path(str(location).removeprefix("file://"))
 
 
 def absolute(location: str | Path) -> str:
-    """The same place, from whatever folder a program is started."""
+    """Return the location in a form that does not depend on the current folder."""
     return str(location) if is_url(location) else str(local_path(location).resolve())

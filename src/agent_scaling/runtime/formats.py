@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats numbers for people to read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 def short(value: float) -> str:
-    """``46.45M``: four digits, so that a table fits a terminal."""
+    """Format with four digits, so that a table fits a terminal: ``46.45M``."""
     for unit in ("", "k", "M", "G"):
         if value < 1000 or unit == "G":
             break
@@ -16,16 +16,16 @@ def short(value: float) -> str:
 
 
 def compact(value: float, digits: int = 4) -> str:
-    """``3e12``: as a command line takes it."""
+    """Format as one types it on the command line: ``3e12``."""
     return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.{digits}g}")
 
 
 def measured(value: float, error: float | None, digits: int = 3) -> str:
-    """``1.234 ± 0.005``: a value and its standard error, where there is one."""
+    """Format a value with its standard error, where there is one: ``1.234 ± 0.005``."""
     text = f"{value:,.{digits}f}"
     return text if error is None or error != error else f"{text} ± {error:,.{digits}f}"
 
 
 def clock(seconds: float) -> str:
-    """``1 day, 2:03:04``."""
+    """Format seconds as days and time: ``1 day, 2:03:04``."""
     return str(timedelta(seconds=round(seconds)))

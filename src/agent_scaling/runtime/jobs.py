@@ -1,4 +1,4 @@
-"""Work divided over jobs."""
+"""Divides work over jobs, such as those of a SLURM array."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class Part:
         return f"{self.number}/{self.count}"
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Its share: each ``count``-th."""
+        """Return the part's share of the items: every ``count``-th."""
         return items[self.number - 1 :: self.count]
 
     def table(self, folder: Path) -> Path:
-        """Where its episodes are; its settings are beside them."""
+        """Return the path of the part's episodes; its settings lie beside them."""
         return folder / FOLDER / f"{self.number}-of-{self.count}.parquet"
 
 
 def find_part(
     text: str | None, environment: Mapping[str, str] = os.environ, key: str = "shard"
 ) -> Part | None:
-    """``3/8``, or ``slurm``: which job of a SLURM array this is.
+    """Return the part that ``3/8`` names, or for ``slurm`` this job of a SLURM array.
 
     Args:
-        text: What the user gave.
-        environment: Where SLURM says it.
-        key: What the user gave it as, for messages.
+        text: The user's value.
+        environment: The environment variables, with SLURM's.
+        key: The key of the user's value, for messages.
 
     Raises:
-        InputError: It says neither, or SLURM's variables are absent or leave gaps.
+        InputError: The value is neither, or SLURM's variables are absent or leave gaps.
     """
     if text is None:
         return None

@@ -20,8 +20,8 @@ def locked(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[
 
     Args:
         path: An existing folder, or a file in one.
-        shared: Several processes may hold it so at once, none of them exclusively.
-        wait: Wait for the lock; else it is refused at once.
+        shared: Take a shared lock: several processes may hold one, none an exclusive one meanwhile.
+        wait: Wait for the lock; otherwise fail at once if another process holds it.
 
     Raises:
         BlockingIOError: Another process holds it.
@@ -41,12 +41,12 @@ def locked(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[
 def output_locked(
     output: Path, who: str, *, file: str = "", shared: bool = False
 ) -> Iterator[None]:
-    """Create an output folder and hold it: a second ``who`` that writes there is refused.
+    """Create an output folder and lock it; a second writer is refused.
 
     Args:
         output: The folder.
-        who: What writes there, for the message: ``"run"``.
-        file: Name of a file in it to lock; empty: the folder itself.
+        who: The kind of writer, for the message: ``"run"``.
+        file: Name of the file in it to lock; empty locks the folder itself.
         shared: As for :func:`locked`.
 
     Raises:
@@ -73,7 +73,7 @@ def output_locked(
 
 
 def is_held(output: Path) -> bool:
-    """Whether a process trains in a folder and so holds its lock file."""
+    """True where a process trains in a folder and so holds its lock file."""
     path = output / LOCK_FILE
     try:
         with locked(path, shared=True) if path.exists() else contextlib.nullcontext():

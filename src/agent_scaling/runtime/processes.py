@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them."""
+"""Ends processes together with the process that started them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """This process gets the signal when its parent is killed (Linux)."""
+    """Ask the kernel to send this process the signal when its parent dies (Linux)."""
     if PRCTL is not None:
         PRCTL(PR_SET_PDEATHSIG, number)
 
@@ -22,7 +22,7 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
 def exit_with(alive: Connection) -> None:
     """End this process with status 1 as soon as the other end of a pipe closes.
 
-    A pool's owner keeps that end: its death, or its ``close``, ends workers in mid-task.
+    A pool's owner holds that end: its death, or its ``close``, ends workers in mid-task.
     """
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, in a log a plain line now and then."""
+"""Progress of a long job: a bar on a terminal, a plain line now and then in a log."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 EVERY, SHARE = 30.0, 0.1
-"""Seconds between two lines, and of the time so far: soon one sees that it works and what it will
-take, and a day has 70 lines."""
+"""Least time between two lines: in seconds, and as a share of the time so far. The first lines come
+soon, and a day has about 70."""
 RECENT = 600.0
-"""Seconds by whose speed the time left is told: one game can take more than rich's 30."""
+"""Seconds over which speed is averaged; rich's 30 are too few, as one game can take longer."""
 
 
 class Bar:
     """One task's bar on a terminal; a context manager.
 
     Args:
-        text: What stands behind the bar and is the line: a template over rich's ``task``.
-        total: What there is to do, in any unit.
-        console: Where to.
-        done: What was done before; it took no time.
-        every: Seconds between two lines where the console is no terminal.
-        transient: Whether the bar vanishes at the end.
-        fields: Of the task, for ``text``.
+        text: Template over rich's ``task`` for the text behind the bar, and for the lines of a log.
+        total: The work to do, in any unit.
+        console: The console to write to.
+        done: Work that was done before; it does not count towards the speed.
+        every: Seconds between two lines where the console is not a terminal.
+        transient: Remove the bar at the end.
+        fields: Further fields of the task, for ``text``.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Bar:
 
     @property
     def seconds(self) -> float:
-        """Since the bar was made; more than 0."""
+        """Seconds since the bar was made, above 0."""
         return max(self.console.get_time() - self._began, 1e-9)
 
     def move(self, **changes: Any) -> None:
-        """Move the bar, by what rich's ``Progress.update`` takes; print a line if one is due."""
+        """Move the bar, with the arguments of rich's ``Progress.update``; print a line if due."""
         self._progress.update(self._task, **changes)
         now = self.console.get_time()
         due = max(self._every, SHARE * (now - self._began))
@@ -89,7 +89,7 @@ class Bar:
             )
 
     def shrink(self, amount: float) -> None:
-        """Take away from the total what turned out to be done already."""
+        """Subtract work that turned out to be done already from the total."""
         self._progress.update(self._task, total=(self._progress.tasks[0].total or 0) - amount)
 
 
@@ -102,6 +102,6 @@ class FrameBar(Bar):
         self._frames = 0
 
     def add(self, frames: int) -> None:
-        """Count what was done."""
+        """Count the frames that were done."""
         self._frames += frames
         self.move(advance=frames, rate=self._frames / self.seconds)

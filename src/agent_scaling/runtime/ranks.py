@@ -1,4 +1,4 @@
-"""Ranks, the processes of one run: what they know together."""
+"""Ranks, the processes of one run: their number, and sums and lists over all of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 
 
 def count_ranks() -> int:
-    """Ranks that have met; 1 in a run of one process."""
+    """Return the number of ranks; 1 in a run of one process."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def summed(tensor: Tensor) -> Tensor:
-    """The sum over all ranks, in place; every rank must call it."""
+    """Sum a tensor over all ranks, in place; every rank must call it."""
     if count_ranks() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def gathered(value: Any) -> list[Any]:
-    """Every rank's value, in the ranks' order; every rank must call it."""
+    """Return every rank's value, in the ranks' order; every rank must call it."""
     values = [value]
     if count_ranks() > 1:
         values = [None] * count_ranks()

@@ -1,4 +1,4 @@
-"""Masks passwords and tokens in what is recorded or printed, and completes masked URLs again."""
+"""Masks passwords and tokens in records and output, and completes masked URLs again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ process that is given such a URL hands it to its children by this variable."""
 STORE = "MLFLOW_TRACKING_URI"
 
 USERINFO = re.compile(r"(?<=://)(?:[^/\s]*|[^/\s@:]*:(?!\d+(?:[/?#]|$))[^\s@]*)@")
-"""``user:password@`` of a URL, also where the password has an ``@`` or a ``/`` in it."""
+"""The ``user:password@`` of a URL, also where the password contains ``@`` or ``/``."""
 _WORDS = "sig|token|secret|passw|pwd|cred|key|auth|jwt|session|sas"
 QUERY = re.compile(rf"([?&;][\w.%-]*(?:{_WORDS})[\w.%-]*=)[^&;#\s'\"]+", re.IGNORECASE)
 """A credential in a query: ``?sig=``, ``&X-Amz-Signature=``, ``?token=``."""
@@ -53,7 +53,7 @@ def remember(url: str) -> None:
 
 
 def complete(text: str) -> str:
-    """Return the whole URL whose masked form ``text`` is, where the environment has it."""
+    """Return the whole URL of a masked one, where the environment has it."""
     found = (url for url in _known() if mask(url) == text) if MASK in text else iter(())
     return next(found, text)
 

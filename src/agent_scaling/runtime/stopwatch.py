@@ -1,4 +1,4 @@
-"""How long one side has waited for the other, readable at any time and from any thread."""
+"""Measures the time that one side waits for the other; any thread may read it at any time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Waiting:
             self._began = None
 
     def share(self) -> float:
-        """Of the time since the last call, 0 to 1."""
+        """Return the share of the time since the last call that was waiting, 0 to 1."""
         with self._lock:
             now = time.monotonic()
             self._close(now)
@@ -40,7 +40,7 @@ class Waiting:
         return waited / max(passed, 1e-9)
 
     def _close(self, now: float) -> None:
-        """Count the wait until now; if there is one, it goes on from here."""
+        """Count the wait in progress, if any, until now; the rest of it counts from here."""
         if self._began is not None:
             self._waited += now - self._began
             self._began = now

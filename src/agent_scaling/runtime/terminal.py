@@ -1,4 +1,4 @@
-"""One line to whoever waits for a run, from its first process alone."""
+"""Prints lines to the terminal, from a run's first process alone."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.text import Text
 from agent_scaling.runtime.secrets import mask
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-"""Where torchrun, Lightning's launcher, SLURM and LSF say which process it is, as Lightning asks
-them; Lightning itself takes seconds to import."""
+"""Variables with the process's rank, of torchrun, Lightning's launcher, SLURM and LSF, in
+Lightning's order; Lightning itself takes seconds to import."""
 
 
 def is_first() -> bool:
-    """Whether this is the run's first process, also before the ranks have met."""
-    rank = getattr(rank_zero_only, "rank", None)  # where Lightning keeps it once it is imported
+    """True in the run's first process, also before the ranks are connected."""
+    rank = getattr(rank_zero_only, "rank", None)  # set by an imported Lightning
     if rank is None:
         rank = next((os.environ[name] for name in RANKS if name in os.environ), 0)
     return int(rank) == 0
 
 
 def say(text: str, bold: int = 0) -> None:
-    """One line, however long: a path must stay whole to be copied; its first ``bold`` letters are.
-    Of several ranks the first speaks."""
+    """Print one unbroken line, so that a path can be copied; its first ``bold`` letters are bold.
+    Only the first rank prints."""
     if is_first():
         line = Text(mask(text))
         line.stylize("bold", 0, bold)

@@ -1,4 +1,4 @@
-"""MLflow as the record: a logger that buffers, and what every run says of itself."""
+"""The MLflow logger: buffers metrics, and keeps them while the store is away."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from agent_scaling.tracking.run import STORE_ERRORS, TrackedRun, begin_entry, is
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 OUTBOX_FILE = "mlflow_waiting.jsonl"
-"""Beside it: what the store has not taken yet."""
+"""In a run's output folder: entries that the store has not taken yet."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Unless the user sets them: MLflow's own would hold training up for minutes."""
+"""Limits that apply unless the user sets others; MLflow's own would block training for minutes."""
 
 
 class Counted(Protocol):
-    """A module that knows how far it has been trained."""
+    """A module that counts the frames and FLOPs of its training."""
 
     frames: int
-    """Frames so far, all ranks."""
+    """Frames trained on so far, all ranks."""
     step_frames: int
     """Frames that the last step added."""
     flops_per_frame: float
-    """What the next frame costs, ``model`` convention."""
+    """FLOPs of the next frame, ``model`` convention."""
 
     @property
     def spent(self) -> Mapping[Convention, float]:
@@ -45,7 +45,7 @@ class Counted(Protocol):
 
     @property
     def parts(self) -> Mapping[str, float]:
-        """FLOPs so far by what they were spent on, ``model`` convention."""
+        """FLOPs so far by kind of work, ``model`` convention."""
 
     @property
     def flops(self) -> float:
@@ -53,21 +53,21 @@ class Counted(Protocol):
 
 
 class BufferedMLFlowLogger(MLFlowLogger):
-    """MLFlowLogger whose metrics wait until a thousand have come, or ``flush`` is called.
+    """MLFlowLogger that sends metrics in batches of a thousand, or when ``flush`` is called.
 
-    A call to a sqlite store takes about 40 ms however few the points: buffered, training does not
-    wait for it. What the store does not take, because its server is down or its disk full, waits
-    in ``outbox`` and is sent when it answers again, or when the run is taken up; the run itself is
-    begun then, if the store has been away from the start.
+    A call to a sqlite store takes about 40 ms for any number of points, so buffering spares
+    training the wait. Entries that the store does not take, because its server is down or its disk
+    is full, wait in ``outbox``. They are sent when the store answers again, or when the run is
+    resumed. If the store is away from the start, the run is created then.
 
     Args:
         experiment_name: The experiment.
         tracking_uri: The store.
-        artifact_location: Of an experiment that is new.
-        run_name: Of a run that is begun.
-        run_id: A run to go on with, see :meth:`take_up`.
-        outbox: A file for what waits, or None: the store's errors are raised.
-        remember: A file for the id of a run that is begun.
+        artifact_location: Where a new experiment keeps artifacts.
+        run_name: Name of a new run.
+        run_id: A run to continue, see :meth:`take_up`.
+        outbox: A file for entries that wait; None raises the store's errors instead.
+        remember: A file that receives the id of a new run.
     """
 
     def __init__(
@@ -95,32 +95,32 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     @property
     def experiment(self) -> MlflowClient:
-        """MLflow's client. Lightning's begins a run here, and asks for it as ``fit`` begins, when
+        """MLflow's client; Lightning's logger would create the run here as ``fit`` begins, when
         the store may be away."""
         return self._mlflow_client
 
     @property
     def run_id(self) -> str | None:
-        """None until the store has begun the run."""
+        """The run's id, or None until the store has created the run."""
         return self._run.id
 
     @property
     def experiment_id(self) -> str | None:
-        """None until the store has told."""
+        """The experiment's id, or None until the store has answered."""
         return self._run.experiment_id
 
     @property
     def begun(self) -> bool:
-        """Whether an earlier process has begun this run, in the store or in the outbox."""
+        """True where an earlier process has begun this run, in the store or in the outbox."""
         waiting = self._outbox.waiting() if self._outbox else ()
         return self.run_id is not None or any("begin" in entry for entry in waiting)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep points for the next flush; one per metric and step.
+        """Keep points for the next flush, one per metric and step.
 
-        MLflow's charts pair a metric with another on the x-axis point by point: a second value of
-        ``flops`` at a step would shift all that follow.
+        MLflow's charts pair the points of two metrics by their order, so a second value of
+        ``flops`` at a step would shift all later pairs.
         """
         time, at = now(), step or 0
         new = {name: value for name, value in metrics.items() if self._logged_at.get(name, -1) < at}
@@ -131,7 +131,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     @rank_zero_only
     def flush(self) -> None:
-        """Write what waits."""
+        """Send the buffered points to the store, or to the outbox."""
         while self._points:
             head = self._points[:POINTS_PER_CALL]
             points = [[point.key, point.value, point.timestamp, point.step] for point in head]
@@ -145,21 +145,21 @@ class BufferedMLFlowLogger(MLFlowLogger):
         tags: Mapping[str, Any] | None = None,
         inputs: Sequence[DatasetInput] = (),
     ) -> None:
-        """Begin a run, or note that it has begun where the store is away.
+        """Begin a run; where the store is away, put that into the outbox.
 
         Args:
             params: Flattened values; too long ones are cut.
-            tags: As well.
+            tags: Tags by name; too long values are cut.
             inputs: The data that the run learns from.
 
         Raises:
-            MlflowException, SQLAlchemyError: The store will not take it at another time, either.
+            MlflowException, SQLAlchemyError: The store refuses the run for good.
         """
         entry = begin_entry(self.run_name, params or {}, tags or {}, inputs)
         if self._outbox is None:
             self._run.send(entry)
             return
-        self._outbox.keep(entry)  # until all of it is sent: a kill leaves no run without parameters
+        self._outbox.keep(entry)  # a kill now leaves no run without parameters
         self._reach(self._send_waiting)
 
     @rank_zero_only
@@ -179,12 +179,12 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     @rank_zero_only
     def take_up(self) -> None:
-        """Go on with a run that was cut off: steps that it had logged are not logged again.
+        """Continue an interrupted run; steps that it has logged are not logged again.
 
-        Where the store is away, it is asked later which those are; what waits is known now.
+        Where the store is away, it is asked for those steps later; the outbox is read now.
 
         Raises:
-            MlflowException, SQLAlchemyError: The store is there, but does not know the run.
+            MlflowException, SQLAlchemyError: The store answers, but does not have the run.
         """
         for entry in self._outbox.waiting() if self._outbox else ():
             self._logged_at |= {name: step for name, _, _, step in entry.get("points", ())}
@@ -198,18 +198,18 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
     @rank_zero_only
     def set_status(self, status: str) -> None:
-        """``RUNNING``, or ``KILLED`` when preempted."""
+        """Set the run's status: ``RUNNING``, or ``KILLED`` after preemption."""
         self._deliver({"status": status, "at": now()})
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Flush, then close the run as ``status`` says."""
+        """Flush, then close the run with ``status``."""
         self.flush()
         ended = "FINISHED" if status == "success" else "FAILED"
         self._deliver({"status": ended, "at": now()}, last=True)
 
     def _deliver(self, entry: Entry, last: bool = False) -> None:
-        """Send an entry after those that wait, or keep it; ``last``: ask the store in any case."""
+        """Send an entry after those that wait, or keep it; ``last`` asks the store in any case."""
         if self._outbox is None:
             self._run.send(entry)
             return
@@ -223,7 +223,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
         self._outbox.keep(entry)
 
     def _reach(self, ask: Callable[[], None]) -> None:
-        """Ask the store as the run begins; raises what will not be better at another time."""
+        """Ask the store as the run begins; raise the errors that would recur."""
         try:
             ask()
         except STORE_ERRORS as error:
@@ -239,7 +239,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
             )
 
     def _send_waiting(self) -> None:
-        """Send what waits; twice does no harm: the store keeps equal points once."""
+        """Send the waiting entries; a repeat is harmless, as the store keeps equal points once."""
         if self._outbox is None:
             return
         for entry in self._outbox.waiting():
@@ -249,7 +249,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
 
 
 def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float]) -> None:
-    """Log at the module's frame, with the FLOPs beside, so that each curve has every axis."""
+    """Log at the module's frame, together with FLOPs, so that curves can be drawn over either."""
     flops = module.flops
     axes = {"flops": flops, "log10_flops": math.log10(flops)} if flops > 0 else {"flops": 0.0}
     named = [*module.spent.items(), *module.parts.items()]
@@ -260,7 +260,7 @@ def log_metrics(trainer: Trainer, module: Counted, metrics: Mapping[str, float])
 
 
 def log_file(trainer: Trainer, path: Path, folder: str | None = None) -> None:
-    """Copy a file to the artifacts of every logger that keeps them."""
+    """Copy a file to the artifacts of every logger that has artifacts."""
     for logger in trainer.loggers:
         if isinstance(logger, BufferedMLFlowLogger):
             logger.log_file(path, folder)

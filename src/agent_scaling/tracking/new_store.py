@@ -1,4 +1,4 @@
-"""Makes sqlite stores for MLflow whole or not at all, and names those that were left half made."""
+"""Makes sqlite stores for MLflow whole or not at all, and reports half-made ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEMORY = ":memory:"
 
 
 def database_of(tracking_uri: str) -> Path | None:
-    """The file of a sqlite store; None for stores of other kinds."""
+    """Return the file of a sqlite store; None for stores of other kinds."""
     if not tracking_uri.startswith(SQLITE):
         return None
     name = tracking_uri.removeprefix(SQLITE).partition("?")[0]
@@ -24,16 +24,17 @@ def database_of(tracking_uri: str) -> Path | None:
 
 
 def prepare(tracking_uri: str) -> None:
-    """Make a sqlite store that is not there yet; other stores are left as they are.
+    """Make a sqlite store if it does not exist; leave other stores alone.
 
-    MLflow makes its tables by dozens of migrations in place, which a kill cuts short for good. Here
-    they run beside the place, under a lock that ends with its process; the store is then renamed.
+    MLflow makes its tables by dozens of migrations in place, and cannot continue after a kill.
+    Here they run in a file beside the target, under a lock that ends with its process; the finished
+    store is then renamed.
 
     Raises:
         InputError: The store was left half made, or cannot be written.
     """
     path = database_of(tracking_uri)
-    if path is None or not path.parent.is_dir():  # MLflow says what is wrong with a folder
+    if path is None or not path.parent.is_dir():  # MLflow explains what is wrong
         return
     if is_blank(path):
         try:
@@ -71,7 +72,7 @@ def is_half_made(path: Path) -> bool:
 
 
 def newest_schema() -> str | None:
-    """The revision of the tables that this version of MLflow makes."""
+    """Return the revision of the tables that this version of MLflow makes."""
     import mlflow.store.db_migrations
     from alembic.script import ScriptDirectory
 
@@ -79,7 +80,7 @@ def newest_schema() -> str | None:
 
 
 def tables_of(path: Path) -> set[str] | None:
-    """The names of a database's tables; None for a file that sqlite cannot read."""
+    """Return the names of a database's tables; None for a file that sqlite cannot read."""
     try:
         with closing(_opened(path)) as database:
             rows = database.execute("select name from sqlite_master where type = 'table'")
@@ -98,7 +99,7 @@ def _make_once(path: Path) -> None:
     with locked(lock, wait=True):
         if is_blank(path):
             _make(path)
-        lock.unlink(missing_ok=True)  # those that still wait for it find the store made
+        lock.unlink(missing_ok=True)  # processes that wait for the lock then find the store
 
 
 def _make(path: Path) -> None:
@@ -106,7 +107,7 @@ def _make(path: Path) -> None:
     from mlflow import MlflowClient  # takes seconds to import
     from mlflow.tracking._tracking_service import utils
 
-    for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):  # of processes that were killed
+    for left in path.parent.glob(f".{path.name}.*{PARTIAL}*"):  # left by processes that were killed
         left.unlink(missing_ok=True)
     part = part_of(path)
     try:

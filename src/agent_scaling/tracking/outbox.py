@@ -1,4 +1,4 @@
-"""What a tracking store would not take, kept in a file until it does."""
+"""Keeps entries in a file until the tracking store takes them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from agent_scaling.runtime.errors import InputError
 
 RETRY_SECONDS = 60.0
-"""Between attempts: each may take some seconds of training."""
+"""Seconds between attempts, each of which may block training for some seconds."""
 
 Entry = dict[str, Any]
-"""JSON: what to send."""
+"""One request to the store, as JSON."""
 
 
 class Outbox:
-    """Entries in the order of their coming, one JSON object per line.
+    """Entries in the order of their arrival, one JSON object per line.
 
     Args:
-        path: The file; there is one only while something waits.
+        path: The file; it exists only while entries wait.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,17 +32,17 @@ class Outbox:
 
     @property
     def due(self) -> bool:
-        """Whether the store may be asked: it did not fail within the last minute."""
+        """True unless the store has failed within the last minute."""
         return time.monotonic() >= self._again_at
 
     def postpone(self) -> bool:
-        """Note that the store has failed; whether that is news."""
+        """Note that the store has failed; return True if it had not been failing before."""
         first, self._again_at = self._again_at == 0.0, time.monotonic() + RETRY_SECONDS
         self._late = True
         return first
 
     def waiting(self) -> Iterator[Entry]:
-        """What was kept; a line that a kill has cut is of steps that are made again."""
+        """Yield the entries; a line that a kill has cut belongs to steps that training repeats."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         for line in lines:
             try:
@@ -51,10 +51,10 @@ class Outbox:
                 continue
 
     def keep(self, entry: Entry) -> None:
-        """Append; raises :class:`InputError` where the disk is full."""
+        """Append an entry; raise :class:`InputError` where the disk is full."""
         try:
             with self.path.open("a") as file:
-                file.write(f"\n{json.dumps(entry)}")  # ends what a kill has cut
+                file.write(f"\n{json.dumps(entry)}")  # ends a line that a kill has cut
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -64,7 +64,7 @@ class Outbox:
             ) from error
 
     def clear(self) -> bool:
-        """All was sent; whether anything had waited longer than it took to send it."""
+        """Remove the sent entries; return True if any had waited for the store."""
         late, self._late = self._late, False
         self.path.unlink(missing_ok=True)
         self._again_at = 0.0

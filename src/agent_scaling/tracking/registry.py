@@ -1,4 +1,4 @@
-"""Models in an MLflow store: handed in once, however often that is tried, and registered."""
+"""Logs and registers models in an MLflow store; a repeated attempt adds nothing."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from typing import Any
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
 
 NAME = "model"
-"""``runs:/<run id>/model``: the latest of a run."""
+"""Name of a model in its run; ``runs:/<run id>/model`` is the run's latest."""
 STEP = "frames"
 VERSIONS = "mlflow.modelVersions"
-"""Where the model's page finds what it is registered as."""
+"""Tag from which the model's page reads its registered versions."""
 
 
 def hand_in(client: Any, run_id: str, entry: dict[str, Any]) -> None:
     """Log the model in ``entry["model"]``, a folder, as an output of a run at ``entry["step"]``.
 
-    A model that an earlier attempt has handed in is left as it is, one that it has begun is
-    finished.
+    A model that an earlier attempt has handed in is left alone; one that it has begun is finished.
 
     Args:
         client: An MlflowClient.
         run_id: The run.
-        entry: Of the outbox; ``metrics`` are shown beside the model, ``register_as`` is a name in
-            the store's registry, or None.
+        entry: An entry of the outbox; ``metrics`` are shown beside the model, ``register_as`` is a
+            name in the store's registry, or None.
     """
     run, step = client.get_run(run_id), int(entry["step"])
     experiment = run.info.experiment_id
@@ -54,7 +53,7 @@ def hand_in(client: Any, run_id: str, entry: dict[str, Any]) -> None:
 
 
 def register(client: Any, run_id: str, model_id: str, name: str) -> None:
-    """Make a model the newest version of ``name`` in the store's registry, if it is none yet."""
+    """Make a model the newest version of ``name`` in the registry, unless it is one already."""
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     source = f"models:/{model_id}"

@@ -1,4 +1,4 @@
-"""One run in an MLflow store: begun or found as soon as the store answers, then sent to."""
+"""One run in an MLflow store, which is begun or found as soon as the store answers."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from agent_scaling.tracking.store import RACING, find_experiment
 PARAMS_PER_CALL = 100
 PARAM_LENGTH = 6000
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
-"""What a store raises that does not take something."""
+"""Exceptions of a store that refuses a request."""
 TOO_MANY_REQUESTS = 429
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a store that raised this may take the same at another time."""
+    """True where the store may take the same request at another time."""
     if isinstance(error, MlflowException):
         about: Any = error
         status = about.get_http_status_code()
         return bool(status >= 500 or status == TOO_MANY_REQUESTS)
-    return "unable to open database file" not in str(error)  # sqlite's, of a folder that is none
+    return "unable to open database file" not in str(error)  # sqlite: no such folder
 
 
 def begin_entry(
@@ -44,7 +44,7 @@ def begin_entry(
     tags: Mapping[str, Any],
     inputs: Sequence[DatasetInput],
 ) -> Entry:
-    """What a new run says of itself, from now on; too long values are cut."""
+    """Return the entry that begins a run now; too long values are cut."""
     context = resolve_tags({MLFLOW_RUN_NAME: run_name} if run_name else None)
     about = {
         "begin": {
@@ -59,13 +59,13 @@ def begin_entry(
 
 
 def now() -> int:
-    """Milliseconds, as MLflow counts time."""
+    """Return the time in MLflow's unit, milliseconds."""
     return int(time.time() * 1000)
 
 
 @contextmanager
 def artifact_errors() -> Iterator[None]:
-    """S3's, Google's and Azure's clients have errors of their own: they become OSError."""
+    """Turn the errors of S3's, Google's and Azure's clients into OSError."""
     try:
         yield
     except STORE_ERRORS:
@@ -75,14 +75,14 @@ def artifact_errors() -> Iterator[None]:
 
 
 class TrackedRun:
-    """The run that a logger writes to; nothing is asked of the store before something is sent.
+    """The run that a logger writes to; its first request goes out with the first entry.
 
     Args:
-        client: Of the store.
-        experiment: The experiment's name, for a run that is begun.
-        artifact_location: Of an experiment that is new.
-        run_id: A run that was begun; None: ``send`` begins one.
-        remember: A file that gets the id of the run that is begun, at once.
+        client: MLflow client of the store.
+        experiment: The experiment's name, for a new run.
+        artifact_location: Where a new experiment keeps artifacts.
+        run_id: A run that exists; with None, ``send`` begins one.
+        remember: A file that receives the id of a new run at once.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class TrackedRun:
         """Metric → the last step that an earlier process has logged."""
 
     def find(self) -> None:
-        """Learn what the store has of a run that an earlier process began; raises its errors."""
+        """Ask the store which steps an earlier process has logged; its errors are raised."""
         if self._found or self.id is None:
             return
         run = self._client.get_run(self.id)
@@ -114,7 +114,7 @@ class TrackedRun:
         self._found = True
 
     def send(self, entry: Entry) -> None:
-        """Send an entry of the outbox; twice does no harm. Raises one of :data:`STORE_ERRORS`."""
+        """Send an entry of the outbox; a repeat is harmless. Raises one of :data:`STORE_ERRORS`."""
         if "begin" in entry or self.id is None:
             self._begin(entry.get("begin") or begin_entry(None, {}, {}, ())["begin"])
         self.find()
@@ -130,7 +130,7 @@ class TrackedRun:
             self._send_status(entry["status"], entry.get("at"))
 
     def _begin(self, said: Mapping[str, Any]) -> None:
-        """Create the run, unless an earlier attempt did, and write what it says of itself."""
+        """Create the run, unless an earlier attempt did; write its parameters, tags and inputs."""
         client = self._client
         if self.id is None:
             self.experiment_id = find_experiment(client, self._experiment, self._artifact_location)
@@ -147,7 +147,7 @@ class TrackedRun:
             RACING(client.log_inputs, self.id, inputs)
 
     def _send_points(self, points: Sequence[Sequence[Any]]) -> None:
-        """Points, but those of steps that the store has from before the run was taken up."""
+        """Send points, except for steps that the store had before the run was resumed."""
         new = [Metric(*p) for p in points if p[3] > self.last_steps.get(p[0], -1)]
         if new:
             self._client.log_batch(self.id, metrics=new)
@@ -160,7 +160,7 @@ class TrackedRun:
 
 
 def there(path: str) -> bool:
-    """Whether what was to be sent is still there; says so if not, and nothing waits for it."""
+    """True where the file to send still exists; if not, print so, and the entry is dropped."""
     if found := Path(path).exists():
         return found
     say(f"{path} has gone before MLflow took it: it is left out, the rest is sent")
@@ -168,6 +168,6 @@ def there(path: str) -> bool:
 
 
 def dataset_input(saved: Mapping[str, Any]) -> DatasetInput:
-    """What ``DatasetInput.to_dictionary`` was made of."""
+    """Return the ``DatasetInput`` that ``to_dictionary`` was called on."""
     tags = [InputTag(name, value) for name, value in saved["tags"].items()]
     return DatasetInput(Dataset(**saved["dataset"]), tags)

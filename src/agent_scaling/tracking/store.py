@@ -18,7 +18,7 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 RUN_ID_FILE = "mlflow_run_id"
 """In a run's output folder: the id of its MLflow run."""
 KIND = "kind"
-"""Tag of runs that stand for no policy: of a fit, of a whole sweep or study."""
+"""Tag of runs without a policy: those of a fit, of a sweep or of a study."""
 KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment; without it, MLflow opens the experiment's page in its chat mode."""
 RACED = ("unique", "duplicate", "already exists")
@@ -63,7 +63,7 @@ def find_experiment(client: Any, name: str, artifact_location: str | None = None
 
 
 def open_store(tracking_uri: str) -> Any:
-    """An MLflow client; raises :class:`InputError` where a sqlite store is not there."""
+    """Return an MLflow client; raise :class:`InputError` where a sqlite store does not exist."""
     path = database_of(tracking_uri)
     if path is not None and not path.exists():
         raise InputError(f"tracking_uri={tracking_uri}: no such file; give the runs' store")
@@ -79,8 +79,8 @@ def read_artifact(client: Any, run_id: str, path: str) -> str:
 
 
 def open_or_make_store(tracking_uri: str) -> Any:
-    """An MLflow client of a store, which is made first where it is a new sqlite file."""
-    from mlflow import MlflowClient  # takes seconds to import
+    """Return an MLflow client of a store; a sqlite store that does not exist is made."""
+    from mlflow import MlflowClient  # the import takes seconds
 
     uri = whole(tracking_uri, "tracking_uri")
     prepare(uri)

@@ -1,4 +1,4 @@
-"""Runs as MLflow has stored them."""
+"""Runs that an MLflow store holds already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent_scaling.tracking.store import open_store
 
 
 class StoredRun:
-    """A run of an MLflow store that files can be added to, whoever began it.
+    """A run of an MLflow store, to which files can be added; any process may have begun it.
 
     Args:
         tracking_uri: The store.

@@ -1,4 +1,4 @@
-"""The ``doctor`` verb: check the installation, and say how to mend what is wrong."""
+"""The ``doctor`` verb: checks the installation and prints a fix for each fault."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHECKS: dict[str, Check] = {
     "MLflow store": data.store,
     "shards": data.shards,
 }
-"""What is checked, in the table's order; a check returns None where nobody asked for it."""
+"""The checks, in the table's order; a check that was not asked for returns None."""
 
 STYLES = {OK: "green", WARNING: "yellow", BROKEN: "bold red"}
 
@@ -41,12 +41,12 @@ def doctor(
     tracking_uri: str = "sqlite:///mlflow.db",
     shards: str | None = None,
 ) -> None:
-    """Print a line per check: ok, a warning, or broken with the fix; exit with 1 if one is broken.
+    """Print a line per check (ok, a warning, or broken with the fix); exit with 1 if any is broken.
 
     Args:
         output: Folder that runs will write to.
         tracking_uri: The MLflow store.
-        shards: Shards to check, a folder or a URL; None: none.
+        shards: Shards to check, a folder or a URL; None checks none.
     """
     asked = Asked(output=output, tracking_uri=tracking_uri, shards=shards)
     found = examine(asked)
@@ -56,7 +56,7 @@ def doctor(
 
 
 def examine(asked: Asked) -> dict[str, Finding]:
-    """What each check found, side by side: games start in processes, imports wait for the disk."""
+    """Run the checks in threads (games start in processes, imports wait for the disk)."""
     with ThreadPoolExecutor(4) as pool:
         running = {name: pool.submit(examine_one, check, asked) for name, check in CHECKS.items()}
         found = {name: future.result() for name, future in running.items()}
@@ -64,17 +64,17 @@ def examine(asked: Asked) -> dict[str, Finding]:
 
 
 def examine_one(check: Check, asked: Asked) -> Finding | None:
-    """A check's finding; one that cannot even run is broken."""
+    """Return a check's finding; a check that raises is a broken one."""
     try:
         return check(asked)
-    except Exception as error:  # the doctor must not die of what it examines
+    except Exception as error:  # a check's crash must not end the doctor
         return broken(
             f"{type(error).__name__}: {error}", "install again: pip install agent-scaling"
         )
 
 
 def print_findings(found: dict[str, Finding]) -> None:
-    """A line per check, its fix below it; at the end, what it comes to."""
+    """Print a line per check with its fix below, then the overall result."""
     table = Table("", "check", "found", box=SIMPLE_HEAD, pad_edge=False)
     for name, finding in found.items():
         text = Text(finding.text)

@@ -1,4 +1,4 @@
-"""Checks of what runs read and write: the MLflow store, and a set of shards."""
+"""Checks of the MLflow store and of a set of shards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SQLITE = "sqlite:///"
 
 
 def store(asked: Asked) -> Finding:
-    """Whether the MLflow store answers, and a database has the schema that this MLflow reads."""
+    """Check that the MLflow store answers, and that a database has this MLflow's schema."""
     uri = asked.tracking_uri
     if uri.startswith(("http://", "https://")):
         return server(uri)
@@ -27,7 +27,7 @@ def store(asked: Asked) -> Finding:
 
 
 def server(uri: str) -> Finding:
-    """An MLflow server."""
+    """Check that an MLflow server answers."""
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
             return ok(f"{uri} answers")
@@ -37,7 +37,7 @@ def server(uri: str) -> Finding:
 
 
 def database(uri: str) -> Finding:
-    """A database of MLflow's."""
+    """Check that a database is readable and has this MLflow's schema."""
     import mlflow.store.db_migrations
     from alembic.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -48,7 +48,7 @@ def database(uri: str) -> Finding:
     known = {script.revision for script in scripts.walk_revisions()}
     try:
         engine = create_engine(uri)
-        shown = engine.url.render_as_string()  # without its password
+        shown = engine.url.render_as_string()  # the URL, without its password
         with closing(engine.connect()) as connection:
             there = MigrationContext.configure(connection).get_current_revision()
         engine.dispose()
@@ -68,7 +68,7 @@ def database(uri: str) -> Finding:
 
 
 def shards(asked: Asked) -> Finding | None:
-    """Manifest and indexes are whole, sizes match, and a chunk of each split can be decoded."""
+    """Check that manifest, indexes and sizes agree, and that a chunk of each split decodes."""
     if asked.shards is None:
         return None
     from agent_scaling.data.shards.reader import ShardReader

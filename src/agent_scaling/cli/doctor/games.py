@@ -1,4 +1,4 @@
-"""Checks of the games: each starts and makes some steps, in a process that may crash."""
+"""Checks that each game starts and steps, in a process of its own that may crash."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PLAY = "from agent_scaling.cli.doctor.games import step; step(*{})"
 
 
 def nethack(asked: Asked) -> Finding:
-    """NetHack, through NLE."""
+    """Check that NetHack plays, through NLE."""
     return play("nethack", {}, "pip install --force-reinstall --no-cache-dir nle", "nle")
 
 
 def minihack(asked: Asked) -> Finding:
-    """MiniHack, where it is installed."""
+    """Check that MiniHack plays, where it is installed."""
     if installed("minihack") is None:
         return ok("not installed (optional: pip install 'agent-scaling[minihack]')")
     options = {"task": "MiniHack-Room-5x5-v0"}
@@ -30,14 +30,14 @@ def minihack(asked: Asked) -> Finding:
 
 
 def atari(asked: Asked) -> Finding:
-    """Atari, through ALE; its games are in the package."""
+    """Check that Atari plays, through ALE, whose package holds the games."""
     fix = "pip install --force-reinstall ale-py opencv-python-headless"
     return play("atari", {"env": "Breakout"}, fix, "ale-py")
 
 
 def play(family: str, options: dict[str, Any], fix: str, package: str) -> Finding:
     """Start a game in another process and step it there."""
-    # -P: what lies in the current folder must not be imported in a package's place.
+    # -P: a module in the current folder must not shadow a package.
     command = [sys.executable, "-P", "-c", PLAY.format(json.dumps([family, options]))]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
@@ -52,7 +52,7 @@ def play(family: str, options: dict[str, Any], fix: str, package: str) -> Findin
 
 
 def step(family: str, options: dict[str, Any]) -> None:
-    """Start a game of a family and take its first action some times."""
+    """Start a game of a family and repeat its first action for a few steps."""
     from agent_scaling.envs.families import find_game
 
     game = find_game(family)({}, **options)

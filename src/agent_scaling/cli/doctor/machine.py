@@ -15,7 +15,7 @@ from agent_scaling.cli.doctor.findings import Asked, Finding, broken, ok, warnin
 
 GB = 1e9
 DISK_WARNING, DISK_BROKEN = 10 * GB, 0.5 * GB
-"""A run of a large policy writes checkpoints of gigabytes; a small one needs a tenth of one."""
+"""Bytes: a large policy's checkpoints take gigabytes, a small one's a tenth of one."""
 SHARED_WARNING = 0.5 * GB
 OPEN_FILES = 1024
 PROCESSES = 1024
@@ -24,8 +24,8 @@ PIDS = Path("/sys/fs/cgroup/pids.max")
 
 
 def gpu(asked: Asked) -> Finding:
-    """What torch sees of the GPUs, and whether it can compute on each."""
-    import torch  # takes seconds
+    """List the GPUs that torch sees, and check that it can compute on each."""
+    import torch  # the import takes seconds
 
     driver = nvidia_driver()
     built = torch.version.cuda
@@ -49,7 +49,7 @@ def gpu(asked: Asked) -> Finding:
     for index in range(torch.cuda.device_count()):
         try:
             (torch.ones(8, device=f"cuda:{index}") * 2).sum().item()
-        except RuntimeError as error:  # no kernels for it, or no memory left
+        except RuntimeError as error:  # torch has no kernels for it, or no memory is left
             line = str(error).partition("\n")[0]
             return broken(
                 f"cuda:{index}: {line}", "free its memory, or install a torch built for it"
@@ -58,7 +58,7 @@ def gpu(asked: Asked) -> Finding:
 
 
 def describe_gpu(index: int) -> str:
-    """``NVIDIA H200, 139 of 140 GB free``."""
+    """Return a GPU's name and memory: ``NVIDIA H200, 139 of 140 GB free``."""
     import torch
 
     free, total = torch.cuda.mem_get_info(index)
@@ -66,7 +66,7 @@ def describe_gpu(index: int) -> str:
 
 
 def nvidia_driver() -> str | None:
-    """The NVIDIA driver's version; None where there is none."""
+    """Return the NVIDIA driver's version, or None where there is no driver."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
@@ -76,7 +76,7 @@ def nvidia_driver() -> str | None:
 
 
 def threads(asked: Asked) -> Finding:
-    """Threads that torch would take, beside the cores that this process may really use."""
+    """Compare torch's number of threads with the cores that this process may use."""
     visible, usable = len(os.sched_getaffinity(0)), joblib.cpu_count()
     asked_for = os.environ.get("OMP_NUM_THREADS", "")
     taken = int(asked_for) if asked_for.isdecimal() and int(asked_for) else visible
@@ -89,7 +89,7 @@ def threads(asked: Asked) -> Finding:
 
 
 def open_files(asked: Asked) -> Finding:
-    """Files and pipes that a process may hold: shards, games and loaders take some each."""
+    """Check how many files and pipes a process may hold; shards, games and loaders need them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
         return warning(f"at most {soft} per process", f"ulimit -n {limit(hard)}")
@@ -97,7 +97,7 @@ def open_files(asked: Asked) -> Finding:
 
 
 def processes(asked: Asked) -> Finding:
-    """Processes and threads that the user, and the container, may have."""
+    """Check how many processes and threads the user and the container may have."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     limits = [] if soft == resource.RLIM_INFINITY else [soft]
     if PIDS.is_file() and (text := PIDS.read_text().strip()).isdecimal():
@@ -110,12 +110,12 @@ def processes(asked: Asked) -> Finding:
 
 
 def limit(value: int) -> str:
-    """A resource limit in words."""
+    """Return a resource limit in words."""
     return "unlimited" if value == resource.RLIM_INFINITY else str(value)
 
 
 def shared_memory(asked: Asked) -> Finding:
-    """``/dev/shm``, which ranks on several GPUs exchange through; games share memory without it."""
+    """Check ``/dev/shm``, which ranks on several GPUs need; games share memory without it."""
     if not SHARED.is_dir():
         return warning(f"no {SHARED}", "mount it: ranks (trainer=ddp) exchange through it")
     total, _, free = shutil.disk_usage(SHARED)
@@ -126,12 +126,12 @@ def shared_memory(asked: Asked) -> Finding:
 
 
 def output_folder(asked: Asked) -> Finding:
-    """Where runs write."""
+    """Check the folder that runs write to."""
     return folder(Path(asked.output), "output=")
 
 
 def temporary_folder(asked: Asked) -> Finding:
-    """Where games keep their files while they run."""
+    """Check the folder where games keep their files while they run."""
     try:
         return folder(Path(tempfile.gettempdir()), "TMPDIR=")
     except FileNotFoundError:
@@ -139,7 +139,7 @@ def temporary_folder(asked: Asked) -> Finding:
 
 
 def folder(path: Path, key: str) -> Finding:
-    """Whether a folder can be written to, or made, and has space; ``key`` sets another."""
+    """Check that a folder is writable or can be made, and has space; ``key`` sets another."""
     there = path.absolute()
     try:
         while not there.exists():

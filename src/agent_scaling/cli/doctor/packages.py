@@ -1,4 +1,4 @@
-"""Checks of Python and the packages, against what the project says that it needs."""
+"""Checks of Python and the packages against the project's declared requirements."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = ("torch", "lightning", "nle", "gymnasium", "mlflow", "numpy")
 
 
 def python(asked: Asked) -> Finding:
-    """Python itself."""
+    """Check the version of Python."""
     here, wanted = platform.python_version(), metadata(OURS)["Requires-Python"]
     if here not in SpecifierSet(wanted, prereleases=True):
         return broken(f"{here}, supported is {wanted}", "make the environment with such a Python")
@@ -23,7 +23,7 @@ def python(asked: Asked) -> Finding:
 
 
 def required(asked: Asked) -> Finding:
-    """Every package that the project needs, in a version that it works with."""
+    """Check that every required package is there, in a version that works."""
     needed = [r for r in requirements(OURS) if applies(r, "")]
     # NLE pins gymnasium, and does not work with another.
     needed += [r for r in requirements("nle") if applies(r, "")]
@@ -33,7 +33,7 @@ def required(asked: Asked) -> Finding:
 
 
 def extras(asked: Asked) -> Finding:
-    """Optional packages: those that are there must be in a version that works."""
+    """Check that the optional packages that are there have a version that works."""
     optional = [r for r in requirements(OURS) if not applies(r, "")]
     names = metadata(OURS).get_all("Provides-Extra") or []
     complete, wrong = [], []
@@ -42,7 +42,7 @@ def extras(asked: Asked) -> Finding:
         present = [r for r in parts if installed(r.name)]
         if len(present) == len(parts) > 0 and not problems(parts):
             complete.append(extra)
-        elif present and extra != "dev":  # of the developers' tools, some are often there
+        elif present and extra != "dev":  # developers often have only some of these tools
             wrong.append((extra, problems(parts)))
     if wrong:
         texts = "; ".join(f"{extra}: {found[0]}" for extra, found in wrong if found)
@@ -52,17 +52,17 @@ def extras(asked: Asked) -> Finding:
 
 
 def requirements(package: str) -> list[Requirement]:
-    """What an installed package says that it needs, extras included."""
+    """Return an installed package's declared requirements, extras included."""
     return [Requirement(line) for line in requires(package) or ()]
 
 
 def applies(requirement: Requirement, extra: str) -> bool:
-    """Whether it holds here, with an extra or (``""``) without."""
+    """True where a requirement applies here, with an extra or (``""``) without."""
     return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def installed(name: str) -> str | None:
-    """A package's version; None where it is not there."""
+    """Return a package's version, or None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -70,7 +70,7 @@ def installed(name: str) -> str | None:
 
 
 def problems(needed: list[Requirement]) -> tuple[str, str] | None:
-    """What is missing or of a wrong version, and the command that mends it."""
+    """Name the packages that are missing or of a wrong version, and the command to mend that."""
     lines, fixes = [], []
     for requirement in needed:
         have, wanted = installed(requirement.name), requirement.specifier

@@ -1,4 +1,4 @@
-"""Reads what the pickle in a checkpoint would call and allocate, without calling or allocating.
+"""Finds the calls and allocations of a checkpoint's pickle, without making them.
 
 torch's weights-only reader runs no foreign code, but it calls what it allows with any arguments:
 ``bytearray(10**9)``, a storage without data, a tensor that is larger than its storage. Opcodes are
@@ -16,30 +16,28 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 MAGIC = b"PK\x03\x04"
-"""The first bytes of torch's format since 1.6; the reader of the one before trusts its sizes."""
+"""First bytes of torch's format since 1.6; torch's reader of the older format trusts its sizes."""
 PICKLE = "data.pkl"
 REBUILD = "torch._utils._rebuild_tensor_v2"
 PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
 CALLABLE = {"collections.OrderedDict", "collections.Counter", "torch.Size", "torch.device",
             "builtins.set", "torch.serialization._get_layout"}  # fmt: skip
-"""What may be called beside: what it makes is of the size of its arguments, which are in the file.
-"""
+"""Further allowed callables; their results are as large as their arguments in the file."""
 SCALARS = {"numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
-"""Called, for other programs' checkpoints alone, with a dtype that :data:`DTYPE` matches."""
+"""Allowed for other programs' checkpoints alone, with a dtype that :data:`DTYPE` matches."""
 NUMBERS = "numpy.dtype"
 DTYPE = re.compile(r"[<>|=]?[biufc]\d{1,2}|\?")
 OWN = ("torch.", "builtins.", "_codecs.", "numpy.dtype")
-"""Begin names that torch's reader or ours knows; in :mod:`.foreign` others stand for inert classes.
-"""
+"""Beginnings of names that torch's reader or ours knows; :mod:`.foreign` reads others as inert."""
 
 ELEMENTS = {"Untyped": 1, "Bool": 1, "Byte": 1, "Char": 1, "Short": 2, "Half": 2, "BFloat16": 2,
             "Int": 4, "Float": 4, "Long": 8, "Double": 8, "ComplexFloat": 8,
             "ComplexDouble": 16}  # fmt: skip
-"""Bytes of an element, by the storage's class."""
+"""Bytes of an element by the storage's class."""
 
 
 class Named(NamedTuple):
-    """A global, by its import path."""
+    """A global that a pickle names, by its import path."""
 
     path: str
 
@@ -52,13 +50,13 @@ def named(text: str) -> Named:
 
 
 class Stored(NamedTuple):
-    """A storage: how many elements it has."""
+    """A storage, with its number of elements."""
 
     elements: int
 
 
 class Other:
-    """A value about which nothing needs to be known."""
+    """Stands in for any value whose type does not matter."""
 
 
 OTHER, TENSOR, KIND, MARK = Other(), Other(), Other(), Other()
@@ -93,7 +91,7 @@ class Machine:
     """The stack and memo of an unpickler, on stand-ins.
 
     Args:
-        sizes: Bytes of each member of the file by its last name: storages are among them.
+        sizes: Bytes of each member of the file by its last name, storages included.
         foreign: See :func:`refuse_pickle_bomb`.
     """
 
@@ -117,7 +115,7 @@ class Machine:
         }
 
     def follow(self, data: bytes) -> None:
-        """Follow a pickle; raises ValueError for a call that it must not make."""
+        """Follow a pickle; raise ValueError for a call that is not allowed."""
         steps: Iterator[tuple[Any, Any, Any]] = pickletools.genops(data)
         for opcode, arg, _ in steps:
             name: str = opcode.name
@@ -149,7 +147,7 @@ class Machine:
         return items[::-1]
 
     def _storage(self, about: Any) -> Stored:
-        """``("storage", type, member, device, elements)``: as many elements as the member has."""
+        """Check ``("storage", type, member, device, elements)`` against the member's size."""
         kind, dtype, member, _, elements = about
         if kind != "storage" or not isinstance(dtype, Named) or not isinstance(elements, int):
             raise ValueError("it holds something that is no storage")
