@@ -1,4 +1,4 @@
-"""A policy that plays many lanes: batched inference whose results do not depend on the batch."""
+"""Batched inference over many lanes, whose results do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ drawn from, and the entropy of that distribution."""
 
 
 def default_block(device: torch.device) -> int:
-    """Lanes per call of the policy."""
+    """Return the number of lanes per call of the policy."""
     return 16 if device.type == "cpu" else 128
 
 
 class Actor:
-    """Keeps each lane's state, previous action and step; answers frames with actions.
+    """Answers frames with actions, and keeps each lane's state, previous action and step.
 
-    The policy always runs on exactly ``block`` lanes, padded with copies: on a given machine a
-    matrix product of one shape gives a row the same bits wherever it stands and whatever the other
-    rows are, while another number of rows does not. So an episode depends on ``block``, but not on
+    The policy always runs on exactly ``block`` lanes, padded with copies. On a given machine, a
+    matrix product of one shape gives a row the same bits at any place and beside any other rows;
+    a product with another number of rows does not. So an episode depends on ``block``, but not on
     the number of lanes nor on which episodes are played beside it.
 
     Args:
         policy: ``policy(batch, state) → (logits, baseline, state)``; it is copied, not changed.
         lanes: Lanes to keep.
-        sampling: How actions are drawn.
+        sampling: The rule by which actions are drawn.
         sampling_seed: Seed of the noise, ≥ 0.
-        block: Lanes per call; part of what determines an episode.
+        block: Lanes per call; episodes depend on it.
         device: Where the policy runs.
         trace: Keep each step's most probable actions (see :meth:`take_trace`).
     """
@@ -67,17 +67,17 @@ class Actor:
         self.episode = np.zeros(lanes, np.int64)
         self.prev_action = np.zeros(lanes, np.int64)
         self.logits: npt.NDArray[np.float32] | None = None
-        """[lanes, A]: the logits of each lane's latest step, for those who set it."""
-        # Rows of TRACE by lane, as bytes: 18 a step, while an array of each row would take 120.
+        """[lanes, A]: logits of each lane's latest step, kept if a caller has set the array."""
+        # Rows of TRACE by lane, as bytes: a row has 18, while an array of it would take 120.
         self._traces: dict[int, bytearray] | None = {} if trace else None
-        # Recordings hold keys, and each of three keys has two actions: the policy has seen only
-        # the first as a previous action. Other action sets than NetHack's whole one are left alone.
+        # Recordings hold keys, and three keys have two actions each: as a previous action, the
+        # policy has seen only the first. Only NetHack's whole action set has such keys.
         actions = getattr(policy, "num_actions", NUM_ACTIONS)
         whole = key_to_action()[action_to_key()]
         self._canonical = whole if actions == NUM_ACTIONS else np.arange(actions)
 
     def restart(self, lane: int, episode: int) -> None:
-        """The lane's next frame is the first of ``episode``."""
+        """Take the lane's next frame for the first of ``episode``."""
         self.step[lane], self.prev_action[lane], self.episode[lane] = 0, 0, episode
         if self._traces is not None:
             self._traces[lane] = bytearray()
@@ -85,7 +85,7 @@ class Actor:
     def act(
         self, observations: Mapping[str, npt.NDArray[Any]], lanes: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Actions for the frames that ``lanes`` show, in their order."""
+        """Return actions for the frames of ``lanes``, in their order."""
         blocks = [lanes[i : i + self.block] for i in range(0, len(lanes), self.block)]
         with torch.inference_mode():
             actions = [self._act_block(observations, block) for block in blocks]
@@ -95,13 +95,13 @@ class Actor:
         return chosen
 
     def latest_thought(self, lane: int) -> np.void:
-        """What the policy thought at the lane's latest step: a row of :data:`TRACE`."""
+        """Return the action and its odds at the lane's latest step, a row of :data:`TRACE`."""
         assert self._traces is not None
         row: np.void = np.frombuffer(self._traces[lane][-TRACE.itemsize :], TRACE)[0]
         return row
 
     def take_trace(self, lane: int) -> npt.NDArray[Any] | None:
-        """[steps] of :data:`TRACE`: what the policy thought in the lane's episode."""
+        """Return the actions and odds of the lane's episode: [steps] of :data:`TRACE`."""
         if self._traces is None:
             return None
         return np.frombuffer(self._traces.pop(lane), TRACE)
@@ -153,7 +153,7 @@ class Actor:
         rows = np.zeros(len(lanes), TRACE)
         rows["action"] = action_N
         likely = np.argsort(-probs_NA, axis=1, kind="stable")[:, :TOP]
-        shown = likely.shape[1]  # a game may have less than TOP actions
+        shown = likely.shape[1]  # a game may have fewer than TOP actions
         rows["top"][:, :shown] = likely
         rows["probability"][:, :shown] = np.take_along_axis(probs_NA, likely, axis=1)
         logs_NA = np.log(probs_NA, out=np.zeros_like(probs_NA), where=probs_NA > 0)

@@ -1,4 +1,4 @@
-"""A policy as a player of one game, frame by frame: what it saw before is kept between calls."""
+"""A policy that plays one game frame by frame, and keeps its memory between calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 
 LANE = np.zeros(1, np.int64)
-"""The only one."""
+"""The number of the only lane."""
 
 
 class Agent:
@@ -27,13 +27,13 @@ class Agent:
     function of ``seed``, the episode and the step: the same frames give the same actions.
 
     Args:
-        policy: What plays.
+        policy: The policy that plays.
         sampling: ``softmax``, ``argmax``, ``top_k`` or ``top_p``.
-        temperature: Divides the logits.
+        temperature: Divides the logits before sampling.
         top_k: Actions that ``top_k`` keeps.
         top_p: Probability mass that ``top_p`` keeps.
-        seed: Of the sampling noise.
-        device: Where the policy runs, as torch calls it.
+        seed: Seed of the sampling noise.
+        device: The device of the policy, by torch's name.
 
     Raises:
         InputError: A sampling option is out of its range.
@@ -63,21 +63,21 @@ class Agent:
         self.reset()
 
     def reset(self, episode: int = 0) -> None:
-        """Forget the episode: the next frame is the first of another.
+        """Forget the episode; the next frame is the first of another.
 
         Args:
-            episode: Its number; another one is played with other noise.
+            episode: The new episode's number, which determines its noise.
         """
         self._actor.restart(0, episode)
 
     def act(self, observation: Mapping[str, Any]) -> int:
-        """The action for the next frame of the episode.
+        """Return the action for the next frame of the episode.
 
         Args:
-            observation: What the game shows, by NLE's names (``tty_chars`` [24, 80],
+            observation: The game's arrays, by NLE's names (``tty_chars`` [24, 80],
                 ``tty_colors`` [24, 80], ``tty_cursor`` [2]; ``inv_glyphs`` [55] where the policy
-                reads it) or ours without ``tty_``; of Atari ``frame`` [84, 84], grey. Others are
-                left alone.
+                reads it) or ours without ``tty_``; for Atari ``frame`` [84, 84], grey. Other
+                entries are ignored.
 
         Returns:
             The index of the action in the action set of the policy's game; NetHack's is
@@ -91,12 +91,12 @@ class Agent:
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
-        """[A]: what the latest action was drawn from; before the first, equal for all."""
+        """[A]: the distribution of the latest action; uniform before the first."""
         found: npt.NDArray[np.float64] = self._sampling.probabilities(self._logits_NA)[0]
         return found
 
     def _array(self, observation: Mapping[str, Any], name: str) -> npt.NDArray[Any]:
-        # NLE's own `chars` are another array, of the map alone.
+        # NLE's own `chars` is another array, of the map alone.
         named = next((n for n in (f"tty_{name}", name) if n in observation), None)
         if named is None:
             raise InputError(
@@ -111,11 +111,11 @@ class Agent:
 
 
 def load_agent(path: str | Path, **options: Any) -> Agent:
-    """The agent of a checkpoint.
+    """Load the agent of a checkpoint.
 
     Args:
         path: A checkpoint of ``agent-scaling train`` or ``import``, or of :func:`save_policy`.
-        options: Of :class:`Agent`, e.g. ``sampling="argmax"``.
+        options: Arguments of :class:`Agent`, e.g. ``sampling="argmax"``.
 
     Raises:
         InputError: The file cannot be read or holds no policy, or an option is out of its range.

@@ -1,4 +1,4 @@
-"""Episodes as they are played: each frame with what the policy thinks of it."""
+"""Episodes as they are played: each frame with the policy's odds."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Moment:
     chars_HW: npt.NDArray[np.uint8]
     colors_HW: npt.NDArray[np.int8]
     cursor: tuple[int, int]
-    """Row, column."""
+    """The cursor's row and column."""
     thought: np.void | None
     """The action that is taken and its odds, a row of :data:`agent_scaling.playing.actor.TRACE`;
     None after the last step."""
@@ -53,7 +53,7 @@ def live(
     device: torch.device | str = "cpu",
     **rules: Any,
 ) -> Generator[Moment]:
-    """Play the episodes of ``seed``, ``seed + 1``, … without an end, a moment at a time.
+    """Play the episodes of ``seed``, ``seed + 1``, … without an end, one frame at a time.
 
     They are the episodes that :func:`~agent_scaling.playing.play.play` plays with these arguments;
     its docstring explains them.
@@ -87,7 +87,7 @@ def _episode(pool: Pool, actor: Actor, seed: int, actions: list[str]) -> Generat
         pool.send(0)
         report = pool.receive(0)
         if report.restarted:
-            actor.restart(0, seed)  # its worker was lost: the episode begins again
+            actor.restart(0, seed)  # the worker was lost: the episode begins again
         step = int(actor.step[0])
         ended = report.ended[0][1] if report.ended else None
         if ended is None:

@@ -1,4 +1,4 @@
-"""Options of how episodes are played, which ``rollout``, ``watch`` and the callback share."""
+"""Options of playing that ``rollout``, ``watch`` and the callback share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent_scaling.runtime.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class PlayOptions:
-    """The options that determine an episode, beside the policy and the game.
+    """The options that determine an episode, together with the policy and the game.
 
     Raises:
         InputError: A value is of another type, or out of its range.
@@ -24,7 +24,7 @@ class PlayOptions:
     sampling: str = "softmax"
     """``softmax``, ``argmax``, ``top_k`` or ``top_p``."""
     temperature: float = 1.0
-    """Divides the logits."""
+    """Divides the logits before sampling."""
     top_k: int = 10
     """Actions that ``top_k`` keeps."""
     top_p: float = 0.95
@@ -52,12 +52,12 @@ class PlayOptions:
 
     @property
     def drawing(self) -> Sampling:
-        """How actions are drawn."""
+        """The rule by which actions are drawn."""
         return Sampling(self.sampling, self.temperature, self.top_k, self.top_p)
 
     @property
     def rules(self) -> dict[str, Any]:
-        """Options of the game, those of them that are said."""
+        """The game's options that are set."""
         rules = {
             "character": self.character,
             "max_episode_steps": self.max_episode_steps,
@@ -67,7 +67,7 @@ class PlayOptions:
 
 
 def check_sizes(**sizes: int | None) -> None:
-    """Counts are at least 1, or None; raises :class:`InputError` that names the first other."""
+    """Check that counts are at least 1 or None; an :class:`InputError` names the first other."""
     for name, size in sizes.items():
         if size is not None and size < 1:
             raise InputError(f"{name}={size}: must be at least 1, or null")

@@ -1,4 +1,4 @@
-"""Play N episodes, given by their seeds, with a policy; one row each."""
+"""Plays the episodes of given seeds with a policy, and returns a row for each."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from agent_scaling.playing.actor import SCREEN, Actor, default_block
 from agent_scaling.playing.sampling import Sampling
 from agent_scaling.runtime.errors import InputError
 
-GAMES_PER_WORKER = 8  # more share a core's caches badly: each has its own 0.4 MB of variables
+GAMES_PER_WORKER = 8  # more games share a core's caches badly, as each has 0.4 MB of variables
 
 Traces = dict[int, npt.NDArray[Any]]
-"""Episode seed → what the policy thought at each step (:meth:`Actor.take_trace`)."""
+"""Episode seed → the odds at each step (:meth:`Actor.take_trace`)."""
 
 
 def play(
@@ -51,25 +51,25 @@ def play(
     """Play exactly the episodes of ``seeds``; the table does not depend on workers and lanes.
 
     Args:
-        policy: What plays; it is copied, and neither its mode nor any global generator is touched.
+        policy: The policy that plays; a copy plays, and no global random generator is touched.
         seeds: Episode seeds, ≥ 0, each once.
         sampling: How actions are drawn; softmax at temperature 1 by default.
         sampling_seed: Seed of the sampling noise.
-        game: What is played; by default what the policy was trained on.
+        game: The game to play; by default the one that the policy was trained on.
         workers: Game processes; by default one per core, and no more than the lanes need.
         lanes: Games at the same time; by default a block per core, on a GPU two blocks.
         block: Lanes per call of the policy (see :class:`Actor`); by default the device's.
         cores: Cores to divide the work by; by default all that this process may run on.
-        device: Where the policy runs.
+        device: The device of the policy.
         patience: Seconds after which a silent game process counts as hung.
         record_dir: Record every episode as ttyrec3 there, in NLD-AA's layout.
-        traces: Filled with each episode's actions, most probable actions and entropies.
+        traces: Receives each episode's actions, most probable actions and entropies.
         progress: Called with the episodes done and the steps made so far.
-        rules: Options of the game over those of its description, such as ``max_episode_steps``;
-            None for those that are to stay.
+        rules: Options of the game that replace those of its description, such as
+            ``max_episode_steps``; those that are None replace nothing.
 
     Returns:
-        One row per seed, in their order: ``seed`` and what the game records of an episode
+        One row per seed, in their order: ``seed`` and the game's record of the episode
         (``docs/rollouts.md``).
 
     Raises:
@@ -90,7 +90,7 @@ def play(
 
     def player(lanes_here: int) -> None:
         if device.type == "cpu":
-            # Of this thread alone. Layers of 16 rows are too small to share among threads, and on
+            # For this thread alone. Layers of 16 rows are too small to share among threads, and on
             # a busy machine the threads of one layer wait for each other.
             torch.set_num_threads(1)
         actor = Actor(
@@ -124,7 +124,7 @@ def play(
 
 
 def remove_partial(folder: Path, seeds: Sequence[int]) -> None:
-    """What killed workers left of their recordings; other seeds may be played elsewhere."""
+    """Remove the partial recordings of killed workers; other jobs may play other seeds here."""
     for seed in seeds:
         for left in folder.glob(f".partial-{seed}-*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -135,9 +135,9 @@ class Players:
     """Threads that each play lanes of their own."""
 
     lanes: list[int]
-    """Games at the same time, of each."""
+    """Games that each plays at the same time."""
     workers: int
-    """Game processes of each."""
+    """Game processes that each has."""
     block: int
     """Lanes per call of the policy."""
 
@@ -151,7 +151,7 @@ def divide(
     block: int | None,
     cores: int | None,
 ) -> Players:
-    """Players for so many episodes: one per core, two to keep a GPU busy; see :func:`play`."""
+    """Divide episodes among players: one per core, two to keep a GPU busy; see :func:`play`."""
     block, cores = block or default_block(device), cores or len(os.sched_getaffinity(0))
     most = cores if device.type == "cpu" else 2
     lanes = max(1, min(lanes or block * most, episodes))
@@ -162,7 +162,7 @@ def divide(
 
 
 def run_all(function: Callable[[int], None], values: list[int], stop: threading.Event) -> None:
-    """Call it in a thread per value; at the first exception the others are told to stop."""
+    """Run a function in a thread per value; at the first exception, tell the others to stop."""
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(len(values)) as executor:
@@ -173,11 +173,11 @@ def run_all(function: Callable[[int], None], values: list[int], stop: threading.
                 stop.set()
                 raise
     finally:
-        torch.set_num_threads(threads)  # for threads that are yet to come
+        torch.set_num_threads(threads)  # for threads that have not started
 
 
 class _Work:
-    """The work list that the players share, and what has come of it."""
+    """The work list that the players share, and its results."""
 
     def __init__(
         self,
@@ -192,12 +192,12 @@ class _Work:
         self._lock = threading.Lock()
 
     def take(self) -> int | None:
-        """The next seed, if there is one."""
+        """Return the next seed, if there is one."""
         with self._lock:
             return next(self._waiting, None)
 
     def give(self, seed: int, record: dict[str, Any], trace: npt.NDArray[Any] | None) -> None:
-        """An episode is finished."""
+        """Keep the record of a finished episode."""
         with self._lock:
             self.records[seed] = record
             self._steps += record.get("steps", 0)
@@ -213,10 +213,10 @@ class _Player:
     def __init__(self, pool: Pool, actor: Actor, work: _Work) -> None:
         self.pool, self.actor, self.work = pool, actor, work
         self.playing: dict[int, int] = {}
-        """Lane → seed."""
+        """Lane → seed of its episode."""
 
     def run(self) -> None:
-        """Play until nothing is left, or until told to stop."""
+        """Play until the list is empty, or until told to stop."""
         for lane in range(self.pool.lanes):
             self._begin(lane)
         while self.playing and not self.work.stop.is_set():

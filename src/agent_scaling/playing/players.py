@@ -1,4 +1,4 @@
-"""Who plays: a checkpoint, or uniformly random actions; and their episodes as a table."""
+"""Players (a checkpoint, or uniformly random actions), and tables of their episodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agent_scaling.runtime.errors import InputError
 
 
 class RandomPolicy(nn.Module):
-    """Every action equally probable; stands where a policy does, as a baseline."""
+    """A baseline in a policy's place, to which all actions are equally probable."""
 
     observations: tuple[str, ...] = ()
 
@@ -30,13 +30,13 @@ class RandomPolicy(nn.Module):
         self.num_actions, self.game = num_actions, game
 
     def initial_state(self, lanes: int) -> tuple[Tensor, ...]:
-        """Nothing to remember."""
+        """Return an empty state, because there is nothing to remember."""
         return ()
 
     def forward(
         self, batch: Batch, state: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Zeros for logits and baseline."""
+        """Return zeros for logits and baseline."""
         shape, device = (batch.steps, batch.lanes), batch.first_TB.device
         logits_TBA = torch.zeros(*shape, self.num_actions, device=device)
         return logits_TBA, torch.zeros(shape, device=device), state
@@ -54,9 +54,9 @@ def play_episodes(
 
     Args:
         policy: A policy, or a checkpoint; ``"random"`` for uniformly random actions in NetHack.
-        episodes: How many: seeds ``seed`` … ``seed + episodes − 1``.
-        workers: Game processes; None: one per core.
-        device: Where the policy runs, as torch calls it.
+        episodes: Number of episodes, with the seeds ``seed`` … ``seed + episodes − 1``.
+        workers: Game processes; None starts one per core.
+        device: The device of the policy, by torch's name.
         options: ``seed``, ``sampling``, ``temperature``, ``max_episode_steps``, ``character``, …:
             the fields of :class:`~agent_scaling.playing.options.PlayOptions`.
 
@@ -90,13 +90,13 @@ def play_episodes(
 def find_policy(
     ckpt: str, game: str | None, env: str | None, options: Mapping[str, Any]
 ) -> Policy | RandomPolicy:
-    """The policy; its ``game`` is what it shall play, its own where nothing else is said.
+    """Find the policy of ``ckpt``; its ``game`` is set to the game to play, by default its own.
 
     Args:
         ckpt: A checkpoint, or ``random``.
-        game: See :func:`~agent_scaling.envs.families.choose_game`, also for what follows.
-        env: Which game of the family.
-        options: Of the game; None for those that are to stay.
+        game: See :func:`~agent_scaling.envs.families.choose_game`, as for the next two.
+        env: The game of the family.
+        options: Options of the game; those that are None keep their value.
 
     Raises:
         InputError: There is no such checkpoint, game or option, or the policy has another number

@@ -1,6 +1,6 @@
-"""From logits to actions; the noise belongs to the episode and the step, not to the batch.
+"""Draws actions from logits, with noise that depends on episode and step, not on the batch.
 
-In numpy: for a few thousand numbers, waking torch's threads costs more than the work.
+It uses numpy: for a few thousand numbers, waking torch's threads costs more than the work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from agent_scaling.runtime.errors import InputError
 
 Floats = npt.NDArray[np.floating]
 METHODS = ("softmax", "argmax", "top_k", "top_p")
-STEPS_AT_ONCE = 256  # uniforms drawn per lane and refill: a generator costs 10 µs to make
+STEPS_AT_ONCE = 256  # uniforms per lane and refill, because making a generator costs 10 µs
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Sampling:
     """
 
     method: str = "softmax"
-    """``softmax``; ``argmax``; ``top_k``, ``top_p``: softmax over the most probable actions."""
+    """``softmax``, ``argmax``, or ``top_k`` and ``top_p``: softmax over the likeliest actions."""
     temperature: float = 1.0
     """Divides the logits before anything else."""
     top_k: int = 10
     """Actions that ``top_k`` keeps."""
     top_p: float = 0.95
-    """Mass that ``top_p`` keeps: the fewest most probable actions that reach it."""
+    """Probability mass that ``top_p`` keeps: the fewest most probable actions that reach it."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -45,7 +45,7 @@ class Sampling:
             raise InputError(f"top_p={self.top_p} must be above 0 and at most 1")
 
     def probabilities(self, logits_NA: Floats) -> Floats:
-        """Float64 [N, A]: the distribution that an action is drawn from."""
+        """Return float64 [N, A]: the distribution that an action is drawn from."""
         probs_NA: Floats
         scaled = logits_NA.astype(np.float64) / self.temperature
         if self.method == "argmax":
@@ -57,7 +57,7 @@ class Sampling:
         probs_NA /= probs_NA.sum(axis=1, keepdims=True)
         if self.method == "softmax":
             return probs_NA
-        # Stable: of two equally probable actions the first is kept.
+        # A stable sort keeps the first of two equally probable actions.
         order_NA = np.argsort(-probs_NA, axis=1, kind="stable")
         sorted_NA = np.take_along_axis(probs_NA, order_NA, axis=1)
         if self.method == "top_k":
@@ -70,11 +70,11 @@ class Sampling:
         return probs_NA
 
     def draw(self, probs_NA: Floats, uniform_N: Floats) -> npt.NDArray[np.int64]:
-        """int64 [N]: the action whose part of the cumulative distribution holds the uniform."""
+        """Return int64 [N]: each action whose part of the cumulative sum holds the uniform."""
         cdf_NA = probs_NA.cumsum(axis=1)
         target_N1 = uniform_N[:, None] * cdf_NA[:, -1:]
         # Actions of probability 0 have empty parts, so none of them can hold the target. Rounding
-        # can carry it to the very end, which belongs to the last action that has a part.
+        # can carry the target to the very end, which belongs to the last action with a part.
         above_NA = (cdf_NA > target_N1) | (cdf_NA == cdf_NA[:, -1:])
         chosen: npt.NDArray[np.int64] = above_NA.argmax(axis=1)
         return chosen
@@ -83,14 +83,14 @@ class Sampling:
 def uniforms(
     sampling_seed: int, episode_seed: int, begin: int, count: int
 ) -> npt.NDArray[np.float64]:
-    """Uniforms in [0, 1) of steps ``begin``… of an episode; ``begin`` a multiple of 4."""
+    """Return an episode's uniforms in [0, 1) from step ``begin`` on, which is a multiple of 4."""
     source = np.random.Philox(key=np.array([sampling_seed, episode_seed], dtype=np.uint64))
-    source.advance(begin // 4)  # each value of Philox's counter makes four numbers
+    source.advance(begin // 4)  # each value of Philox's counter gives four numbers
     return np.random.Generator(source).random(count)
 
 
 class Noise:
-    """The uniforms that each lane's next steps use."""
+    """The uniforms for the next steps of each lane."""
 
     def __init__(self, lanes: int, sampling_seed: int) -> None:
         self.sampling_seed = sampling_seed
@@ -102,7 +102,7 @@ class Noise:
         episodes: npt.NDArray[np.int64],
         steps: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.float64]:
-        """[N] for lanes that are at these steps of these episodes, and visit each step in turn."""
+        """Return [N] uniforms of lanes at these steps of episodes; a lane visits steps in turn."""
         position = steps % STEPS_AT_ONCE
         for i in np.flatnonzero(position == 0):
             self._drawn[lanes[i]] = uniforms(

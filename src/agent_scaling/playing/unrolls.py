@@ -16,17 +16,17 @@ from agent_scaling.envs.pool.pool import Pool, Report
 from agent_scaling.playing.actor import Actor
 
 REWARD = "reward"
-"""Observation, one number, in which a game shows what its latest action earned."""
+"""Name of the observation that holds the reward of the latest action, one number."""
 
 
 def episode_seeds(seed: int, rank: int, begun: int, lane: int) -> Iterator[int]:
-    """Seeds of a lane's episodes, one after another.
+    """Yield the seeds of a lane's episodes.
 
     Args:
-        seed: The run's.
-        rank: Of the process, each of which has its own games.
-        begun: Frames that the run had when these games were begun: after a resume they are others.
-        lane: Of the rank's.
+        seed: Seed of the run.
+        rank: Rank of the process; each has its own games.
+        begun: Frames of the run when these games began, so that a resumed run plays new ones.
+        lane: Number of the lane in the rank.
     """
     source = np.random.default_rng([seed, rank, begun, lane])
     while True:
@@ -51,7 +51,7 @@ class Columns:
         self.logits = np.zeros((*frames, actions), np.float32)
 
     def batch(self, played: Played) -> Batch:
-        """As a batch that shares their memory."""
+        """Return a batch that shares the arrays' memory."""
         seen = {name: torch.from_numpy(array) for name, array in self.observations.items()}
         return Batch(
             **shown_fields(seen),
@@ -66,20 +66,19 @@ class Columns:
 
 
 class UnrollPlayer:
-    """Plays lanes without an end, unroll after unroll: each begins with the frame that ended the
-    one before.
+    """Plays lanes in endless unrolls; each begins with the last frame of the one before.
 
-    Episodes that end are followed by others in their lane. A game that was cut off (by a step cap,
-    say) shows its last frame first: no action answers it, and the learner takes its value. An
-    action whose outcome was lost with a worker counts as none. While the policy thinks about one of
-    the pool's groups, the workers move the next.
+    A lane's episodes follow one another. A game that was cut off, for instance by a step cap, first
+    shows its last frame: no action answers it, and the learner bootstraps from its value. An action
+    whose outcome was lost with a worker counts as no action. While the policy answers one of the
+    pool's groups, the workers move the next.
 
     Args:
         pool: Games that show :data:`REWARD`; all its lanes are taken.
-        actor: Answers frames. Its policy may be replaced at any time.
-        actions: Width A of the policy's answer.
-        steps: T.
-        seeds: Of each lane's episodes.
+        actor: Answers frames; its policy may be replaced at any time.
+        actions: Number A of the policy's actions.
+        steps: T, steps of an unroll.
+        seeds: Seeds of each lane's episodes.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class UnrollPlayer:
         self._episode = np.zeros(pool.lanes, np.int64)
         self._groups = [np.arange(lanes.start, lanes.stop) for lanes in pool.groups]
         self._restarted = 0
-        self._waiting: set[int] = set()  # lanes that show no frame of their episode yet
+        self._waiting: set[int] = set()  # lanes without a frame of their episode yet
         self._cut: set[int] = set()  # lanes that show the last frame of a game that was cut off
         self._lost: set[int] = set()  # lanes whose latest action led to a frame that is lost
         for lane in range(pool.lanes):
@@ -99,10 +98,10 @@ class UnrollPlayer:
             self._waiting.add(lane)
 
     def play(self, updates: int) -> Batch:
-        """The next T steps of every lane.
+        """Play the next T steps of every lane.
 
         Args:
-            updates: What the learner has made so far; goes into the batch.
+            updates: Updates that the learner has made so far, for the batch.
         """
         columns = Columns(self.steps, self.pool.lanes, self.actions, self.pool)
         state = tree_map(lambda part: part.clone(), self.actor.state)
@@ -127,7 +126,7 @@ class UnrollPlayer:
         columns.prev_action[step, lanes] = self.actor.prev_action[lanes]
 
     def _forget(self, columns: Columns, step: int, lanes: npt.NDArray[np.int64]) -> None:
-        """Nobody knows what the lost lanes' latest actions led to: they count as none."""
+        """Count the lost lanes' latest actions as none, because their outcome is unknown."""
         lost = sorted(self._lost.intersection(lanes.tolist()))
         self._lost.difference_update(lost)
         if step > 0:
@@ -136,7 +135,7 @@ class UnrollPlayer:
             columns.logits[step - 1, lost] = 0
 
     def _act(self, columns: Columns, step: int, group: int, lanes: npt.NDArray[np.int64]) -> None:
-        """Let the group move: by the policy's answers, and to others where games were cut off."""
+        """Move the group: by the policy's actions, or to a new episode where a game was cut off."""
         cut = self._cut and self._cut.intersection(lanes.tolist())
         for lane in cut:  # its last frame has no action; the next episode opens the frame after it
             self._next_episode(lane)
@@ -151,7 +150,7 @@ class UnrollPlayer:
         self.pool.send(group)
 
     def _advance(self, group: int, episodes: list[Record]) -> npt.NDArray[np.float32]:
-        """Wait for a group's move; its rewards."""
+        """Wait for a group's move, and return its rewards."""
         report, lanes = self.pool.receive(group), self._groups[group]
         shown = self.pool.observations[REWARD][lanes].astype(np.float32)
         rewards: npt.NDArray[np.float32] = shown.reshape(len(lanes))
@@ -160,16 +159,16 @@ class UnrollPlayer:
         return rewards
 
     def _open(self, group: int) -> None:
-        """Until every lane of the group shows a frame."""
+        """Wait until every lane of the group shows a frame."""
         lanes = self._groups[group].tolist()
         while self._waiting.intersection(lanes):
             self._waiting.difference_update(lanes)
             self._take(self.pool.begin(group))
 
     def _take(self, report: Report) -> None:
-        """Episodes that have ended are followed by others, lost ones begin again.
+        """Begin the next episode where one has ended, and restart lost ones.
 
-        One that was cut off first shows its last frame, for its value.
+        An episode that was cut off first shows its last frame, for its value.
         """
         for lane, record in report.ended:
             if record["end"] in CUT:
@@ -179,7 +178,7 @@ class UnrollPlayer:
             self._waiting.add(lane)
             if record["end"] == "crashed":
                 self._lost.add(lane)
-        for lane in report.restarted:  # of any group: a worker's games are lost together
+        for lane in report.restarted:  # in any group, because a worker's games are lost together
             self.actor.restart(lane, int(self._episode[lane]))
             self._waiting.add(lane)
             self._lost.add(lane)

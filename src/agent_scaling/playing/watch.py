@@ -1,4 +1,4 @@
-"""The ``watch`` verb: a policy plays live in the terminal, with what it thinks beside the game."""
+"""The ``watch`` verb: a policy plays live in the terminal, its odds beside the game."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def watch(
     delay: float = 0.1,
     **how: Any,
 ) -> None:
-    """Play live in the terminal; each episode is the one that ``rollout`` plays with these values.
+    """Play live in the terminal; ``rollout`` plays the same episodes with these values.
 
     Args:
         ckpt: A checkpoint of ``train`` or ``import``; ``random`` for uniformly random keys.
         game: A family of :mod:`agent_scaling.envs.families`; by default the checkpoint's.
         env: A game of the family; by default the checkpoint's.
-        device: ``auto``, or what torch calls it.
-        delay: Seconds between steps at first; keys change it.
+        device: ``auto``, or torch's name of a device.
+        delay: Initial seconds between steps, which keys change.
         how: See :class:`~agent_scaling.playing.options.PlayOptions`; ``block=1`` is fastest here.
 
     Raises:
@@ -79,7 +79,7 @@ def watch(
         block=chosen.block,
         device=where,
     )
-    # The thread is waited for first: a generator cannot be closed while it runs.
+    # Wait for the thread first: a running generator cannot be closed.
     with closing(moments), ThreadPoolExecutor(1) as executor:
         app = WatchApp(moments, executor, delay)
         app.run()
@@ -91,8 +91,8 @@ class WatchApp(App[None]):
     """The game's screen, the policy's odds, and keys.
 
     Args:
-        moments: What to show; waits at the end of each episode.
-        executor: Where the game and the policy run, so that keys are heard meanwhile.
+        moments: The frames to show; the app waits at the end of each episode.
+        executor: Runs the game and the policy, so that the app reads keys meanwhile.
         delay: Seconds between steps.
     """
 
@@ -120,24 +120,24 @@ class WatchApp(App[None]):
         self.moments, self.executor, self.delay = moments, executor, delay
         self.playing = True
         self.moment: Moment | None = None
-        """What is on the screen."""
+        """The moment on the screen."""
         self._game, self._thoughts = Static("starting the game …", id="screen"), Static(id="mind")
         self._go = asyncio.Event()
 
     def compose(self) -> ComposeResult:
-        """The parts of the screen."""
+        """Yield the parts of the screen."""
         with Container(id="stage"):
             yield self._game
             yield self._thoughts
         yield Footer()
 
     def on_ready(self) -> None:
-        """Begin."""
+        """Start playing when the screen is ready."""
         self._go.set()
         self.run_worker(self._follow())
 
     def action_pause(self) -> None:
-        """Play or pause; after an episode's end, go on with the next."""
+        """Play or pause; after an episode's end, start the next."""
         self._play(not self.playing)
 
     def action_step(self) -> None:
@@ -185,11 +185,11 @@ class WatchApp(App[None]):
 
 
 def mind(moment: Moment, state: str) -> RenderableType:
-    """What stands beside the screen.
+    """Return the panel beside the screen.
 
     Args:
         moment: The frame that is shown.
-        state: Whether it goes on.
+        state: The state of play: playing, paused or ended.
     """
     facts = Text(style=DIM)
     facts.append(f"seed {moment.seed} · step {moment.step} · turn {moment.turn}\n")
@@ -205,7 +205,7 @@ def mind(moment: Moment, state: str) -> RenderableType:
 
 
 def odds(thought: np.void, actions: Sequence[str]) -> Table:
-    """The five most probable actions, the one that is taken marked, and the entropy."""
+    """Return the five most probable actions, with the taken one marked, and the entropy."""
     table = Table.grid(padding=(0, 1))
     table.add_column(width=11, no_wrap=True)
     table.add_column(width=14)

@@ -1,4 +1,4 @@
-"""Record demonstrations: N whole games in P processes, restartable."""
+"""The ``demonstrate`` verb: records N whole games in P processes; a killed run resumes."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def demonstrate(
 ) -> None:
     """Play ``games`` whole games with the scripted player of ``game`` and record them.
 
-    Game i is played with seed ``seed + i``; its folder (``nle_data/<seed>``, of Atari
-    ``games/<seed>``) appears when the game is complete. Games that are already there are not played
-    again, so a run that was killed goes on, and a larger ``games`` adds to what is there.
+    Game i has the seed ``seed + i``. Its folder (``nle_data/<seed>``; for Atari ``games/<seed>``)
+    appears when the game is complete. Games that exist are not played again, so a killed run
+    resumes, and a larger ``games`` adds games.
     ``processes`` defaults to one per core. ``character`` is NetHack's; ``env``, ``player`` and
     further ``options`` are Atari's.
 
@@ -84,7 +84,7 @@ def demonstrate(
 
 
 def read_records(root: Path, folder: str = "nle_data") -> list[GameRecord]:
-    """Records of the finished games under an output folder, by seed."""
+    """Return the records of the finished games under an output folder, by seed."""
     files = (root / folder).glob(f"*/{_RECORD}")
     return sorted((GameRecord(**json.loads(f.read_text())) for f in files), key=lambda r: r.seed)
 
@@ -114,7 +114,7 @@ def _own(root: Path, games: str) -> Iterator[Path]:
     """Lock the output folder; yield a scratch folder inside it that is removed afterwards."""
     with output_locked(root, "demonstrate"), disk_errors(root):
         (root / games).mkdir(exist_ok=True)
-        for leftover in root.glob(_PARTIAL + "*"):  # of a run that was killed
+        for leftover in root.glob(_PARTIAL + "*"):  # left by a run that was killed
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=root) as partial:
             yield Path(partial)
@@ -123,7 +123,7 @@ def _own(root: Path, games: str) -> Iterator[Path]:
 def _play(
     game: str, todo: list[GameSpec], workers: int, scratch: Path
 ) -> Iterator[tuple[Path, GameRecord]]:
-    """Play every game; if a process dies (NetHack is C), go on with what is left."""
+    """Play every game; if a process dies (NetHack is C), continue with the remaining games."""
     left = {spec.seed: spec for spec in todo}
     for retry in range(_RETRIES + 1):
         try:
@@ -138,7 +138,7 @@ def _play(
 
 
 def _publish(folder: Path, record: GameRecord, target: Path) -> None:
-    """Give a finished game its final name, all at once."""
+    """Give a finished game its final name in one rename."""
     (folder / _RECORD).write_text(json.dumps(asdict(record)) + "\n")
     for file in folder.iterdir():
         with file.open("rb") as handle:

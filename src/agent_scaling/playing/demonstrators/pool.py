@@ -17,12 +17,12 @@ from agent_scaling.runtime.processes import exit_with
 def play_all(game: str, specs: list[GameSpec], workers: int, scratch: Path) -> Iterator[GameRecord]:
     """Play every game; yield each one's record as it ends.
 
-    The games' temporary files go into ``scratch``, whose owner removes it: a killed process
+    The games' temporary files go into ``scratch``. Its owner removes it, because a killed process
     cannot.
     """
     if not specs:
         return
-    watched, held = multiprocessing.Pipe(duplex=False)  # the workers end where `held` closes
+    watched, held = multiprocessing.Pipe(duplex=False)  # the workers end when `held` closes
     pool = ProcessPoolExecutor(
         min(workers, len(specs)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -44,6 +44,6 @@ def _play(game: str, spec: GameSpec) -> GameRecord:
 
 
 def _start_worker(alive: Connection, scratch: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool in good order
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool in order
     tempfile.tempdir = scratch
     exit_with(alive)

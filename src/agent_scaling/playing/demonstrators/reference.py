@@ -1,4 +1,4 @@
-"""Reference players on the same seeds and step cap: what a policy's return is held against."""
+"""Plays reference players on the seeds and step cap of a policy's episodes, to compare returns."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def play_reference(
     family: str = "nethack",
     options: Mapping[str, Any] | None = None,
 ) -> list[GameRecord]:
-    """One unrecorded game per seed, played with all cores.
+    """Play one unrecorded game per seed, with all cores.
 
     Args:
         player: One of the family's ``PLAYERS``.
         seeds: Episode seeds.
         max_steps: Step cap of a game.
         family: ``nethack`` or ``atari``.
-        options: Of the game.
+        options: Options of the game.
 
     Raises:
         InputError: The player is unknown.

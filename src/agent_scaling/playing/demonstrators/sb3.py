@@ -1,7 +1,7 @@
 """Agents in Stable-Baselines3's zip format, as players of Atari games.
 
-Such a zip holds pickled objects, which run code when they are loaded. Here none is: the network is
-built from the shapes of ``policy.pth``, read as tensors only, and from the plain JSON beside it.
+Such a zip holds pickled objects, which run code when they are loaded. None is loaded here: the
+network is built from the shapes of ``policy.pth``, read as tensors only, and from the plain JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agent_scaling.runtime.errors import InputError
 
 WEIGHTS, ABOUT = "policy.pth", "data"
 MOST_BYTES = 1 << 30
-"""Of an agent, unpacked; those of the zoo have 7 to 20 MB."""
+"""Most bytes of an unpacked agent; those of SB3's zoo have 7 to 20 MB."""
 STACK = 4
 NATURE = ((8, 4), (4, 2), (3, 1))
 """Kernel and stride of the convolutions of ``NatureCNN`` (Mnih et al. 2015)."""
@@ -42,7 +42,7 @@ FORMAT = re.compile(r"<class '[\w.]*?(\w+)'>")
 
 
 def is_agent(path: str | Path) -> bool:
-    """True where a file is a zip as Stable-Baselines3 saves it (torch's own are zips, too)."""
+    """True where a file is a zip of Stable-Baselines3's (torch's own files are zips, too)."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as file:
@@ -50,10 +50,10 @@ def is_agent(path: str | Path) -> bool:
 
 
 def load_agent(path: str | Path) -> nn.Module:
-    """The network of a CnnPolicy of A2C, PPO or DQN.
+    """Load the network of a CnnPolicy of A2C, PPO or DQN.
 
     Returns:
-        uint8 [N, 4, 84, 84], the newest frame last → what each action is worth, [N, A].
+        A module: uint8 [N, 4, 84, 84], the newest frame last → value of each action, [N, A].
 
     Raises:
         InputError: The file is damaged, holds more than tensors, or another kind of policy.
@@ -90,10 +90,10 @@ def check_agent(path: str | Path, env: str, codes: tuple[int, ...]) -> None:
 
 
 class AgentPlayer:
-    """Plays one episode: always the action that the agent finds best.
+    """Plays one episode, always with the action that the agent rates best.
 
-    Where a life begins FIRE is pressed, in games that have it: agents are trained with a wrapper
-    that does so (``FireResetEnv``), and would wait for ever.
+    It presses FIRE where a life begins, in games that have it. Agents are trained with a wrapper
+    that does so (``FireResetEnv``), and would wait for ever without it.
     """
 
     def __init__(self, agent: nn.Module, codes: tuple[int, ...]) -> None:
@@ -104,7 +104,7 @@ class AgentPlayer:
         self.stack: npt.NDArray[np.uint8] = np.zeros((1, STACK, SIDE, SIDE), np.uint8)
 
     def __call__(self, game: Atari, frame: npt.NDArray[np.uint8]) -> int:
-        """The index of the action that answers ``frame``, uint8 [84, 84]."""
+        """Return the index of the action that answers ``frame``, uint8 [84, 84]."""
         self.stack = np.concatenate([self.stack[:, 1:], frame[None, None]], axis=1)
         before, self.lives = self.lives, int(game.ale.lives())
         if self.fire is not None and (before is None or self.lives < before):
@@ -114,19 +114,19 @@ class AgentPlayer:
 
 
 class _Scaled(nn.Module):
-    """Bytes as floats; 0 … 1 unless the policy takes them as they are."""
+    """Turns bytes into floats, in 0 … 1 unless the policy reads them unscaled."""
 
     def __init__(self, most: float) -> None:
         super().__init__()
         self.most = most
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale."""
+        """Return the scaled floats of ``x``."""
         return x.float() / self.most
 
 
 def _network(weights: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> nn.Module:
-    """Raises ValueError or KeyError for what is no network of the kinds known."""
+    """Build the network; raise ValueError or KeyError for one of no known kind."""
     parts = {name.partition(".")[0] for name in weights}
     actor = "action_net" in parts
     if unknown := sorted(parts - set(ACTOR if actor else VALUES)):
@@ -134,7 +134,7 @@ def _network(weights: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> nn.Mod
     if not actor:
         screen, hidden, head = "q_net.features_extractor", "q_net.q_net", None
     else:
-        shared = "pi_features_extractor" not in parts  # as saved before 1.8
+        shared = "pi_features_extractor" not in parts  # the format before version 1.8
         screen = "features_extractor" if shared else "pi_features_extractor"
         hidden, head = "mlp_extractor.policy_net", "action_net"
     extractor = _class_name(kwargs.get("features_extractor_class")) or "NatureCNN"

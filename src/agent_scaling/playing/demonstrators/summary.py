@@ -1,4 +1,4 @@
-"""Output of a run of demonstrations: a progress bar while it plays, a table when it is done."""
+"""Output of ``demonstrate``: a progress bar while it plays, a table when it is done."""
 
 from __future__ import annotations
 

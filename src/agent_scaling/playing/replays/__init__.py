@@ -1,8 +1,8 @@
-"""Replays: files that play an episode again, with what the policy thought.
+"""Replays: files that show an episode again, with the policy's odds.
 
-How a family's episodes are shown is a module here, named by :attr:`Family.viewer
-<agent_scaling.envs.families.Family>`: its function ``show(episode)`` gives each file's suffix and
-content.
+A module here shows a family's episodes; :attr:`Family.viewer
+<agent_scaling.envs.families.Family>` names it. Its function ``show(episode)`` returns each file's
+suffix and content.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Episode:
-    """An episode that is shown; it is a function of its game, its seed and its actions."""
+    """An episode to show; its game, seed and actions determine it."""
 
     game: Description
     seed: int
     facts: dict[str, Any]
-    """What the table says of it."""
+    """The episode's row of the table."""
     trace: npt.NDArray[Any]
-    """[steps] of :data:`agent_scaling.playing.actor.TRACE`."""
+    """Odds: [steps] of :data:`agent_scaling.playing.actor.TRACE`."""
 
     @cached_property
     def actions(self) -> list[str]:
@@ -50,7 +50,7 @@ class Episode:
 
     @property
     def title(self) -> str:
-        """The facts in a line."""
+        """The facts in one line."""
         return " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.facts.items())
 
 
@@ -86,14 +86,14 @@ def write_replays(
 ) -> list[Path]:
     """Write a page, ``<kind>.html``, and a recording for each of the chosen episodes.
 
-    The games are played again, by the actions in ``traces``.
+    The games are played again from the actions in ``traces``.
 
     Args:
         table: Episodes.
-        traces: Filled by :func:`~agent_scaling.playing.play.play`; of the chosen episodes at least.
-        folder: Where the files go.
+        traces: Traces by :func:`~agent_scaling.playing.play.play`, at least the chosen episodes'.
+        folder: The folder for the files.
         which: See :func:`chosen_episodes`.
-        game: What was played.
+        game: The game that was played.
 
     Returns:
         The files, each page before its recording.
@@ -118,6 +118,6 @@ def write_replays(
 
 
 def _plain(value: Any) -> Any:
-    """For JSON, whole numbers without a point."""
+    """Return the value for JSON, whole numbers without a decimal point."""
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value

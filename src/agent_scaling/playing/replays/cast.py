@@ -1,4 +1,4 @@
-"""Casts: an episode as an asciinema recording (asciicast v2), with what the policy thought."""
+"""Casts: an episode as an asciinema recording (asciicast v2), with the policy's odds."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ CLEAR = "\x1b[2J\x1b[H"
 
 
 def cast(title: str, frames: Frames, trace: npt.NDArray[Any], actions: Sequence[str]) -> str:
-    """The recording: https://docs.asciinema.org/manual/asciicast/v2/.
+    """Return the recording (https://docs.asciinema.org/manual/asciicast/v2/).
 
-    The terminal has two lines more than the game's screen: where the episode is, and the five most
-    probable actions.
+    The terminal has two lines more than the game's screen: the position in the episode, and the
+    five most probable actions.
 
     Args:
-        title: Of the recording.
-        frames: The episode's.
+        title: Title of the recording.
+        frames: Frames of the episode.
         trace: [steps] of :data:`agent_scaling.playing.actor.TRACE`.
-        actions: Their names.
+        actions: Names of the actions.
     """
     header = {
         "version": 2,
@@ -57,10 +57,10 @@ def cast(title: str, frames: Frames, trace: npt.NDArray[Any], actions: Sequence[
 
 
 def _drawn(frames: Frames) -> Iterator[str]:
-    """Escape sequences that draw each frame over the one before."""
+    """Yield the escape sequences that draw each frame over the one before."""
     for cells, chars, colors in frames.changes():
         pieces = []
-        # Neighbours of one colour are one piece: they share row, colour, and cell minus position.
+        # Neighbours of one colour form a piece: they share row, colour, and cell minus position.
         keys = zip(cells.tolist(), chars.tolist(), colors.tolist(), range(len(cells)), strict=True)
         for (row, color, _), run in groupby(
             keys, key=lambda cell: (cell[0] // COLUMNS, cell[2], cell[0] - cell[3])
@@ -73,7 +73,7 @@ def _drawn(frames: Frames) -> Iterator[str]:
 
 
 def _thought(step: int, frames: Frames, row: np.void, actions: Sequence[str]) -> str:
-    """The two lines beneath the screen."""
+    """Return the two lines below the screen."""
     place = (
         f"step {step} · turn {frames.turn_T[step]} · score {frames.score_T[step]} · "
         f"entropy {row['nats']:.2f} nats · takes {actions[row['action']]}"
@@ -90,7 +90,7 @@ def _thought(step: int, frames: Frames, row: np.void, actions: Sequence[str]) ->
 
 @cache
 def _codes(color: int) -> tuple[str, str]:
-    """What turns a colour on and off."""
+    """Return the escape codes that turn a colour on and off."""
     drawn = cell_style(color).render("x", color_system=ColorSystem.STANDARD)
     before, _, after = drawn.partition("x")
     return before, after

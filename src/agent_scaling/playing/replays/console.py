@@ -22,30 +22,30 @@ OBSERVATIONS = ("screen", "score", "lives")
 CHUNK = 128
 """Frames that a page inflates at a time."""
 GIF_FRAMES, GIF_MS = 300, 50
-"""A GIF has at most so many frames, evenly spaced over the episode, each shown so long."""
+"""Most frames of a GIF, evenly spaced over the episode, and milliseconds of each."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Screens:
-    """An episode's screens, each pixel a place in the palette."""
+    """An episode's screens; each pixel is an index into the palette."""
 
     palette: Pixels
     """[colours, 3]: red, green, blue."""
     size: tuple[int, int]
-    """Rows and columns."""
+    """Rows and columns of a screen."""
     chunks: list[bytes]
-    """Of at most :data:`CHUNK` screens each, one after another: the first as it is, each other as
-    what changes the one before it (exclusive or). Under deflate."""
+    """Deflated chunks of at most :data:`CHUNK` screens: the first one whole, each other one as its
+    exclusive or with the one before it."""
     few: list[Pixels]
-    """The screens of a GIF."""
+    """The screens that the GIF shows."""
     score_T: npt.NDArray[np.int32]
     lives_T: npt.NDArray[np.uint8]
 
 
 def show(episode: Episode) -> dict[str, bytes]:
-    """``html`` and ``gif``."""
+    """Return the ``html`` page and the ``gif``."""
     options, actions = episode.game.options, episode.trace["action"]
     family: Any = find_game(episode.game.family)
     frames = replayed(episode.game, episode.seed, actions, OBSERVATIONS)
@@ -63,12 +63,12 @@ def show(episode: Episode) -> dict[str, bytes]:
 
 
 def encode_screens(frames: Iterable[Frame], rows: int, steps: int) -> Screens:
-    """Keep what changes.
+    """Encode the screens as chunks of changes.
 
     Args:
-        frames: Of an episode, with :data:`OBSERVATIONS`.
-        rows: Of the screen.
-        steps: Of the episode.
+        frames: Frames of an episode, with :data:`OBSERVATIONS`.
+        rows: Rows of the screen.
+        steps: Steps of the episode.
     """
     palette, scores, lives, few = Palette(), [], [], []
     stride = -(-steps // GIF_FRAMES)
@@ -96,14 +96,14 @@ def encode_screens(frames: Iterable[Frame], rows: int, steps: int) -> Screens:
 
 
 class Palette:
-    """Colours in the order in which they are met; a console has at most 256 (ALE's: 128)."""
+    """Colours in the order of their first use; a console has at most 256 (ALE's has 128)."""
 
     def __init__(self) -> None:
         self._codes: list[int] = []
-        self._places = np.full(1 << 24, -1, np.int16)  # by 24-bit colour
+        self._places = np.full(1 << 24, -1, np.int16)  # indexed by 24-bit colour
 
     def index(self, screen_HW3: Pixels) -> Pixels:
-        """uint8 [rows, columns]: the place of each pixel's colour."""
+        """Return uint8 [rows, columns]: each pixel's index into the palette."""
         parts = screen_HW3.astype(np.uint32)
         code_HW = parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
         places_HW = self._places[code_HW]
@@ -116,14 +116,14 @@ class Palette:
         return places
 
     def colors(self) -> Pixels:
-        """[colours, 3]."""
+        """The colours so far, [colours, 3]."""
         shifts = np.array([16, 8, 0])
         colors: Pixels = (np.array(self._codes)[:, None] >> shifts & 255).astype(np.uint8)
         return colors
 
 
 def gif(screens: Screens) -> bytes:
-    """The animation; pixels are twice as wide as high, as on a television."""
+    """Return the animation; pixels are twice as wide as high, as on a television."""
     images = []
     for indexed in screens.few:
         image = Image.fromarray(indexed.repeat(2, axis=1))

@@ -1,4 +1,4 @@
-"""A terminal's screens, kept as what changes."""
+"""A terminal's screens, kept as changes from each to the next."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHOWN = ("chars", "colors", "cursor", "blstats")
 
 @dataclass(frozen=True)
 class Frames:
-    """An episode's frames as the changes from each to the next; the first changes a blank screen.
+    """An episode's frames as changes from each to the next, the first from a blank screen.
 
-    Indices count the cells of the 24×80 screen row by row; within a frame they ascend, and each is
-    kept as the difference from the one before.
+    Indices count the cells of the 24×80 screen row by row. Within a frame they ascend, and each is
+    stored as the difference from the one before.
     """
 
     counts_T: npt.NDArray[np.uint16]
@@ -36,7 +36,7 @@ class Frames:
     def changes(
         self,
     ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
-        """For each frame the cells that change, with their new characters and colours."""
+        """Yield each frame's changed cells, with their new characters and colours."""
         end = 0
         for count in self.counts_T.tolist():
             begin, end = end, end + count
@@ -45,7 +45,7 @@ class Frames:
 
 
 def encode_frames(frames: Iterable[Frame]) -> Frames:
-    """Keep the parts that change."""
+    """Encode the frames as their changes."""
     chars = np.full(ROWS * COLUMNS, ord(" "), np.uint8)
     colors = np.zeros(ROWS * COLUMNS, np.uint8)
     parts: dict[str, list[npt.NDArray[Any]]] = {"gaps": [], "chars": [], "colors": []}

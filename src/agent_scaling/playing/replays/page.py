@@ -1,4 +1,4 @@
-"""The HTML file of a replay: what all families' pages have in common, and how arrays travel."""
+"""The HTML file of a replay: the parts that all families share, and the encoding of arrays."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import numpy.typing as npt
 from agent_scaling.playing.actor import TOP
 from agent_scaling.playing.replays import Episode
 
-SIXTEEN_BITS = 65535  # probabilities and entropies travel as 16 bits
+SIXTEEN_BITS = 65535  # probabilities and entropies are stored in 16 bits
 
 
 def page(view: str, episode: Episode, arrays: Mapping[str, npt.NDArray[Any]], **more: Any) -> bytes:
-    """The file, which needs nothing else.
+    """Return the file, which needs no other file.
 
     Args:
         view: Name of the part of the page that draws the screen: ``<view>.html`` here.
-        episode: What is shown.
-        arrays: What the view reads, step by step or as it pleases; ``score`` among them.
-        more: Other values that it reads.
+        episode: The episode to show.
+        arrays: Arrays that the view reads, by name; ``score`` is among them.
+        more: Other values that the view reads.
     """
     trace, count = episode.trace, len(episode.actions)
     most = float(np.log(count))
@@ -44,7 +44,7 @@ def page(view: str, episode: Episode, arrays: Mapping[str, npt.NDArray[Any]], **
         "arrays": {name: packed(array) for name, array in {**arrays, **common}.items()},
         **more,
     }
-    # "</" would end the script element, wherever it stands.
+    # "</" would end the script element, even within a string.
     text = json.dumps(content).replace("</", "<\\/")
     folder = files("agent_scaling.playing.replays")
     whole = folder.joinpath("page.html").read_text()
@@ -53,14 +53,14 @@ def page(view: str, episode: Episode, arrays: Mapping[str, npt.NDArray[Any]], **
 
 
 def packed(array: npt.NDArray[Any]) -> dict[str, str]:
-    """Flat little-endian bytes under deflate, as text."""
+    """Return the array's little-endian bytes, deflated, as text."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     data = base64.b64encode(zlib.compress(little.tobytes(), 9)).decode()
     return {"type": array.dtype.name, "data": data}
 
 
 def unpack(value: Mapping[str, str]) -> npt.NDArray[Any]:
-    """The array that a page holds; what its script does."""
+    """Return the array that :func:`packed` has packed, as the page's script does."""
     return np.frombuffer(zlib.decompress(base64.b64decode(value["data"])), value["type"])
 
 

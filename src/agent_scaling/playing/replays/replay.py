@@ -1,4 +1,4 @@
-"""Episodes played again from their actions, frame by frame."""
+"""Plays episodes again from their actions, frame by frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent_scaling.envs.families import Description
 from agent_scaling.envs.pool.pool import Pool
 
 Frame = dict[str, npt.NDArray[Any]]
-"""Observations by name."""
+"""The observations of a frame, by name."""
 
 
 def replayed(
@@ -20,15 +20,15 @@ def replayed(
     actions: Sequence[int] | npt.NDArray[Any],
     observations: Sequence[str],
 ) -> Iterator[Frame]:
-    """Each frame before an action of the episode; arrays are reused from one to the next.
+    """Yield the frame before each action of the episode; arrays are reused between frames.
 
     An episode is a function of its seed and its actions, so a worker that is lost costs only time.
 
     Args:
-        game: What was played.
-        seed: The episode's.
-        actions: Its actions, from the first.
-        observations: Names of what a frame shall have.
+        game: The game that was played.
+        seed: Seed of the episode.
+        actions: All actions of the episode.
+        observations: Names of the observations in a frame.
     """
     with Pool(
         game.family,
@@ -48,7 +48,7 @@ def replayed(
                 raise RuntimeError(f"episode {seed} went another way when it was played again")
             step = 0 if report.restarted else step
             if not len(pool.ready(0)):
-                continue  # the new worker has not begun the episode yet
+                continue  # a new worker has not begun the episode yet
             if step == shown:
                 yield frame
                 shown += 1

@@ -22,18 +22,18 @@ PALETTE = (
 REVERSED = 16  # NLE's colours from here on are the same 16 in reverse video
 
 PRINTABLE = "".join(chr(c) if 32 <= c < 127 or c >= 160 else " " for c in range(256))
-"""Character byte → what a terminal may be given: control characters are blank."""
+"""Character byte → printable character; control characters become blanks."""
 
 
 @cache
 def cell_style(color: int) -> Style:
-    """A cell's style in the 16 colours of the terminal that shows it."""
+    """Return a cell's style in the 16 colours of the terminal that shows it."""
     return Style(color=Color.from_ansi(color % REVERSED), reverse=color >= REVERSED)
 
 
 @cache
 def palette_style(color: int, cursor: bool = False) -> Style:
-    """A cell's style in the colours of :data:`PALETTE`; the cursor reverses it."""
+    """Return a cell's style in the colours of :data:`PALETTE`; the cursor reverses it."""
     reverse = (color >= REVERSED) != cursor
     return Style(color=PALETTE[color % REVERSED], bgcolor=BACKGROUND, reverse=reverse)
 
@@ -43,7 +43,7 @@ def screen_text(
     colors_HW: npt.NDArray[np.int8],
     cursor: tuple[int, int],
 ) -> Text:
-    """The screen with its cursor (row, column) as rich text of 24 lines."""
+    """Return the screen with its cursor (row, column) as rich text of 24 lines."""
     text = Text(no_wrap=True, end="")
     for row in range(ROWS):
         cells = [

@@ -1,4 +1,4 @@
-"""Replays of what is played in a terminal: a page, and an asciinema cast."""
+"""Replays of games that are played in a terminal: a page, and an asciinema cast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent_scaling.playing.replays.screen import PALETTE
 
 
 def show(episode: Episode) -> dict[str, bytes]:
-    """``html`` and ``cast``."""
+    """Return the ``html`` page and the ``cast``."""
     again = replayed(episode.game, episode.seed, episode.trace["action"], SHOWN)
     frames = encode_frames(again)
     arrays: dict[str, npt.NDArray[Any]] = {

@@ -56,11 +56,11 @@ def rollout(
     tracking_uri: str = "sqlite:///mlflow.db",
     **how: Any,
 ) -> None:
-    """Play the episodes ``seed`` … ``seed + episodes − 1`` and write what came of them.
+    """Play the episodes ``seed`` … ``seed + episodes − 1``, and write their table.
 
     Writes ``episodes.parquet`` (a row per episode), the same as ``episodes.csv``, and
-    ``summary.json``; prints the summary. The table is the same for any number of workers and lanes,
-    and of jobs that share it (``shard``).
+    ``summary.json``; prints the summary. The table is the same for any number of workers, of lanes,
+    and of jobs that share the episodes (``shard``).
 
     Args:
         ckpt: A checkpoint of ``train`` or ``import``; ``random`` for uniformly random actions.
@@ -68,20 +68,20 @@ def rollout(
         episodes: Episodes to play.
         game: A family of :mod:`agent_scaling.envs.families`; by default the checkpoint's.
         env: A game of the family; by default the checkpoint's.
-        options: Of the game, where they are others than those of the checkpoint.
-        workers: Game processes; null: one per core.
-        lanes: Games at the same time; null: a block per core, on a GPU two blocks.
-        device: ``auto``, or what torch calls it.
-        shard: ``3/8``: play the third of eight parts only; ``slurm``: the part that a job of an
-            array is. The job that completes the parts in ``output`` merges them.
-        merge: Play nothing: merge the parts in ``output``.
+        options: Options of the game that replace those of the checkpoint.
+        workers: Game processes; null starts one per core.
+        lanes: Games at the same time; null takes a block per core, on a GPU two blocks.
+        device: ``auto``, or torch's name of a device.
+        shard: ``3/8`` plays the third of eight parts only; ``slurm`` takes the part from the job
+            array. The job that completes the parts in ``output`` merges them.
+        merge: Merge the parts in ``output``, and play nothing.
         ttyrecs: Record the games in ``output``, as ttyrec3 in NLD-AA's layout.
         replay: Write replays of the ``best``, the ``median`` or the ``worst`` episode; true for all
             three.
         mlflow_run_id: Copy table, summary and replays to this MLflow run too, named after
             ``output``; ``ckpt`` is the run that the checkpoint is of.
         tracking_uri: The MLflow store of that run.
-        how: See :class:`~agent_scaling.playing.options.PlayOptions`.
+        how: The options of :class:`~agent_scaling.playing.options.PlayOptions`.
 
     Raises:
         InputError: A value is out of its range, the checkpoint cannot be used, or parts do not
@@ -102,7 +102,7 @@ def rollout(
     if part and (there := parts_in(folder)):
         check_same_division(folder, there[0], part)
     settings = make_settings(ckpt, episodes, chosen, policy.game, where)
-    write_json(folder / "settings.json", settings)  # an output that cannot be written shows now
+    write_json(folder / "settings.json", settings)  # fails here if the output cannot be written
     seeds, seconds = range(chosen.seed, chosen.seed + episodes), None
     traces: Traces | None = {} if replay else None
     if not merge:
@@ -116,7 +116,7 @@ def rollout(
             )  # fmt: skip
         seconds = time.monotonic() - began
         if part and not keep_part(part, table, settings, folder):
-            return  # the job that is last merges
+            return  # the last job merges
     if part or merge:
         table, seconds = merge_parts(folder, settings, seeds), None
     files = write_results(table, folder, seconds)
@@ -130,7 +130,7 @@ def rollout(
 def make_settings(
     ckpt: str, episodes: int, chosen: PlayOptions, game: Description, device: torch.device
 ) -> dict[str, Any]:
-    """What the table is a function of; parts of one evaluation have it in common."""
+    """Return the settings that determine the table; the parts of an evaluation share them."""
     kept = {name: v for name, v in game.options.items() if name not in chosen.rules}
     return {
         "ckpt": ckpt, "ckpt_sha256": digest(ckpt), "episodes": episodes, **asdict(chosen),
@@ -140,7 +140,7 @@ def make_settings(
 
 
 def copy_results(run: StoredRun, files: list[Path], replays: list[Path], name: str) -> None:
-    """Copy the files of an evaluation of that name to an MLflow run."""
+    """Copy the files of the named evaluation to an MLflow run."""
     for path in files:
         run.log_file(path, f"rollouts/{name}")
     for path in replays:
@@ -148,14 +148,14 @@ def copy_results(run: StoredRun, files: list[Path], replays: list[Path], name: s
 
 
 def keep_part(part: Part, table: pd.DataFrame, settings: dict[str, Any], folder: Path) -> bool:
-    """Write a part; whether it was the last one missing."""
+    """Write a part; return True if it was the last one missing."""
     write_part(part, table, settings, folder)
     say(f"part {part}: {part.table(folder)}")
     return len(parts_in(folder)) == part.count
 
 
 def write_results(table: pd.DataFrame, folder: Path, seconds: float | None) -> list[Path]:
-    """Write table and summary, print the latter; the files, with the settings' own."""
+    """Write table and summary, and print the summary; return all files, settings included."""
     tables = write_tables(table, folder / "episodes.parquet")
     summary = summarise(table)
     write_json(folder / "summary.json", summary)
@@ -164,7 +164,7 @@ def write_results(table: pd.DataFrame, folder: Path, seconds: float | None) -> l
 
 
 def find_run(mlflow_run_id: str | None, ckpt: str, tracking_uri: str) -> StoredRun | None:
-    """The MLflow run that ``mlflow_run_id`` means; raises :class:`InputError` where there is none.
+    """Return the MLflow run of ``mlflow_run_id``; raise :class:`InputError` if there is none.
 
     ``train`` leaves its run's id beside the folder of its checkpoints.
     """

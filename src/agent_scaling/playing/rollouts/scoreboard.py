@@ -26,14 +26,14 @@ class EpisodeProgress(Bar):
         )
 
     def update(self, done: int, steps: int) -> None:
-        """Show where the evaluation is."""
+        """Show the progress of the evaluation."""
         self.move(completed=done, speed=steps / self.seconds)
 
 
 def print_summary(
     summary: dict[str, Any], table: pd.DataFrame, seconds: float | None, folder: Path
 ) -> None:
-    """The measures, returns by role, how the episodes ended, how long it took."""
+    """Print the measures, returns by role, ends of the episodes, and the time taken."""
     console = Console()
     shown = Table("", "mean", "± se", "90 % interval", "median", title="episodes")
     for name in MEASURES:

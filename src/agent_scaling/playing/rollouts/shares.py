@@ -1,4 +1,4 @@
-"""Work divided over jobs; of an evaluation, the parts of its table, and the whole one again."""
+"""Divides an evaluation over jobs: writes the parts of its table, and merges them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def write_part(part: Part, table: pd.DataFrame, settings: dict[str, Any], folder: Path) -> None:
-    """Leave a part for :func:`merge_parts`: its settings, then its episodes."""
+    """Write a part for :func:`merge_parts`: its settings, then its episodes."""
     path = part.table(folder)
     write_json(path.with_suffix(".json"), settings)
     write_table(table, path)
 
 
 def parts_in(folder: Path) -> list[Part]:
-    """The parts that are complete, by number.
+    """Return the complete parts, by number.
 
     Raises:
-        InputError: Other files are there, or parts of two divisions.
+        InputError: The folder holds other files, or parts of two divisions.
     """
     found = []
     for path in (folder / FOLDER).glob("*.parquet"):
@@ -42,7 +42,7 @@ def parts_in(folder: Path) -> list[Part]:
 
 
 def check_same_division(folder: Path, one: Part, other: Part) -> None:
-    """Parts of a third and of an eighth overlap; raises :class:`InputError`."""
+    """Raise :class:`InputError` for parts of different divisions, such as 1/3 and 1/8."""
     if one.count != other.count:
         raise InputError(
             f"{folder / FOLDER}: parts {one} and {other} overlap; remove one, or change output="
@@ -50,17 +50,17 @@ def check_same_division(folder: Path, one: Part, other: Part) -> None:
 
 
 def merge_parts(folder: Path, settings: dict[str, Any], seeds: Sequence[int]) -> pd.DataFrame:
-    """The table of all seeds, in their order, from the parts in ``folder``.
+    """Merge the parts in ``folder`` into the table of all seeds, in their order.
 
     Args:
         folder: The evaluation's output.
-        settings: What the evaluation was asked for; each part's must be the same.
+        settings: Settings of the evaluation; each part's must be the same.
         seeds: All of its seeds.
 
     Raises:
-        InputError: A part is missing, overlaps with another, or was played otherwise.
+        InputError: A part is missing, overlaps with another, or has other settings.
     """
-    import pandas as pd  # who only divides work need not wait for it
+    import pandas as pd  # jobs that only play need not wait for the import
 
     parts = parts_in(folder)
     if not parts:

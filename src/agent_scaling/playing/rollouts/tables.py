@@ -1,4 +1,4 @@
-"""Tables of episodes: what they say together, and how they are kept."""
+"""Tables of episodes: their summaries and their files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ RESAMPLES = 2000
 
 
 def describe(values: npt.ArrayLike) -> dict[str, float | list[float] | None]:
-    """Mean, its standard error, median, and the mean's 90 % bootstrap interval.
+    """Return the mean, its standard error, the median, and the mean's 90 % bootstrap interval.
 
-    The standard error and the interval of a single value are None.
+    A single value has None for the standard error and the interval.
     """
     array = np.asarray(values, dtype=np.float64)
     found: dict[str, float | list[float] | None] = {
@@ -31,16 +31,16 @@ def describe(values: npt.ArrayLike) -> dict[str, float | list[float] | None]:
     }
     if len(array) > 1:
         found["se"] = float(array.std(ddof=1) / len(array) ** 0.5)
-        # A generator of its own with a fixed seed: the same table gives the same interval.
+        # A generator with a fixed seed, so that the same table gives the same interval.
         resampled = np.random.default_rng(0).choice(array, (RESAMPLES, len(array)))
         found["interval"] = np.quantile(resampled.mean(axis=1), [0.05, 0.95]).tolist()
     return found
 
 
 def summarise(table: pd.DataFrame) -> dict[str, Any]:
-    """A table of episodes → plain values: measures, share solved, ends, returns by role.
+    """Summarise a table of episodes: measures, share solved, ends, returns by role.
 
-    Episodes that crashed their workers again and again have no measures; they are counted.
+    Episodes that crashed their workers repeatedly have no measures, and are only counted.
     """
     whole = table[table["end"] != "crashed"]
     summary: dict[str, Any] = {"episodes": len(table), "crashed": len(table) - len(whole)}
@@ -58,13 +58,13 @@ def summarise(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Parquet, whole or not at all; raises :class:`InputError` where it cannot be written."""
+    """Write Parquet, whole or not at all; raise :class:`InputError` where that fails."""
     with whole_file(path) as file:
         table.to_parquet(file, index=False)
 
 
 def write_tables(table: pd.DataFrame, path: Path) -> list[Path]:
-    """Parquet at ``path`` and, for eyes and MLflow's viewer, the same as CSV beside it; both paths.
+    """Write Parquet at ``path`` and, for people and MLflow, CSV beside it; return both paths.
 
     Raises:
         InputError: One cannot be written.

@@ -1,4 +1,4 @@
-"""The games that can be demonstrated: one module each, found by its name.
+"""The games that can be demonstrated: one module each, found by name.
 
 A module ``games/<name>.py`` has the shape of :class:`Game`.
 """
@@ -17,12 +17,12 @@ from agent_scaling.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class GameSpec:
-    """One game to be played."""
+    """A game that is to be played."""
 
     seed: int
     """The demonstration's seed plus the game's number; core and display seeds follow from it."""
     options: dict[str, Any]
-    """What the game's ``make_options`` returned."""
+    """The options that the game's ``make_options`` returned."""
     max_steps: int
     """Environment steps after which the game is quit."""
     folder: Path
@@ -31,38 +31,38 @@ class GameSpec:
 
 @dataclass(frozen=True)
 class GameRecord:
-    """What is written down of one game; a line of ``games.jsonl``."""
+    """The record of one game; a line of ``games.jsonl``."""
 
     seed: int
     options: dict[str, Any]
-    """The game's, such as NetHack's character."""
+    """Options of the game, such as NetHack's character."""
     max_steps: int
     pid: int
-    """Process that played, part of the files' names."""
+    """Id of the process that played; a part of the files' names."""
     env_steps: int
     frames: int
     """Frames in the recording: environment steps plus keys that the environment pressed itself."""
     score: int
-    """Last in-game score."""
+    """The last in-game score."""
     end: str
     """The game's own word for its end; ``quit`` at the step cap. Empty if the game broke off
     without writing its log, which makes the recording unusable."""
     seconds: float
     details: dict[str, int] = field(default_factory=dict)
-    """What else the game tells, such as NetHack's turns and deepest level."""
+    """Further numbers of the game, such as NetHack's turns and deepest level."""
 
 
 class Game(Protocol):
-    """What a module of this package offers."""
+    """The interface of the modules in this package."""
 
     FOLDER: str
-    """Where in the output the games lie, a folder each."""
+    """Folder in the output that holds a folder per game."""
 
     PLAYERS: Collection[str]
     """Names of its players."""
 
     def make_options(self, **given: Any) -> dict[str, Any]:
-        """The game's options from the verb's; an ``InputError`` for one that it does not have."""
+        """Choose the game's options from the verb's; raise ``InputError`` for an unknown one."""
 
     def play(self, spec: GameSpec) -> GameRecord:
         """Play one game to its end into ``spec.folder``."""
@@ -74,7 +74,7 @@ class Game(Protocol):
 
 
 def find_game(name: str) -> Game:
-    """The module of a game; an ``InputError`` lists the known ones."""
+    """Return the module of a game, or raise an ``InputError`` that lists the known ones."""
     known = [module.name for module in pkgutil.iter_modules(__path__)]
     if name not in known:
         raise InputError(f"game={name}: unknown game; known: {', '.join(known)}")

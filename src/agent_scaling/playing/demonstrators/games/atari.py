@@ -1,4 +1,4 @@
-"""Atari games, recorded as what they follow from: options, seed and actions."""
+"""Atari games, recorded as the options, seed and actions that determine them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from agent_scaling.runtime.errors import InputError
 
 FOLDER = "games"
 PLAYERS = ("demonstrator", "random")
-"""Beside checkpoints: the game's scripted expert, and random actions."""
+"""Players beside checkpoints: the game's scripted expert, and random actions."""
 
 ACTIONS = "actions.npy"
-"""uint8 [steps]: ALE's code of each action; the frames come back when they are played again."""
+"""File of uint8 [steps], ALE's code of each action; replaying them gives the frames."""
 
 Player = Callable[[Atari, Any], int]
-"""A game and the frame that it shows, uint8 [84, 84] → the action's index."""
+"""(game, its frame uint8 [84, 84]) → the action's index."""
 
 
 def make_options(
     env: str | None = None, player: str = "demonstrator", **given: Any
 ) -> dict[str, Any]:
-    """The game's options, complete, and who plays.
+    """Return the game's complete options, with the player.
 
     Args:
         env: The game.
@@ -101,7 +101,7 @@ def _play(spec: GameSpec, *, record: bool) -> GameRecord:
 
 
 def make_player(name: str, game: Atari, seed: int) -> Player:
-    """A player for one episode of ``seed``."""
+    """Make a player for the one episode of ``seed``."""
     names = action_names(game.codes)
     if name == "random":
         rng = np.random.default_rng(seed)

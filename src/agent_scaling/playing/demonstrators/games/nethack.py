@@ -36,7 +36,7 @@ Policy = Callable[[Observation], int]
 
 
 class SeededNetHack(NetHackScore):  # type: ignore[misc]
-    """NetHackChallenge in all but one thing: it can be seeded, which Challenge forbids.
+    """NetHackChallenge that can be seeded, which Challenge forbids.
 
     The game is quit properly, so that its xlogfile line is written, after ``max_episode_steps`` or
     when no game time passes for :data:`IDLE_STEPS` steps.
@@ -53,7 +53,7 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
         )
 
     def reset(self, **kwargs: Any) -> Any:
-        """Start a game; call ``seed`` before."""
+        """Start a game; ``seed`` must have been called before."""
         self._turn, self._turn_step = -1, 0
         return super().reset(**kwargs)
 
@@ -84,7 +84,7 @@ def check_character(character: str) -> None:
 
 
 def make_options(character: str = "@", **given: Any) -> dict[str, Any]:
-    """The character; raises :class:`InputError` for one that is none, and for Atari's options."""
+    """Return the character; raise :class:`InputError` for an unknown one or Atari's options."""
     if given:
         raise InputError(f"{next(iter(given))}=: NetHack has no such option; it is for game=atari")
     check_character(character)
@@ -98,13 +98,13 @@ def play(spec: GameSpec) -> GameRecord:
 
 
 def random_policy(seed: int) -> Policy:
-    """Uniform over the 121 actions, whatever the screen shows."""
+    """Draw uniformly from the 121 actions, whatever the screen shows."""
     rng = random.Random(seed)
     return lambda obs: rng.randrange(NUM_ACTIONS)
 
 
 def random_walker(seed: int) -> Policy:
-    """Uniform over the 16 moves and ``>``; closes every prompt, where uniform keys hang."""
+    """Draw uniformly from the 16 moves and ``>``; close every prompt, where uniform keys hang."""
     rng = random.Random(seed)
     moves = [*range(16), int(key_to_action()[ord(">")])]
     close = int(key_to_action()[ord(_ESCAPE)])
@@ -165,7 +165,7 @@ def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
     obs, _ = env.reset()
     done, steps, score, turns, depth = False, 0, 0, 0, 0
     while not done:
-        # The status line is blank once the game is over: keep the last one that was alive.
+        # The status line is blank once the game is over: keep the last one before.
         stats = obs["blstats"]
         score, turns = int(stats[nethack.NLE_BL_SCORE]), int(stats[nethack.NLE_BL_TIME])
         depth = max(depth, int(stats[nethack.NLE_BL_DEPTH]))
@@ -176,9 +176,9 @@ def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
 
 
 def _name_after(seed: int, folder: Path) -> None:
-    """Name the recording by the game's seed, where NLE names it by the process.
+    """Name the recording by the game's seed; NLE has named it by the process.
 
-    A game's name decides whether it is held out: the same games, recorded again, have the same
+    A game's name decides whether it is held out, so the same games, recorded again, have the same
     split.
     """
     (xlogfile,) = folder.glob("*.xlogfile")
@@ -191,7 +191,7 @@ def _name_after(seed: int, folder: Path) -> None:
 
 
 def _read_back(folder: Path) -> tuple[str, int]:
-    """(cause of death, frames) of the recorded game; an empty cause if the files are not whole."""
+    """Return a recorded game's cause of death (empty if the files are not whole) and frames."""
     (xlogfile,) = folder.glob("*.xlogfile")
     (ttyrec,) = folder.glob("*.ttyrec3.bz2")
     fields = [part.split("=", 1) for part in xlogfile.read_text(errors="replace").split("\t")]
@@ -203,7 +203,7 @@ def _read_back(folder: Path) -> tuple[str, int]:
 
 
 def count_frames(ttyrec: Path) -> int:
-    """Frames of a ttyrec3: its key records, each of which answers one screen."""
+    """Count the frames of a ttyrec3: its key records, each of which answers one screen."""
     raw = bz2.decompress(ttyrec.read_bytes())
     frames = offset = 0
     while offset < len(raw):

@@ -87,7 +87,7 @@ def wait_out(player: Memory, view: View, level: Level) -> Choice | None:
 
 
 def eat(player: Memory, view: View, level: Level) -> Choice | None:
-    """A fresh safe corpse unless satiated; when hungry, food from the inventory."""
+    """Eat a fresh safe corpse unless satiated; when hungry, food from the inventory."""
     if view.hunger == SATIATED or view.turn < 200:
         return None
     meals = food.fresh_corpses(player, view)
@@ -112,7 +112,7 @@ def rest(player: Memory, view: View, level: Level) -> Choice | None:
 
 
 def chase(player: Memory, view: View, level: Level) -> Choice | None:
-    """Go for an enemy that is a few steps away, but not for ever."""
+    """Go for an enemy that is a few steps away, for a limited time."""
     player.chase = max(0, player.chase - 1)
     if view.health < REST_BELOW or player.chase > 30 or not level.monsters:
         return None
@@ -137,7 +137,7 @@ def dig_down(player: Memory, view: View, level: Level) -> Choice | None:
 
 
 def descend(player: Memory, view: View, level: Level) -> Choice | None:
-    """Take the stairs or a hole once the level has given what it has to give."""
+    """Take the stairs or a hole once the level is explored."""
     if view.health < DESCEND_ABOVE:
         return None
     weak = view.experience_level < view.depth
@@ -155,7 +155,7 @@ def descend(player: Memory, view: View, level: Level) -> Choice | None:
 
 
 def pick_up(player: Memory, view: View, level: Level) -> Choice | None:
-    """Take what was worth walking to; gold is picked up by itself."""
+    """Pick up the item that the player walked to; gold is picked up by itself."""
     found, level.underfoot = level.underfoot, g.NOTHING
     if found == g.GOLD or not g.flags()[found] & g.WANTED:
         return None
@@ -178,12 +178,12 @@ def kick_door(player: Memory, view: View, level: Level) -> Choice | None:
 
 
 def take_risks(player: Memory, view: View, level: Level) -> Choice | None:
-    """Push boulders and cross traps to reach what is left to explore, or the way down."""
+    """Push boulders and cross traps to reach unexplored places or the way down."""
     return player.walk(level.risky_frontier | level.stairs_down, careful=False)
 
 
 def clear_way(player: Memory, view: View, level: Level) -> Choice | None:
-    """Kill what sits in the way: from a distance if possible, else by hand if that is bearable."""
+    """Kill a monster in the way: from a distance if possible, else by hand if that is bearable."""
     if not level.passive:
         return None
     if choice := throw_at(player, view, level, level.passive):
@@ -200,7 +200,7 @@ def search(player: Memory, view: View, level: Level) -> Choice | None:
     if spot != 1 << level.here and (choice := player.walk(spot)):
         return choice
     level.mark_search()
-    level.blocked = 0  # what was in the way may have moved
+    level.blocked = 0  # the monster in the way may have moved
     return Choice("8s")
 
 
@@ -224,4 +224,4 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     clear_way,
     search,
 )
-"""In order of priority: the first that has something to do acts."""
+"""Behaviours in order of priority; the first that has something to do acts."""

@@ -15,7 +15,7 @@ DIRECTIONS = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What a behaviour wants to press.
+    """The keys that a behaviour wants to press.
 
     ``keys`` are pressed one after the other; ``answers`` maps a part of a prompt to the keys that
     answer it, should that prompt appear. Unforeseen prompts are escaped from.

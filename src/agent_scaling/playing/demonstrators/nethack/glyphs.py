@@ -1,4 +1,4 @@
-"""What each of NetHack's glyphs means to a player: one table of bit flags, and the monsters' facts.
+"""NetHack's glyphs as a player sees them: a table of bit flags, and the monsters' facts.
 
 Glyph numbers are those of NLE's ``glyphs`` observation (NetHack 3.6's display.h).
 """
@@ -16,7 +16,7 @@ FLOOR = 1 << 0
 BLANK = 1 << 1
 """Nothing seen here: solid rock, or not explored."""
 WALL = 1 << 2
-"""Walls, and what else never opens: iron bars, trees."""
+"""Walls, iron bars and trees, which never open."""
 OPEN_DOOR = 1 << 3
 """Doors that can be walked through, but not diagonally."""
 CLOSED_DOOR = 1 << 4
@@ -40,13 +40,13 @@ STAIRS_UP = 1 << 12
 WANTED = 1 << 13
 """Gold, food that keeps, digging tools and missiles."""
 CORRIDOR = 1 << 14
-"""Corridor squares."""
+"""Squares that belong to corridors."""
 PASSIVE = 1 << 15
-"""Of the shunned, those that harm only who touches them."""
+"""Shunned monsters that harm only those who touch them."""
 DEADLY = 1 << 16
-"""Of the passive, those that are never touched."""
+"""Passive monsters that are never touched."""
 WATCH = 1 << 17
-"""A town's watchmen."""
+"""Watchmen of a town."""
 
 GOLD = int(nethack.GLYPH_OBJ_OFF) + 410
 """Glyph of gold pieces."""
@@ -114,7 +114,7 @@ _DEADLY_NAMES = frozenset(
         "shocking sphere",
     ]
 )
-# Peaceful by office.
+# Monsters that are peaceful by their office.
 _OFFICIALS = frozenset(
     [
         "shopkeeper",

@@ -26,7 +26,7 @@ FORGET_TURNS = 100
 
 @dataclass(slots=True)
 class Level:
-    """What is known of one level; :meth:`update` reads a new screen into it.
+    """The player's knowledge of one level; :meth:`update` reads a new screen into it.
 
     NetHack itself remembers terrain on the screen, except what creatures and objects cover: doors
     and stairs once seen are therefore kept here.
@@ -36,7 +36,7 @@ class Level:
         default_factory=lambda: np.full((ROWS, COLUMNS), g.NOTHING, dtype=np.int16)
     )
     here: int = 0
-    """The player's cell."""
+    """The cell where the player stands."""
     walkable: Cells = 0
     """Cells that a path may use: no traps, boulders, shunned creatures or locked doors."""
     doors: Cells = 0
@@ -47,7 +47,7 @@ class Level:
     """Creatures that may be attacked."""
     shunned: Cells = 0
     passive: Cells = 0
-    """Of the shunned, those that only harm who touches them; the deadly among them always do."""
+    """Shunned creatures that harm only those who touch them; the deadly ones always do."""
     deadly: Cells = 0
     boulders: Cells = 0
     traps: Cells = 0
@@ -57,7 +57,7 @@ class Level:
     stairs_up: Cells = 0
     locked: Cells = 0
     blocked: Cells = 0
-    """Cells that could not be entered, although they look as if they could; worth another try."""
+    """Cells that look free and could not be entered; worth another try."""
     forbidden: Cells = 0
     """Cells that are kept out of for good: shops."""
     avoided: Cells = 0
@@ -65,7 +65,7 @@ class Level:
     items: Cells = 0
     """Things worth having: gold, food, digging tools, missiles."""
     visited: Cells = 0
-    """Cells stood on: what still lies there was not to be had."""
+    """Cells that the player has stood on; items that still lie there cannot be had."""
     seen: Cells = 0
     """Cells that have been next to the player: a blank one among them is rock."""
     underfoot: int = g.NOTHING
@@ -142,12 +142,12 @@ class Level:
 
     @property
     def risky(self) -> Cells:
-        """Walkable cells, and those that are so at a risk: traps, and boulders that may move."""
+        """Walkable cells, and those walkable at a risk: traps, and boulders that may move."""
         return self.walkable | (self.traps | self.boulders) & ~(self.blocked | self.forbidden)
 
     @property
     def frontier(self) -> Cells:
-        """Walkable cells next to something that has never been looked at from beside."""
+        """Walkable cells next to a blank cell that the player has never stood beside."""
         return self.walkable & self._unknown
 
     @property

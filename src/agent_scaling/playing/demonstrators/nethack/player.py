@@ -1,4 +1,4 @@
-"""The player: reads each screen, answers prompts, and asks its behaviours in order what to do."""
+"""The player: reads each screen, answers prompts, and lets its behaviours decide in order."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NetHackDemonstrator(Memory):
     def _answer(self, view: View) -> str:
         self._read_message(view)
         self._prompts += 1
-        if self._prompts > 12:  # never stuck: try whatever might close it
+        if self._prompts > 12:  # an unknown prompt: press keys that might close it
             return (ESCAPE, ENTER, " ", "n", "q", "y")[self._prompts % 6]
         if self._answers:
             key, self._answers = self._answers[0], self._answers[1:]
@@ -92,7 +92,7 @@ class NetHackDemonstrator(Memory):
         return Choice("s")
 
     def _stumble(self) -> Choice:
-        """No time has passed for many keys: do something else, by the seed's dice."""
+        """Escape or press a random key, because no game time has passed for many keys."""
         if self._idle % 4 == 0:
             return Choice(ESCAPE)
         return Choice(self.rng.choice(["s", *DIRECTIONS.values()]))
@@ -116,7 +116,7 @@ class NetHackDemonstrator(Memory):
         self._killed = None
 
     def _arrive(self, view: View) -> None:
-        """On a new level; the player hides the stairs it stands on, so note them."""
+        """Note the stairs under the player on a new level, because the player hides them."""
         self.corpses.clear()
         self._failures.clear()
         if view.turn <= 1 or self._choice.keys == ">":
@@ -169,7 +169,7 @@ class NetHackDemonstrator(Memory):
             self._killed = target, message
 
     def _keep_out(self, level: Level, view: View) -> None:
-        """Shops cost time and what is picked up there is not free: block the way in."""
+        """Keep out of shops: they cost time, and their goods are not free."""
         from_cell = 1 << self._from
         here = view.row * STRIDE + view.column
         level.forbidden |= around(1 << here) & ~(from_cell | 1 << here | level.walls)

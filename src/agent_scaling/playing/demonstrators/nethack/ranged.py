@@ -15,7 +15,7 @@ from agent_scaling.playing.demonstrators.pathfinding import Cells
 REACH = 6
 """Squares that missiles fly for certain."""
 ZAP_BELOW = 0.6
-"""Health below which a wand's charge is worth it."""
+"""Health below which zapping is worth a wand's charge."""
 BOLT_POWER = 5
 
 _THROWN = re.compile(r"\b(daggers?|darts?|shuriken|knives|knife|spears?|javelins?)\b")
@@ -65,7 +65,7 @@ def throw_at(player: Memory, view: View, level: Level, targets: Cells) -> Choice
     if aim is None or (letter := missile(view)) is None:
         return None
     key, target = aim
-    level.visited = 0  # what was thrown may lie where the player has been
+    level.visited = 0  # the missile may lie on a cell that the player has visited
     return Choice("t", {"want to throw": letter, "direction": key}, target=target)
 
 
@@ -80,7 +80,7 @@ def zap(player: Memory, view: View, level: Level) -> Choice | None:
 
 
 def cast(player: Memory, view: View, level: Level) -> Choice | None:
-    """A wizard's first spell is force bolt: cast it at an adjacent enemy while power lasts."""
+    """Cast force bolt, a wizard's first spell, at an adjacent enemy while power lasts."""
     if player.role != "Wizard" or view.power < BOLT_POWER:
         return None
     aim = direction_to(level, level.monsters, 1)

@@ -39,7 +39,7 @@ class Item:
 
 
 class View:
-    """One observation, read: numbers of the status line, the message, prompts, inventory."""
+    """One observation, decoded: the status line's numbers, the message, prompts, inventory."""
 
     def __init__(self, obs: Observation) -> None:
         self.obs = obs
