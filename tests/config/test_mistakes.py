@@ -25,6 +25,7 @@ from tests.cli.test_cli import agent_scaling
         (["xyzzy=1"], "xyzzy: no such key (agent-scaling train --help)"),
         (["policy/core=lstn"], "policy/core=lstn: no such option; did you mean lstm?; of: bidir"),
         (["data.shards=[1"], "data.shards=[1: cannot be read as key=value; quote"),
+        (["ckpt=lr=1e-3/a"], "quote a value that holds '='"),
         (["+data.lanes=3"], "'++data.lanes=3'"),
         (["source=csv"], "source: train has no such choice (agent-scaling train --help)"),
         (["~data.lanez"], "'data.lanez' does not exist"),

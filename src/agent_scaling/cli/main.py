@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -27,7 +26,7 @@ from agent_scaling.cli.completion import (
 from agent_scaling.cli.help import check_top_keys, help_text
 from agent_scaling.config.beside import conf
 from agent_scaling.config.call import call_verb
-from agent_scaling.config.command import PROGRAM
+from agent_scaling.config.command import PROGRAM, setting
 from agent_scaling.config.groups import NAMED, check_choices
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.config.search_path import register
@@ -156,7 +155,7 @@ def main() -> None:
         if sys.argv[1:2] != [verb]:
             sys.argv.insert(1, verb)  # Lightning starts the other ranks with this command line
         if verb == "train":  # with this output folder, which may be named after the time
-            sys.argv.append(f"output={json.dumps(cfg.output, ensure_ascii=False)}")
+            sys.argv.append(setting("output", cfg.output))
         return run(cfg)
 
     register()

@@ -41,8 +41,8 @@ def explain(error: Exception, verb: str) -> str:
         return f"{group}={option}: no such option{meant(option, error.options)}; of: {listed}"
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override}: cannot be read as key=value; quote a value that holds brackets, "
-            "commas or spaces: 'key=\"a, b\"'"
+            f"{error.override}: cannot be read as key=value; quote a value that holds '=', "
+            "brackets, commas or spaces: 'key=\"a, b\"'"
         )
     for cause in (error, error.__cause__):
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:

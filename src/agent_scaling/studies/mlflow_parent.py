@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent_scaling.config.command import command, setting
 from agent_scaling.runtime.files import write_file
 from agent_scaling.studies.plan_file import FILE, Plan
 from agent_scaling.tracking.store import find_experiment, open_or_make_store
@@ -51,7 +52,7 @@ def description(plan: Plan, folder: Path) -> str:
         + ", ".join(f"{budget:.3g}" for budget in budgets)
         + f" FLOPs ({plan.convention})",
         "- parameters: " + ", ".join(f"{size:,}" for size in sizes),
-        f"- go on: `agent-scaling sweep plan={folder}`",
+        f"- go on: `{command('sweep', setting('plan', folder))}`",
     ]
     return "\n".join(lines)
 

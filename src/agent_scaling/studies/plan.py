@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.config.check import flatten
+from agent_scaling.config.command import command, setting
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import short
@@ -107,9 +108,14 @@ def plan(
         write(made, request, folder)
     show(made)
     say(f"{'unchanged' if there else 'written'}  {folder / FILE}")
-    say(f"one run   agent-scaling train --config-dir {folder} experiment={made.runs[0].name}")
-    say(f"all runs  agent-scaling sweep plan={folder}")
+    say(f"one run   {train_one(folder, made.runs[0])}")
+    say(f"all runs  {command('sweep', setting('plan', folder))}")
     return made
+
+
+def train_one(folder: Path, run: Run) -> str:
+    """Return the command that trains one run of the plan in ``folder``."""
+    return command("train", "--config-dir", str(folder), setting("experiment", run.name))
 
 
 def with_speeds(made: Plan, request: grids.Request, speed: float | str) -> Plan:
@@ -236,7 +242,7 @@ def experiment(made: Plan, request: grids.Request, run: Run, folder: Path, cfg: 
     head = [
         f"{run.study} {run.name}: {run.params:,} parameters, {run.frames(last):,.0f} frames, "
         f"{last:.4g} FLOPs ({made.convention} convention)",
-        f"  agent-scaling train --config-dir {folder} experiment={run.name}",
+        f"  {train_one(folder, run)}",
     ]
     for key in ("params", "frames", "loss", "return"):
         if key in made.forecast:

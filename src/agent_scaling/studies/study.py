@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from agent_scaling.config.call import call_verb
-from agent_scaling.config.command import PROGRAM, typed_words
+from agent_scaling.config.command import command, typed_words
 from agent_scaling.config.compose import hydra
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
@@ -132,7 +131,7 @@ def fit_once(
         say(f"no fit of {tag}: it needs {FEWEST} budgets and {FEWEST} sizes")
         return None
     words = typed_words()
-    made_by = None if words is None else shlex.join([PROGRAM, *words])
+    made_by = None if words is None else command(*words)
     # From these files, not by the tag: a study made again has the tag of the one before.
     own_settings = {
         "path": str(where / CELLS),

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.config.call import call_verb
+from agent_scaling.config.command import command, setting
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.terminal import say
 from agent_scaling.studies.mlflow_parent import REMEMBERED, close_parent, open_parent
@@ -96,8 +97,8 @@ def launch(folder: Path, names: list[str], settings: Mapping[str, Any]) -> None:
     asked = [o for o in HydraConfig.get().overrides.hydra if not o.startswith("hydra.mode=")]
     if any(line.startswith("hydra/launcher=") for line in asked):
         planned = []
-    overrides = [f"plan={json.dumps(str(folder))}", "run=" + ",".join(names), *planned, *asked]
-    say(f"agent-scaling sweep --multirun {' '.join(overrides)}")
+    overrides = [setting("plan", folder), "run=" + ",".join(names), *planned, *asked]
+    say(command("sweep", "--multirun", *overrides))
     hydra.multirun(config_name="sweep", task_function=call_verb, overrides=overrides)
 
 
@@ -148,7 +149,7 @@ def end(
     for run in missing:
         say(reason(run, after[run.name], folder))
     if missing:
-        say(f"to go on: agent-scaling sweep plan={folder}")
+        say(f"to go on: {command('sweep', setting('plan', folder))}")
         sys.exit(PREEMPTED if stopped else 1)
 
 

@@ -21,6 +21,8 @@ KIND = "kind"
 """Tag of runs without a policy: those of a fit, of a sweep or of a study."""
 KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment; without it, MLflow opens the experiment's page in its chat mode."""
+MOST_RUNS = 10_000
+"""Runs that are read of a study."""
 RACED = ("unique", "duplicate", "already exists")
 """Words in the errors of stores that already have a row: sqlite and PostgreSQL, MySQL, MLflow."""
 
@@ -37,6 +39,21 @@ RACING = tenacity.Retrying(
 )
 """Repeats a call that looks a row up and adds it if it is missing: of several processes that do so
 at the same moment one adds the row, and the others find it at their next attempt."""
+
+
+def runs_of_study(client: Any, experiments: list[str], study: str | None) -> list[Any]:
+    """Return the runs of some experiments with the tag ``study``, or all of them for None.
+
+    MLflow's filters have no way to write a quote inside the quotes of the same kind: a name that
+    holds both kinds is searched for with a wildcard, and compared here.
+    """
+    where = ""
+    if study is not None:
+        quote = '"' if "'" in study else "'"
+        word = study.replace(quote, "_")
+        where = f"tags.study {'=' if word == study else 'LIKE'} {quote}{word}{quote}"
+    found = client.search_runs(experiments, where, max_results=MOST_RUNS)
+    return [run for run in found if study is None or run.data.tags["study"] == study]
 
 
 def find_experiment(client: Any, name: str, artifact_location: str | None = None) -> str:

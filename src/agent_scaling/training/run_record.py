@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.config.check import flatten
-from agent_scaling.config.command import PROGRAM, typed_words
+from agent_scaling.config.command import command, setting, typed_words
 from agent_scaling.data.run_data import RunData
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError, error_line
@@ -71,11 +70,11 @@ def description(module: PolicyModule, data: RunData, budget: float | None, outpu
     ]
     if (words := typed_words()) is not None:
         given = [word for word in words if not word.startswith(OWN)]
-        command = shlex.join([PROGRAM, *given, "ckpt_path=last", f"output={output}"])
-        lines.append(f"- go on: `{command}`")
+        again = command(*given, "ckpt_path=last", setting("output", output))
+        lines.append(f"- go on: `{again}`")
     if policy.causal:  # a policy that looks ahead cannot play
         checkpoint = output / "checkpoints" / "last.ckpt"
-        lines.append(f"- play: `agent-scaling rollout ckpt={checkpoint} episodes=100`")
+        lines.append(f"- play: `{command('rollout', setting('ckpt', checkpoint), 'episodes=100')}`")
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.config.command import command, setting
 from agent_scaling.evaluation.accuracy import accuracy_rows
 from agent_scaling.runtime.formats import measured
 from agent_scaling.runtime.terminal import say
@@ -107,15 +109,17 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     say(f"checkpoint {checkpoint}")
     if replays := sorted((output / "replays").glob("*/best.html"), key=mtime):
         say(f"replay     {replays[-1]}")
-    say(f"metrics    mlflow ui --backend-store-uri {logger.tracking_uri}")
+    ui = ("mlflow", "ui", "--backend-store-uri", logger.tracking_uri)
+    say(f"metrics    {shlex.join(ui)}")
     if logger.experiment_id:  # unless the store has been away all the time
         page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
         say(f"           then open http://127.0.0.1:5000/{page}")
     module = run_module(trainer.lightning_module)
     if module.policy.causal:
-        say(f"play it    agent-scaling rollout ckpt={checkpoint} episodes=100")
+        say(f"play it    {command('rollout', setting('ckpt', checkpoint), 'episodes=100')}")
     else:
-        say(f"label with agent-scaling label ckpt={checkpoint} input=SHARDS output=LABELLED")
+        words = ("label", setting("ckpt", checkpoint), "input=SHARDS", "output=LABELLED")
+        say(f"label with {command(*words)}")
 
 
 def mtime(path: Path) -> float:

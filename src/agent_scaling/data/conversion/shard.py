@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.config.command import command, setting
 from agent_scaling.data.conversion.encode import EncodedGame, UnknownKeys
 from agent_scaling.data.conversion.finished_games import Output, remove_kept
 from agent_scaling.data.conversion.output_folder import finished, of_all_parts, remove_partial
@@ -269,10 +269,10 @@ def _print_summary(console: Console, manifest: Manifest, directory: Path, second
         highlight=False,
     )
     if manifest.totals["train"].actions:  # games without actions must be labelled first
-        shards = shlex.quote(str(directory))
+        experiment = f"experiment={manifest.layout.game}_bc"
+        shards = setting("data.shards", directory)
         console.print(
-            f"next: agent-scaling train experiment={manifest.layout.game}_bc data.shards={shards} "
-            "flops_budget=1e12 output=run",
+            f"next: {command('train', experiment, shards, 'flops_budget=1e12', 'output=run')}",
             markup=False,
             highlight=False,
         )

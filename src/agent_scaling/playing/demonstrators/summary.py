@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.config.command import command, setting
 from agent_scaling.playing.demonstrators.games import GameRecord
 from agent_scaling.runtime.progress_bar import Bar
 
@@ -56,5 +56,6 @@ def print_summary(
     ends = Counter(r.end.split(",")[0] for r in records).most_common(4)
     console.print("ends: " + ", ".join(f"{end} ({count})" for end, count in ends), markup=False)
     console.print(f"{sum(r.frames for r in records):,} frames in {root}", markup=False)
-    source = "" if game == "nethack" else f" source={game}"
-    console.print(f"next: agent-scaling shard input={shlex.quote(str(root))}{source} output=shards")
+    source = [] if game == "nethack" else [f"source={game}"]
+    then = command("shard", setting("input", root), *source, "output=shards")
+    console.print(f"next: {then}", markup=False)

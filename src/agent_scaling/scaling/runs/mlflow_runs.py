@@ -10,10 +10,9 @@ from typing import Any
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.tracking.store import KIND, open_store, read_artifact
+from agent_scaling.tracking.store import KIND, open_store, read_artifact, runs_of_study
 
 ARTIFACT = "milestones.json"
-MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ def _runs(client: Any, study: str | None, experiment: str | None, tracking_uri: 
         experiments = [found.experiment_id]
     else:
         experiments = [e.experiment_id for e in client.search_experiments()]
-    where = "tags.study = '{}'".format(study.replace("'", "\\'")) if study else ""
-    tagged = client.search_runs(experiments, where, max_results=MOST_RUNS)
+    tagged = runs_of_study(client, experiments, study)
     parents = {run.data.tags.get("mlflow.parentRunId") for run in tagged}
     return [r for r in tagged if KIND not in r.data.tags and r.info.run_id not in parents]
 
