@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from agent_scaling.data.recordings.base import BadGame, Discovery, Game, RawFrames, Skipped, Source
+from agent_scaling.data.recordings.hdf5 import MOST_ITEM_BYTES, array_in, group_in
 from agent_scaling.data.shards.layout import atari_layout
 from agent_scaling.envs.atari import action_codes
 from agent_scaling.envs.screens import SIDE
@@ -73,7 +74,7 @@ class MinariSource(Source):
             for number in range(len(file)):
                 part = f"episode_{number}"
                 try:
-                    metadata = _metadata(file[part], facts)
+                    metadata = _metadata(group_in(file, part), facts)
                 except (KeyError, OSError, BadGame) as error:
                     skipped.append(Skipped(part, str(error)))
                     continue
@@ -89,11 +90,11 @@ class MinariSource(Source):
         """
         codes = np.array(_facts(root).codes, np.uint8)
         with _episodes(root) as file:
-            episode = file[game.parts[0]]
-            action, seen = episode["actions"][:], episode["observations"]
+            episode = group_in(file, game.parts[0])
+            action, seen = array_in(episode, "actions")[:], array_in(episode, "observations")
             if len(seen) < len(action) or not 0 <= action.min() <= action.max() < len(codes):
                 raise BadGame("it has fewer screens than actions, or actions that the game lacks")
-            gained = np.cumsum(episode["rewards"][:]).astype(np.int32)
+            gained = np.cumsum(array_in(episode, "rewards")[:]).astype(np.int32)
             score = np.concatenate([[0], gained[:-1]]).astype(np.int32)
             for begin in range(0, len(action), chunk_frames):
                 part = slice(begin, min(begin + chunk_frames, len(action)))
@@ -213,12 +214,13 @@ def _metadata(episode: Any, facts: Facts) -> dict[str, str | int]:
 
     Raises :class:`BadGame` for an episode that is empty or whose rewards are not whole numbers.
     """
-    reward = episode["rewards"][:]
+    reward = array_in(episode, "rewards")[:]
     if not len(reward):
         raise BadGame("it has no steps")
     if (reward != np.rint(reward)).any():
         raise BadGame("its rewards are not whole numbers, so they are not the game's score")
-    over, cap = bool(episode["terminations"][-1]), bool(episode["truncations"][-1])
+    array_in(episode, "actions"), array_in(episode, "observations")
+    over, cap = (bool(array_in(episode, name)[-1]) for name in ("terminations", "truncations"))
     return {
         "env": facts.options["env"],
         "player": facts.player,
@@ -237,4 +239,7 @@ def _decoded(stored: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint8]]:
         if stored.ndim > 2:
             yield screen
         else:
-            yield np.array(Image.open(BytesIO(screen.tobytes())), np.uint8)
+            picture = Image.open(BytesIO(screen.tobytes()))
+            if 3 * picture.width * picture.height > MOST_ITEM_BYTES:
+                raise BadGame(f"a screen of it has {picture.width} x {picture.height} points")
+            yield np.array(picture, np.uint8)

@@ -1,0 +1,61 @@
+"""Members of an HDF5 file that lie in the file itself and are of a bounded size."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from agent_scaling.data.recordings.base import BadGame
+
+MOST_STEPS = 10_000_000
+"""Of one episode; ALE ends a game after 108,000 frames."""
+MOST_ITEM_BYTES = 1 << 22
+"""Of what one step has; an RGB screen has 100,800 bytes."""
+MOST_CHUNK_BYTES = 1 << 28
+"""Of a piece that HDF5 unpacks as a whole."""
+
+
+def group_in(file: Any, name: str) -> Any:
+    """Return a group of a file; raises KeyError where it is not there, else :class:`BadGame`."""
+    _check_link(file, name)
+    found = file[name]
+    if not hasattr(found, "keys"):
+        raise BadGame(f"its {name} is no group")
+    return found
+
+
+def array_in(group: Any, name: str) -> Any:
+    """Return a data set of a group before anything of it is read.
+
+    Raises:
+        KeyError: It is not there.
+        BadGame: Its data lie in other files, or it declares more than an episode can have.
+    """
+    import h5py
+
+    _check_link(group, name)
+    found = group[name]
+    if not isinstance(found, h5py.Dataset) or not found.shape:
+        raise BadGame(f"its {name} are no list")
+    if found.is_virtual or found.external:
+        raise BadGame(f"its {name} lie in other files, which are not read")
+    base = h5py.check_vlen_dtype(found.dtype) or found.dtype
+    if np.dtype(base).kind not in "biuf":
+        raise BadGame(f"its {name} are {base}, no numbers")
+    item = found.dtype.itemsize * prod(found.shape[1:])
+    chunk = found.dtype.itemsize * prod(found.chunks or ())
+    if len(found) > MOST_STEPS or item > MOST_ITEM_BYTES or chunk > MOST_CHUNK_BYTES:
+        raise BadGame(f"its {name} declare the shape {found.shape}, more than an episode has")
+    return found
+
+
+def _check_link(group: Any, name: str) -> None:
+    import h5py
+
+    link = group.get(name, getlink=True)
+    if link is None:
+        raise KeyError(name)
+    if not isinstance(link, h5py.HardLink):
+        raise BadGame(f"its {name} lead elsewhere, which is not followed")
