@@ -13,14 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_scaling.data.recordings.base import BadGame, RawFrames, concatenate
-from agent_scaling.data.recordings.ttyrec import (
-    FRAMES,
+from agent_scaling.data.recordings.packed import (
     UNPACKED_PER_BYTE,
-    TtyrecSource,
     bz2_is_complete,
     bz2_unpacks_to,
-    decode_parts,
 )
+from agent_scaling.data.recordings.ttyrec import FRAMES, TtyrecSource, decode_parts
 from tests.data.shards.test_fuzz import broken
 from tests.helpers.fuzz import FUZZ
 from tests.helpers.ttyrecs import HEADER, copy_game, link_games, reference_games

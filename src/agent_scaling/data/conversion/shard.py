@@ -97,7 +97,7 @@ def shard(
         "filters": {k: v for k, v in (filters or {}).items() if v is not None},
         "unknown_keys": unknown_keys,
     } | ({} if actions else {"actions": False})  # no key by default: older conversions resume
-    found = _discover(root, source)
+    found = _discover(root, source, console)
     layout = found.layout
     plan = _plan(found, settings, int(shard_megabytes * 1e6))
     for lost in plan.skipped:
@@ -140,10 +140,12 @@ def _check(
         raise InputError(f"processes={processes}: must be at least 1")
 
 
-def _discover(root: Path, source: Source) -> Discovery:
+def _discover(root: Path, source: Source, console: Console) -> Discovery:
     found = source.discover(root)
     if not found.games:
-        more = f" ({len(found.skipped)} files skipped: {found.skipped[0]})" if found.skipped else ""
+        for lost in found.skipped:
+            _say_skipped(console, lost)
+        more = f" ({len(found.skipped)} skipped: see the lines above)" if found.skipped else ""
         raise InputError(f"input={root}: no games of source {source.name} in it{more}")
     return found
 
@@ -197,7 +199,7 @@ def _told(
 
 
 def _say_skipped(console: Console, lost: Skipped) -> None:
-    console.print(f"skipped {lost.file}: {lost.reason}", markup=False, highlight=False)
+    console.print(f"skipped {lost}", markup=False, highlight=False)
 
 
 def write_manifest(

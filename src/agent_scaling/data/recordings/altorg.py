@@ -11,9 +11,9 @@ from pathlib import Path
 
 from nle.dataset import db, populate_db
 
+from agent_scaling.data.recordings.altorg_copy import copy_altorg
 from agent_scaling.data.recordings.base import Discovery, Game, Metadata, RawFrames, Skipped, Source
 from agent_scaling.data.recordings.ttyrec import decode_parts
-from agent_scaling.runtime.errors import InputError
 
 PARTS = """
     SELECT ttyrecs.path, games.* FROM ttyrecs
@@ -33,22 +33,23 @@ class AltorgSource(Source):
 
     def discover(self, root: Path) -> Discovery:
         """Find the games under ``root``; identity is ``<player>/<first part's time>``."""
-        if not list(root.glob("xlogfile.*")):
-            raise InputError(f"input={root}: no xlogfile.* in it; NLD-NAO's layout has them on top")
         with tempfile.TemporaryDirectory() as folder:
-            rows = _ask_nle(root, str(Path(folder) / "ttyrecs.db"))
+            copy = copy_altorg(root, Path(folder, "altorg"))
+            rows = _ask_nle(Path(folder, "altorg"), str(Path(folder) / "ttyrecs.db"))
         parts: dict[int, list[str]] = {}
         metadata: dict[int, Metadata] = {}
         for row in rows:
-            parts.setdefault(row["gameid"], []).append(row["path"])
+            parts.setdefault(row["gameid"], []).append(copy.files[row["path"]])
             metadata[row["gameid"]] = {
                 name: row[name] for name in row.keys()[2:] if row[name] not in (-1, "-1")
             }
         games = [_game(root, tuple(parts[number]), metadata[number]) for number in parts]
         taken = {part for game in games for part in game.parts}
-        found = sorted(str(path.relative_to(root)) for path in root.glob("*/*.ttyrec*.bz2"))
-        lost = [Skipped(part, "belongs to no game") for part in found if part not in taken]
-        return Discovery(tuple(sorted(games, key=lambda game: game.identity)), tuple(lost))
+        lost = [
+            Skipped(part, "belongs to no game") for part in sorted(set(copy.files.values()) - taken)
+        ]
+        skipped = sorted([*copy.skipped, *lost], key=lambda one: one.file)
+        return Discovery(tuple(sorted(games, key=lambda game: game.identity)), tuple(skipped))
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
         """Yield the frames of all parts; see :class:`agent_scaling.data.recordings.base.Source`."""
@@ -65,9 +66,6 @@ class AltorgSource(Source):
 
 def _ask_nle(root: Path, filename: str) -> list[sqlite3.Row]:
     """Let nle index the directory in a temporary database; return rows (path, game's columns)."""
-    blacklist = root / "blacklist.txt"
-    if not blacklist.exists():
-        raise InputError(f"{blacklist} is missing; an empty file will do")
     with contextlib.redirect_stdout(io.StringIO()):  # nle prints its progress to stdout
         db.create(filename)
         populate_db.add_altorg_directory(str(root), "altorg", filename=filename)

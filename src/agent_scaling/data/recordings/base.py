@@ -49,6 +49,14 @@ class Skipped:
     file: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+def readable(path: Path | str) -> str:
+    """Return a path as text that can be printed and stored; bytes beyond UTF-8 are escaped."""
+    return str(path).encode(errors="surrogateescape").decode(errors="backslashreplace")
+
 
 @dataclass(frozen=True)
 class Discovery:

@@ -1,9 +1,13 @@
-"""Reader of NLD-AA's layout: ``nle.<pid>.<episode>.ttyrec<version>.bz2`` beside xlogfiles."""
+"""Reader of NLD-AA's layout: ``nle.<pid>.<episode>.ttyrec<version>.bz2`` beside xlogfiles.
+
+A recording may also lie there unpacked, or packed as gzip or xz.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,43 +22,20 @@ from agent_scaling.data.recordings.base import (
     RawFrames,
     Skipped,
     Source,
+    readable,
 )
 from agent_scaling.data.recordings.decisions import closing_frames, opening_frames
+from agent_scaling.data.recordings.packed import packing, read_recording
+from agent_scaling.data.recordings.records import columns_of, tell_version
 from agent_scaling.data.recordings.xlogfile import by_ttyrec
 from agent_scaling.envs.screens import COLUMNS, ROWS
 
-TTYREC = re.compile(r"(?P<stem>.+)\.ttyrec(?P<version>[123]?)\.bz2")
-XLOGFILE = "*.xlogfile"
+TTYREC = re.compile(r"(?P<bare>(?P<stem>.+)\.ttyrec(?P<version>[123]?))(\.[A-Za-z0-9]+)?")
+UNFINISHED = (".partial", ".part", ".tmp")
 
-END_OF_BZ2 = 0x177245385090  # magic of the footer, followed by 32 bits of checksum and padding
-BLOCK_OF_BZ2 = bytes.fromhex("314159265359")
-UNPACKED_PER_BYTE, UNPACKED = 10_000, 1 << 26
 FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
-"""Limits on unpacked bytes and on frames: an allowance per byte of the file, plus a constant. Real
-games have 7 to 21 unpacked bytes and 0.04 frames per byte."""
-
-
-def bz2_is_complete(data: bytes) -> bool:
-    """Return True for a bz2 file that ends with the format's footer.
-
-    The check is needed because nle's converter reads a cut file silently. The footer is aligned to
-    bits, so it ends 0 to 7 bits before the file does.
-    """
-    tail = int.from_bytes(data[-11:])
-    return any((tail >> (32 + pad)) & (2**48 - 1) == END_OF_BZ2 for pad in range(8))
-
-
-def bz2_unpacks_to(data: bytes) -> int:
-    """Return an upper bound of the bytes that a bz2 file unpacks to, without unpacking it.
-
-    A block holds 100 to 900 kB, in which 5 bytes may stand for 259 equal ones; it may begin at any
-    bit.
-    """
-    blocks, number = 0, int.from_bytes(data)
-    for shift in range(8):
-        blocks += (number >> shift).to_bytes(len(data)).count(BLOCK_OF_BZ2)
-    level = int(data[3:4]) if data[3:4].isdigit() else 9
-    return blocks * level * 100_000 * 259 // 5
+"""Limit on frames: an allowance per byte of the file, plus a constant. Real games have 0.04 frames
+per byte."""
 
 
 def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator[RawFrames]:
@@ -62,13 +43,41 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
 
     Each file's last record is left out, as in ``nle.dataset.TtyrecDataset``.
     """
-    most = sum(_check_file(path) for path in paths)
-    converter = _pyconverter.Converter(ROWS, COLUMNS, version)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [_as_bz2(path, Path(folder, str(part))) for part, path in enumerate(paths)]
+        most = sum(FRAMES + FRAMES_PER_BYTE * path.stat().st_size for path in paths)
+        names = [path.name for path in paths]
+        width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
+        for chunk in _converted(files, version, chunk_frames, width):
+            most -= len(chunk)
+            if most < 0:
+                raise BadGame("it has more frames than a recording of its size can hold")
+            yield chunk
+
+
+def _as_bz2(path: Path, unpacked: Path) -> Path:
+    """Return a checked recording's path: its own, or that of a bz2 copy where it is none."""
+    data = read_recording(path)
+    with path.open("rb") as file:
+        if packing(file.read(6)) == "bz2":
+            return path
+    unpacked.write_bytes(data)
+    return unpacked
+
+
+def _converted(
+    paths: list[Path], version: int, chunk_frames: int, width: int
+) -> Iterator[RawFrames]:
+    """Yield the frames of bz2 files, of which the left 80 of ``width`` columns are kept."""
+    converter = _pyconverter.Converter(ROWS, width, version)
     remaining = list(paths)
     converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=0)
     while True:
         chunk, cursor = _empty(chunk_frames), np.empty((chunk_frames, 2), np.int16)
         chars, colors = chunk.shown["chars"], chunk.shown["colors"]
+        if width > COLUMNS:
+            chars = np.empty((chunk_frames, ROWS, width), np.uint8)
+            colors = np.empty((chunk_frames, ROWS, width), np.int8)
         stamp = np.empty(chunk_frames, np.int64)
         filled = 0
         while True:
@@ -84,30 +93,21 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
             if rest == 0 or not remaining:
                 break
             converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=len(paths))
+        if width > COLUMNS:
+            chunk.shown["chars"][:] = chars[..., :COLUMNS]
+            chunk.shown["colors"][:] = colors[..., :COLUMNS]
+            cursor[:, 1] = cursor[:, 1].clip(max=COLUMNS)
         chunk.shown["cursor"][:] = cursor
-        most -= filled
-        if most < 0:
-            raise BadGame("it has more frames than a recording of its size can hold")
         if filled:
             yield chunk[:filled]
         if filled < chunk_frames:
             return
 
 
-def _check_file(path: Path) -> int:
-    """Return the most frames that one part of a game may have.
-
-    Raises :class:`BadGame` for a file that is not a whole recording.
-    """
-    size = path.stat().st_size  # 0 for a device or pipe, which could be read without end
-    if not size:
-        raise BadGame("the file is empty")
-    data = path.read_bytes()
-    if not bz2_is_complete(data):
-        raise BadGame(f"{path.name} is cut or is not a bz2 file")
-    if bz2_unpacks_to(data) > UNPACKED + UNPACKED_PER_BYTE * size:
-        raise BadGame(f"{path.name} would unpack to more than a recording of its size can be")
-    return FRAMES + FRAMES_PER_BYTE * size
+def _bare(name: str) -> str:
+    """Return a ttyrec's name without the suffix of its packing."""
+    match = TTYREC.fullmatch(name)
+    return match["bare"] if match else name
 
 
 def _leads_back(folder: Path) -> bool:
@@ -154,28 +154,35 @@ class TtyrecSource(Source):
 
     def _folder(self, root: Path, folder: Path, files: list[str]) -> Iterator[Game | Skipped]:
         """Yield the games and the skipped files of one directory."""
+        matches = {name: match for name in files if (match := TTYREC.fullmatch(name))}
+        bare = {match["bare"] for match in matches.values()}
         lines: dict[str, Metadata] = {}
         for path in (folder / name for name in files if name.endswith(".xlogfile")):
-            named = by_ttyrec(path)
+            named = {_bare(name): metadata for name, metadata in by_ttyrec(path).items()}
             lines |= named
-            if missing := sorted(set(named) - set(files)):
+            if missing := sorted(set(named) - bare):
                 what = f"no ttyrec for {len(missing)} of its {len(named)} games: {missing[0]}"
-                yield Skipped(str(path.relative_to(root)), what)
+                yield Skipped(readable(path.relative_to(root)), what)
         for name in files:
-            if match := TTYREC.fullmatch(name):
-                path = folder / name
-                file = str(path.relative_to(root))
-                if name not in lines and self.require_metadata:
-                    yield Skipped(
-                        file, "no xlogfile line names it (require_metadata=false uses it)"
-                    )
-                    continue
+            if ".ttyrec" not in name or name.startswith("."):
+                continue
+            path = folder / name
+            file = str(path.relative_to(root))
+            match = matches.get(name)
+            if match is None or name.endswith(UNFINISHED):
+                yield Skipped(readable(file), "its name does not end as a recording's")
+            elif readable(file) != file:
+                yield Skipped(readable(file), "its path is not UTF-8: rename it")
+            elif match["bare"] not in lines and self.require_metadata:
+                why = "no xlogfile line names it (require_metadata=false uses it)"
+                yield Skipped(file, why)
+            else:
                 yield Game(
                     identity=f"{folder.absolute().name}/{match['stem']}",
                     parts=(file,),
                     sizes=(path.stat().st_size,),
-                    version=int(match["version"] or 1),
-                    metadata=lines.get(name, {}),
+                    version=int(match["version"] or 0) or tell_version(path) or 1,
+                    metadata=lines.get(match["bare"], {}),
                 )
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:

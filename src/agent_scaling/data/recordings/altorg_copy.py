@@ -1,0 +1,114 @@
+"""Lays out for nle a copy of an alt.org folder, by links, without what nle cannot read.
+
+nle compares times to assign recordings to games. It stops at one number that is none, reads a
+blacklist's last line alone, knows bz2 by its suffix, and takes brackets in a path for a pattern.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nle.dataset import populate_db
+
+from agent_scaling.data.recordings.base import Skipped, readable
+from agent_scaling.runtime.errors import InputError
+
+RECORDING = re.compile(r"(.+)\.ttyrec[123]?(\.[A-Za-z0-9]+)?")
+UNFINISHED = (".partial", ".part", ".tmp")
+SUFFIX = ".ttyrec.bz2"
+BLACKLIST = "blacklist.txt"
+NUMBERS = [name for name, kind in populate_db.XLOGFILE_COLUMNS if kind is int]
+LARGEST = 1 << 63
+"""sqlite's integers, in which nle keeps the numbers, lie below."""
+
+
+@dataclass
+class Copy:
+    """The links of a copy, and the files and lines that were left out of it."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    """Each link's path below the copy → the recording's path below the original."""
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def copy_altorg(root: Path, to: Path) -> Copy:
+    """Lay out the folder ``root`` as ``to``.
+
+    Raises:
+        InputError: It has no xlogfile or no blacklist.
+    """
+    xlogfiles = sorted(root.glob("xlogfile.*"))
+    if not xlogfiles:
+        raise InputError(f"input={root}: no xlogfile.* in it; NLD-NAO's layout has them on top")
+    copy = Copy()
+    blacklist = _blacklist(root / BLACKLIST)
+    to.mkdir()
+    (to / BLACKLIST).touch()
+    for number, path in enumerate(xlogfiles):  # nle numbers games by the files' order
+        lines = _lines(path, copy.skipped)
+        (to / f"xlogfile.{number:06d}").write_bytes(b"\n".join(lines))
+    for player in sorted(path for path in root.iterdir() if path.is_dir()):
+        _copy_player(player, to, blacklist, copy)
+    return copy
+
+
+def _blacklist(path: Path) -> set[str]:
+    if not path.exists():
+        raise InputError(f"{path} is missing; an empty file will do")
+    lines = path.read_bytes().decode(errors="surrogateescape").splitlines()
+    return {line.strip() for line in lines} - {""}
+
+
+def _lines(path: Path, skipped: list[Skipped]) -> list[bytes]:
+    """Return an xlogfile's lines as nle reads them, separated by tabs; name those it cannot."""
+    lines = path.read_bytes().split(b"\n")
+    if not lines[-1]:
+        lines.pop()  # what follows the last line's end
+    kept = []
+    for number, line in enumerate(lines, 1):
+        tabs = line if b"\t" in line else line.replace(b":", b"\t")
+        if wrong := _wrong_number(tabs.decode("latin-1")):
+            skipped.append(Skipped(f"{readable(path.name)} line {number}", wrong))
+        else:
+            kept.append(tabs)
+    return kept
+
+
+def _wrong_number(line: str) -> str | None:
+    fields = dict(word.partition("=")[::2] for word in line.strip().split("\t"))
+    for name in NUMBERS:
+        try:
+            fits = -LARGEST <= int(fields.get(name, -1)) < LARGEST
+        except ValueError:
+            return f"{name}={fields[name][:40]} is no whole number"
+        if not fits:
+            return f"{name}={fields[name][:40]} is too large"
+    return None
+
+
+def _copy_player(player: Path, to: Path, blacklist: set[str], copy: Copy) -> None:
+    """Link one player's recordings."""
+    links = to / player.name
+    for path in sorted(player.iterdir()):
+        name = f"{player.name}/{path.name}"
+        if ".ttyrec" not in path.name or path.name.startswith("."):
+            continue
+        match = RECORDING.fullmatch(path.name)
+        if match is None or path.name.endswith(UNFINISHED):
+            copy.skipped.append(Skipped(readable(name), "its name does not end as a recording's"))
+            continue
+        link = f"{player.name}/{match[1]}{SUFFIX}"
+        if readable(name) != name:
+            why = "its path is not UTF-8: rename it"
+        elif name in blacklist:
+            why = f"{BLACKLIST} names it"
+        elif link in copy.files:
+            why = f"same recording as {copy.files[link]}"
+        else:
+            links.mkdir(exist_ok=True)
+            (to / link).symlink_to(path.absolute())
+            copy.files[link] = name
+            continue
+        copy.skipped.append(Skipped(readable(name), why))

@@ -1,0 +1,129 @@
+"""Walks a recording's records: tells its version, its terminal's size and its encoding."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from agent_scaling.data.recordings.base import BadGame
+from agent_scaling.data.recordings.packed import DAMAGED, Readable, packing, unpacking
+from agent_scaling.envs.screens import COLUMNS, ROWS
+
+RECORD = struct.Struct("<III")  # seconds, microseconds, length; version 2 and 3 add a channel
+LONGEST = 1 << 20
+"""Bytes of one record; real ones have at most 5,000."""
+HEAD = 1 << 16
+"""Unpacked bytes from which a recording's version is told."""
+SCORES = 2
+MOVE = re.compile(
+    rb"\x1b\[(\d{1,4});(\d{1,4})[Hf](?:\x1b\[[0-9;?]*[KJmzhl]|[\x0e\x0f])*([!-~\x80-\xff]?)"
+)
+"""A move of the cursor, what sets colours or clears after it, and the character written there."""
+BOX = re.compile(rb"\xe2[\x94-\x97][\x80-\xbf]")
+"""A line, block or shape of Unicode, as UTF-8 has it."""
+WIDEST = 512
+"""Columns of the widest terminal that is decoded."""
+
+
+def walk(file: Readable, channels: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield each whole record's channel (0 where the format has none) and bytes.
+
+    Raises ValueError for a header that no recorder writes.
+    """
+    length_of_header = RECORD.size + channels
+    while len(header := file.read(length_of_header)) == length_of_header:
+        _, micro, length = RECORD.unpack_from(header)
+        channel = header[-1] if channels else 0
+        if micro >= 1_000_000 or length > LONGEST or channel > SCORES:
+            raise ValueError("a record's header is not one of a ttyrec")
+        payload = file.read(length)
+        if len(payload) < length:
+            return
+        yield channel, payload
+
+
+def tell_version(path: Path) -> int | None:
+    """Return the version, 1, 2 or 3, that a recording's first records have.
+
+    None: it cannot be told, such as from a file that is damaged or short.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            kind = packing(file.read(6))
+            file.seek(0)
+            head = unpacking(file, kind).read(HEAD)
+    except DAMAGED:
+        return None
+    found: dict[bool, set[int]] = {}
+    for channels in (False, True):
+        try:
+            found[channels] = {channel for channel, _ in walk(BytesIO(head), channels)}
+        except ValueError:
+            continue
+    if len(found) != 1:
+        return None
+    if False in found:
+        return 1 if found[False] else None
+    return 3 if SCORES in found[True] else 2
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """The terminal that a recording was made on."""
+
+    rows: int = ROWS
+    """The lowest row that it wrote to, 24 or more."""
+    columns: int = COLUMNS
+    """Its width, as far as the cursor went: 80, or more where it wrote there."""
+    utf8: bool = False
+    """True where it was sent UTF-8 beyond ASCII."""
+
+
+def terminal_of(path: Path) -> Terminal:
+    """Read a bz2 recording of version 1 and return what it says of its terminal."""
+    rows, columns, written, boxes, high = ROWS, COLUMNS, 0, False, bytearray()
+    with contextlib.suppress(*DAMAGED), bz2.open(path) as file:  # nle reads what comes before
+        for _, shown in walk(file, channels=False):
+            for row, column, text in MOVE.findall(shown):
+                columns = max(columns, int(column))
+                if text:
+                    rows, written = max(rows, int(row)), max(written, int(column))
+            if not shown.isascii():
+                boxes = boxes or BOX.search(shown) is not None
+                high += shown
+    return Terminal(
+        rows, min(columns, WIDEST) if written > COLUMNS else COLUMNS, boxes or _utf8(high)
+    )
+
+
+def _utf8(text: bytearray) -> bool:
+    """Return True for UTF-8 that is not ASCII; CP437 and Latin-1 are hardly ever valid UTF-8."""
+    try:
+        return not text.isascii() and bool(text.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+def columns_of(path: Path, name: str) -> int:
+    """Return the width at which to decode a bz2 recording of version 1.
+
+    Raises :class:`BadGame` for one that a game's frames cannot show, or of another version.
+    """
+    if (version := tell_version(path) or 1) > 1:
+        raise BadGame(f"{name} has keys: it is a ttyrec of version {version}, not 1")
+    terminal = terminal_of(path)
+    if terminal.utf8:
+        raise BadGame(f"{name} holds UTF-8: nle would spread each character over several cells")
+    if terminal.rows > ROWS:
+        raise BadGame(
+            f"{name} writes to row {terminal.rows}: its terminal was larger than {ROWS} x {COLUMNS}"
+        )
+    return terminal.columns

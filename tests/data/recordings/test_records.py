@@ -1,0 +1,185 @@
+"""Recordings as people keep them: packed in any way, of any version, of any terminal."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent_scaling.data.recordings.altorg import AltorgSource
+from agent_scaling.data.recordings.base import BadGame, concatenate
+from agent_scaling.data.recordings.records import tell_version
+from agent_scaling.data.recordings.ttyrec import TtyrecSource, decode_parts
+from tests.helpers.ttyrecs import HEADER
+
+CLEAR = b"\x1b[2J\x1b[H"
+START = 1577836800  # 2020-01-01
+SCREENS = tuple(CLEAR + b"\x1b[5;%dH@" % (10 + step) for step in range(20))
+
+
+def terminal(*screens: bytes) -> bytes:
+    """A ttyrec of version 1, unpacked."""
+    records = (
+        struct.pack("<III", START + t, 0, len(screen)) + screen for t, screen in enumerate(screens)
+    )
+    return b"".join(records)
+
+
+def keyed(version: int, steps: int = 20) -> bytes:
+    """A ttyrec of version 2 or 3, unpacked."""
+    score = HEADER.pack(START, 0, 4, 2) + bytes(4) if version == 3 else b""
+    key = HEADER.pack(START, 0, 1, 1) + b"s"
+    return b"".join(
+        HEADER.pack(START, 0, len(screen), 0) + screen + score + key for screen in SCREENS[:steps]
+    )
+
+
+def line(player: str, **fields: object) -> bytes:
+    """A line of an xlogfile."""
+    known = {"points": 5, "turns": 1346, "starttime": START, "endtime": START + 5000}
+    known |= {"name": player, "death": "killed by a newt"} | fields
+    return "\t".join(f"{name}={value}" for name, value in known.items()).encode() + b"\n"
+
+
+def altorg(root: Path, *lines: bytes, blacklist: str = "") -> Path:
+    """NLD-NAO's layout, with a recording of alice and one of bob."""
+    for player in ("alice", "bob"):
+        (root / player).mkdir(parents=True)
+        path = root / player / "2020-01-01.00:00:00.ttyrec.bz2"
+        path.write_bytes(bz2.compress(terminal(*SCREENS)))
+    (root / "xlogfile.nh366").write_bytes(b"".join(lines or (line("alice"), line("bob"))))
+    (root / "blacklist.txt").write_text(blacklist)
+    return root
+
+
+def players(root: Path) -> list[str]:
+    return [game.identity.split("/")[0] for game in AltorgSource().discover(root).games]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [
+        ("", bytes),
+        (".gz", gzip.compress),
+        (".xz", lzma.compress),
+        (".bz2", gzip.compress),
+        (".gz", bytes),
+    ],
+)
+def test_a_recording_is_read_by_its_content(
+    tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / f"nle.1.0.ttyrec3{suffix}").write_bytes(pack(keyed(3)))
+    (tmp_path / "nle.1.xlogfile").write_bytes(line("alice", ttyrecname="nle.1.0.ttyrec3.bz2"))
+    source = TtyrecSource()
+    (game,) = source.discover(tmp_path).games
+    frames = concatenate(list(source.decode(tmp_path, game, 8)))
+    assert (len(frames), set(frames.key.tolist())) == (19, {ord("s")})
+    assert game.metadata["points"] == 5
+
+
+@pytest.mark.parametrize(
+    ("version", "data"), [(1, terminal(*SCREENS)), (2, keyed(2)), (3, keyed(3))]
+)
+def test_the_version_is_told_by_the_content(tmp_path: Path, version: int, data: bytes) -> None:
+    path = tmp_path / "nle.1.0.ttyrec.bz2"
+    path.write_bytes(bz2.compress(data))
+    assert tell_version(path) == version
+    (game,) = TtyrecSource(require_metadata=False).discover(tmp_path).games
+    assert game.version == version
+    if version > 1:
+        with pytest.raises(BadGame, match=f"version {version}, not 1"):
+            next(decode_parts([path], 1, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.ttyrec.gz", gzip.compress(terminal(*SCREENS))[:-9]), ("a.ttyrec.xz", b"\xfd7zXZ\x00cut")],
+)
+def test_a_cut_file_is_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadGame, match=f"{name} is a cut or damaged"):
+        next(decode_parts([tmp_path / name], 1, 8))
+
+
+@pytest.mark.parametrize(
+    "name", ["nle.1.0.ttyrec.bz2.partial", "nle.1.0.ttyrec.old.bz2", b"\xff.ttyrec"]
+)
+def test_what_is_not_read_is_named(tmp_path: Path, name: str | bytes) -> None:
+    path = tmp_path / (name if isinstance(name, str) else name.decode(errors="surrogateescape"))
+    path.write_bytes(terminal(*SCREENS))
+    found = TtyrecSource(require_metadata=False).discover(tmp_path)
+    assert not found.games
+    (skipped,) = found.skipped
+    assert ".ttyrec" in str(skipped).encode().decode()
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason"),
+    [
+        (b"\x1b[39;1HAlice St:18\x1b[40;1HDlvl:1 HP:10(10)", "writes to row 40"),
+        ("\x1b[5;10H┌──┐@".encode(), "UTF-8"),
+    ],
+)
+def test_a_terminal_that_frames_cannot_show(tmp_path: Path, shown: bytes, reason: str) -> None:
+    path = tmp_path / "a.ttyrec"
+    path.write_bytes(terminal(CLEAR, shown, CLEAR))
+    with pytest.raises(BadGame, match=reason):
+        next(decode_parts([path], 1, 8))
+
+
+def test_a_wide_terminal_loses_its_right_columns_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.ttyrec"
+    path.write_bytes(terminal(b"\x1b[24;100H\x1b[1;82HA menu\x1b[2;79H@", b"", CLEAR))
+    frames = next(decode_parts([path], 1, 8))
+    chars = frames.shown["chars"][0]
+    assert (bytes(chars[0]).strip(), bytes(chars[1]).strip()) == (b"", b"@")
+
+
+def test_graphics_of_cp437_are_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.ttyrec"
+    path.write_bytes(terminal(CLEAR + b"\x1b[5;10H\xda\xc4\xc4\xbf@", CLEAR))
+    assert bytes(next(decode_parts([path], 1, 8)).shown["chars"][0, 4]).strip() == b"----@"
+
+
+@pytest.mark.parametrize("points", ["", "0x1", "12.5", "99999999999999999999"])
+def test_a_line_with_a_bad_number_is_left_out_and_named(tmp_path: Path, points: str) -> None:
+    root = altorg(tmp_path / "in", line("alice"), line("bob", points=points))
+    found = AltorgSource().discover(root)
+    assert players(root) == ["alice"]
+    assert "xlogfile.nh366 line 2: points=" in "\n".join(map(str, found.skipped))
+
+
+def test_variants_xlogfiles(tmp_path: Path) -> None:
+    root = altorg(tmp_path / "in", line("alice").replace(b"\t", b":"), line("bob", mode="x\xff"))
+    assert players(root) == ["alice", "bob"]
+
+
+def test_a_blacklist_counts_whole(tmp_path: Path) -> None:
+    name = "2020-01-01.00:00:00.ttyrec.bz2"
+    root = altorg(tmp_path / "in", blacklist=f"alice/{name}\nbob/{name}\n")
+    found = AltorgSource().discover(root)
+    assert not found.games
+    assert [str(lost) for lost in found.skipped] == [
+        f"{player}/{name}: blacklist.txt names it" for player in ("alice", "bob")
+    ]
+
+
+def test_brackets_in_a_path(tmp_path: Path) -> None:
+    assert players(altorg(tmp_path / "nao [2021]")) == ["alice", "bob"]
+
+
+def test_packed_and_plain_recordings_of_servers(tmp_path: Path) -> None:
+    root = altorg(tmp_path / "in")
+    path = root / "bob" / "2020-01-01.00:00:00.ttyrec.bz2"
+    path.with_suffix(".gz").write_bytes(gzip.compress(bz2.decompress(path.read_bytes())))
+    path.unlink()
+    source = AltorgSource()
+    game = source.discover(root).games[1]
+    assert game.parts == ("bob/2020-01-01.00:00:00.ttyrec.gz",)
+    assert sum(map(len, source.decode(root, game, 8))) == 19
