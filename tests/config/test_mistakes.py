@@ -8,7 +8,7 @@ import pytest
 from hydra import compose
 
 from agent_scaling.config.compose import hydra
-from agent_scaling.config.mistakes import UNTAKEN, explain, meant
+from agent_scaling.config.mistakes import UNTAKEN, check_null, explain, meant
 from agent_scaling.policies.compose import make_policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.experiments import compose_train
@@ -37,6 +37,14 @@ def test_what_was_likely_meant(words: list[str], said: str) -> None:
     line = explain(raised.value, "train")
     assert said in line
     assert "\n" not in line
+
+
+def test_a_choice_that_is_null_is_one_line() -> None:
+    done = agent_scaling("train", "experiment=nethack_bc", "callbacks=null")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: callbacks=null: a choice among configs cannot be null")
+    assert done.stderr.count("\n") == 1
+    check_null(["callbacks.rollouts=null", "ckpt=null", "policy/core=lstm"])
 
 
 def test_names_that_are_not_alike_are_not_suggested() -> None:

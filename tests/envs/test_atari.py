@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from agent_scaling.envs.atari import Atari, action_codes, rom_name
-from agent_scaling.envs.families import Record
+from agent_scaling.envs.families import Description, Record, choose_game, describe
 from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.runtime.errors import InputError
 
@@ -129,3 +129,15 @@ def test_an_episode_may_end_with_a_life() -> None:
     assert [end["end"] for end in ends] == ["life"] * 4 + ["over"]
     assert ends[-1]["steps"] == steps
     assert views["lives"][0] == 5
+
+
+@pytest.mark.parametrize(
+    "env",
+    ["ALE/MsPacman-v5", "MsPacmanNoFrameskip-v4", "MsPacman-ram-v0", "ALE/MsPacman-ram-v5",
+     "MsPacmanDeterministic-v4", "MsPacman-v4"],
+)  # fmt: skip
+def test_gymnasiums_names_of_a_game_are_taken(env: str) -> None:
+    assert rom_name(env) == "ms_pacman"
+    expected = Description("atari", {"env": "MsPacman"})  # what checkpoints keep of it
+    assert choose_game(None, "atari", env) == choose_game(None, None, env) == expected
+    assert describe(ATARI, {"env": env}) == expected

@@ -118,3 +118,44 @@ def test_a_missing_minihack_is_said_with_its_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "minihack", None)
     with pytest.raises(InputError, match=r"agent-scaling\[minihack\]"):
         make_environment("MiniHack-Room-5x5-v0")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('MAZE:"mylevel",\' \'\nMONSTER:"dust vortex"\n', r"does not compile: line.*syntax error"),
+        ("MAZE:\"other\",' '\nGEOMETRY:center,center\nMAP\n...\nENDMAP\n", "no level 'mylevel'"),
+        (None, "no such file"),
+    ],
+)
+def test_a_level_that_is_not_there_is_refused_and_no_other_is_played(tmp_path, text, said):
+    """MiniHack prints what is wrong, and plays another level."""
+    path = tmp_path / "mine.des"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        make_environment("MiniHack-Skill-Custom-v0", des_file=str(path))
+    if text is not None:
+        with pytest.raises(InputError, match=said):
+            make_environment("MiniHack-Skill-Custom-v0", des_file=text)
+
+
+def test_levels_of_minihack_and_of_ones_own_are_played(tmp_path):
+    path = tmp_path / "mine.des"
+    path.write_text("MAZE:\"mylevel\",' '\nGEOMETRY:center,center\nMAP\n...\nENDMAP\n")
+    for file in (str(path), "corridor2.des"):
+        make_environment("MiniHack-Skill-Custom-v0", des_file=file).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("MiniHack-Boxoban-Unfiltered-v0", "download_boxoban_levels"),
+        ("MiniHack-Navigation-Custom-v0", "options.des_file="),
+        ("MiniHack-Skill-Custom-v0", "options.des_file="),
+    ],
+)
+def test_a_task_that_lacks_its_level_is_one_line(name, said):
+    with pytest.raises(InputError, match=said) as raised:
+        make_environment(name)
+    assert "\n" not in str(raised.value)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from agent_scaling.playing.options import PlayOptions
+from agent_scaling.runtime.errors import InputError
 from tests.helpers.runs import composed
 
 
@@ -23,3 +24,10 @@ def test_the_callbacks_config_has_no_other_defaults() -> None:
     shared = defaults.keys() & cfg.keys()
     assert {"seed", "sampling", "character", "max_episode_steps"} <= shared
     assert {name: cfg[name] for name in shared} == {name: defaults[name] for name in shared}
+
+
+@pytest.mark.parametrize("name", ["seed", "sampling_seed", "level_seed"])
+def test_a_seed_that_no_table_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"below 2\*\*62"):
+        PlayOptions(**{name: 10**20})
+    PlayOptions(**{name: 2**62 - 1})

@@ -28,7 +28,7 @@ from agent_scaling.config.beside import conf
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import PROGRAM, setting
 from agent_scaling.config.groups import NAMED, check_choices
-from agent_scaling.config.mistakes import UNTAKEN, explain
+from agent_scaling.config.mistakes import UNTAKEN, check_null, explain
 from agent_scaling.config.search_path import register
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.secrets import mask
@@ -158,6 +158,10 @@ def main() -> None:
             sys.argv.append(setting("output", cfg.output))
         return run(cfg)
 
+    try:
+        check_null(words)
+    except InputError as error:
+        fail(str(error))
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # we print the errors of composing, not Hydra
     try:

@@ -20,6 +20,7 @@ from yaml import YAMLError
 
 from agent_scaling.config.beside import conf
 from agent_scaling.config.groups import NAMED
+from agent_scaling.runtime.errors import InputError
 
 UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
 """Errors that composing a config raises."""
@@ -51,6 +52,21 @@ def explain(error: Exception, verb: str) -> str:
         return f"{found[1]}: {verb} has no such choice (agent-scaling {verb} --help)"
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line) or type(error).__name__
+
+
+def check_null(words: Iterable[str]) -> None:
+    """Refuse ``callbacks=null``: Hydra's choices among configs cannot be null.
+
+    Raises:
+        InputError: A word has the name of a folder of configs and the value null.
+    """
+    for word in words:
+        key, _, value = word.partition("=")
+        if value in ("null", "~") and key in set(groups(conf())):
+            raise InputError(
+                f"{word}: a choice among configs cannot be null; {key}.NAME=null leaves out one "
+                "of its keys"
+            )
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

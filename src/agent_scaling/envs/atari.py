@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agent_scaling.envs.families import Record, Views
+from agent_scaling.envs.families import Record, Views, plain_name
 from agent_scaling.envs.screens import SIDE
 from agent_scaling.runtime.errors import InputError
 
@@ -26,12 +26,12 @@ ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
 def rom_name(env: str) -> str:
-    """Return ALE's name of a game given as ``MsPacman`` or ``ms_pacman``.
+    """Return ALE's name of ``MsPacman``, ``ms_pacman``, ``ALE/MsPacman-v5``.
 
     Raises:
         InputError: ALE has no such game.
     """
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(env)).lower()
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain_name(str(env))).lower()
     known = [rom for rom in ale_py.roms.get_all_rom_ids() if rom not in TWO_PLAYERS]
     if name not in known:
         near = [other for other in known if other[:2] == name[:2]] or known

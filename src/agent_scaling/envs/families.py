@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -72,6 +73,8 @@ FAMILIES = {
 }
 """Families by the name that manifests, checkpoints and the command line use."""
 
+GYMNASIUM_ID = re.compile(r"(?:ALE/)?(\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?-v\d+")
+
 NETHACK = Description("nethack")
 """The game assumed for old and published checkpoints, which name none."""
 
@@ -130,6 +133,15 @@ def find_family(name: str) -> Family:
     return Family(name, viewer, live=viewer == _TERMINAL)
 
 
+def plain_name(env: str) -> str:
+    """Return ``Breakout`` for ``ALE/Breakout-v5`` and gymnasium's other names of an Atari game.
+
+    The game alone is taken: its protocol is that of the game's options, whatever the version.
+    """
+    found = GYMNASIUM_ID.fullmatch(env)
+    return found[1] if found else env
+
+
 def families_text() -> str:
     """Return the families with an example of each, as typed on the command line."""
     return "; ".join(
@@ -142,8 +154,10 @@ def describe(path: str, options: Mapping[str, Any]) -> Description:
     """Return the description of a game given by its class path; a game of no family keeps it."""
     of_class = {n: f for n, f in FAMILIES.items() if path in (n, f.path)}
     for name, family in of_class.items():
-        if str(options.get(family.variant or "", "")).startswith(family.prefix):
-            return Description(name, dict(options))
+        variant = str(options.get(family.variant or "", ""))
+        if variant.startswith(family.prefix):
+            plain = {"env": plain_name(variant)} if name == "atari" and variant else {}
+            return Description(name, {**options, **plain})
     return Description(next(iter(of_class), path), dict(options))
 
 
@@ -172,7 +186,7 @@ def choose_game(
     if env is not None:
         if known.variant is None or not env.startswith(known.prefix):
             raise InputError(f"env={env}: none of game={family}; write {families_text()}")
-        chosen[known.variant] = env
+        chosen[known.variant] = plain_name(env) if family == "atari" else env
     if known.variant and not chosen.get(known.variant):
         raise InputError(f"env=: which game of {family}? For instance env={known.example}")
     return Description(family, chosen)

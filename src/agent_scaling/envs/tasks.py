@@ -15,6 +15,7 @@ from nle import nethack
 
 from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.envs.families import CUT, Record, Views
+from agent_scaling.envs.levels import check_level
 from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.envs.shared_code import prepare_library
@@ -162,8 +163,13 @@ def make_environment(task: str, **options: Any) -> Any:
     assert isinstance(spec.entry_point, str)
     # gymnasium.make would use max_episode_steps for a wrapper instead of passing it on.
     create = load_env_creator(spec.entry_point)
+    if task.startswith("MiniHack"):
+        check_level(task, options.get("des_file"))
     keys = tuple(KEYS.values())
-    return create(**{**spec.kwargs, **options}, observation_keys=keys, fix_moon_phase=True)
+    try:
+        return create(**{**spec.kwargs, **options}, observation_keys=keys, fix_moon_phase=True)
+    except (ImportError, OSError, AttributeError, RuntimeError, ValueError) as error:
+        raise InputError(f"task={task} cannot be made: {' '.join(str(error).split())}") from error
 
 
 def _import_minihack(task: str) -> None:

@@ -10,6 +10,9 @@ from agent_scaling.envs.nethack import character_options
 from agent_scaling.playing.sampling import Sampling
 from agent_scaling.runtime.errors import InputError
 
+SEEDS = 2**62
+"""Seeds are smaller: a table holds those of all episodes as 64-bit integers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlayOptions:
@@ -48,6 +51,8 @@ class PlayOptions:
             character_options(self.character)
         if min(self.seed, self.sampling_seed, self.level_seed or 0) < 0:
             raise InputError("seed=, sampling_seed= and level_seed= must not be negative")
+        if max(self.seed, self.sampling_seed, self.level_seed or 0) >= SEEDS:
+            raise InputError("seed=, sampling_seed= and level_seed= must be below 2**62")
         check_sizes(max_episode_steps=self.max_episode_steps, block=self.block)
 
     @property
