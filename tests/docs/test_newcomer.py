@@ -56,9 +56,9 @@ SWAPS = {
     "max_episode_steps=500": "",
     "filters.min_score=1000": "filters.min_score=1",
     "speed=probe": "speed=1e9",
-    "plan=mini": "plan=mini run=6k",
+    "plan=mini": "plan=mini run=6k-2e7",
     "budget=1e13": "budget=3.2e8",
-    "experiment=20k": "experiment=6k",
+    "experiment=30k-3e10": "experiment=6k-2e7",
     "forecast=[1e19]": "forecast=[1e19] bootstraps=0",
 }
 """What the pages say → what is small enough for a test."""
