@@ -1,4 +1,4 @@
-"""Baselines: what unigram and bigram tables of the training games score on the held-out ones."""
+"""Baselines: the held-out loss of unigram and bigram tables of the training games."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Baselines(CountsActions):
         """Nats of each action in the training games."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What was found: a resumed run does not count again."""
+        """Return the baselines, so that a resumed run does not count again."""
         return {"found": self.found, "unigram_A": self.unigram_A}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what was found."""
+        """Restore the baselines that were found."""
         self.found = state_dict["found"]
-        self.unigram_A = state_dict.get("unigram_A")  # of before it was kept
+        self.unigram_A = state_dict.get("unigram_A")  # a checkpoint from before this was kept
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Fit on the training games, score on the held-out frames."""
+        """Fit the tables on the training games, and score them on the held-out frames."""
         module = run_module(pl_module)
         data = run_data(trainer).recorded
         if self.found or data is None or data.val_games == 0:
@@ -50,5 +50,5 @@ class Baselines(CountsActions):
         log_metrics(trainer, module, self.at_milestone())
 
     def at_milestone(self) -> dict[str, float]:
-        """The tables' losses."""
+        """Return the losses of both tables."""
         return {f"baseline/{name}": value for name, value in self.found.items()}

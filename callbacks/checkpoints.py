@@ -29,11 +29,11 @@ from agent_scaling.training.stopping import preempted
 
 
 class Checkpoints(RunCallback):
-    """Saves at the end of a step only, so that each file is a moment that training passes through.
+    """Saves only at the end of a step, so that each file is a state between two steps.
 
     Args:
         every_frames: Frames between saves of ``last.ckpt``, all ranks.
-        every_minutes: Minutes between them; whichever comes first.
+        every_minutes: Minutes between saves; whichever comes first.
     """
 
     stage = Stage.SAVE
@@ -46,7 +46,7 @@ class Checkpoints(RunCallback):
         self._restore: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The best held-out loss so far."""
+        """Return the best held-out loss so far."""
         return {"best_nats": self.best_nats}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ class Checkpoints(RunCallback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep the generators' states until training starts: set-up draws numbers of its own."""
+        """Keep the generators' states until training starts, because set-up draws numbers too."""
         states, ranks = checkpoint["rng"], trainer.world_size
         self._restore = states[trainer.global_rank] if trainer.global_rank < len(states) else None
         if len(states) != ranks:
@@ -82,20 +82,20 @@ class Checkpoints(RunCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save ``last.ckpt`` when it is due or the run is to stop, between two optimiser steps."""
+        """Save ``last.ckpt`` between two optimiser steps, when it is due or the run stops."""
         module = run_module(pl_module)
         if not module.step_frames:
-            return  # gradients accumulate
+            return  # gradients still accumulate
         every = self.every_frames
         due = every is not None and crossed(module, every)
         if self.every_minutes is not None:
             due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
-        # Clocks differ: when one rank's says so, all save.
+        # Clocks differ, so all ranks save as soon as one rank's clock says so.
         if trainer.strategy.reduce_boolean_decision(due, all=False) or preempted(trainer):
             self.save_last(trainer)
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """Save the milestone, the best if it is, and the last."""
+        """Save the milestone's checkpoint, the best if this is it, and the last."""
         folder = checkpoint_folder(trainer)
         nats = measurements(trainer).get("val/nats")
         if nats is not None and nats < self.best_nats:
@@ -105,7 +105,7 @@ class Checkpoints(RunCallback):
         self.save_last(trainer)
 
     def save_last(self, trainer: Trainer) -> None:
-        """Save ``last.ckpt``, keeping the one that it replaces as ``previous.ckpt``."""
+        """Save ``last.ckpt``, and keep the one that it replaces as ``previous.ckpt``."""
         folder = checkpoint_folder(trainer)
         if trainer.is_global_zero and (folder / LAST).exists():
             keep_previous(folder)
@@ -118,23 +118,22 @@ class Checkpoints(RunCallback):
 
 
 def keep_previous(folder: Path) -> None:
-    """Have ``last.ckpt`` as ``previous.ckpt``, too; raises :class:`InputError` where the disk does
-    not take it."""
+    """Keep ``last.ckpt`` as ``previous.ckpt``, too; raise :class:`InputError` on a disk error."""
     last, previous = folder / LAST, folder / PREVIOUS
     spare = part_of(previous)
     with disk_errors(previous):
         try:
-            # A link, then a rename: at every moment there is a whole last.ckpt.
+            # A link, then a rename, so that a whole last.ckpt exists at every moment.
             spare.hardlink_to(last)
-        except OSError:  # no links here: until the next is whole, resume takes the previous
+        except OSError:  # no links here: resume uses the previous one until the next is whole
             last.replace(previous)
         else:
             spare.replace(previous)
-            spare.unlink(missing_ok=True)  # it stays where both were links to one file already
+            spare.unlink(missing_ok=True)  # the link remains if both names were one file already
 
 
 def rng_state() -> dict[str, Any]:
-    """Torch's, CUDA's, numpy's and Python's generators, as tensors and plain values."""
+    """Return the states of torch's, CUDA's, numpy's and Python's generators, as plain values."""
     legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002
     name, keys, position, has_gauss, gauss = legacy
     return {
@@ -146,7 +145,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Restore what :func:`rng_state` took."""
+    """Restore the states that :func:`rng_state` returned."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,4 +1,4 @@
-"""An average of the weights over training; where it is kept, it is what is evaluated and played."""
+"""Averages the weights over training; evaluation and rollouts then use the average."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from agent_scaling.training.hooks import AveragesWeights, run_module
 
 
 class EMA(AveragesWeights, WeightAveraging):
-    """average ← decay · average + (1 − decay) · weights, after each step of the optimiser.
+    """Updates average ← decay · average + (1 − decay) · weights after each optimiser step.
 
     It begins with the weights after the first step. Statistics of norms are averaged as well. In
-    checkpoints, ``state_dict`` is the average, so that whatever loads a policy gets it; the weights
-    in training are ``current_model_state``, and a resumed run goes on from both.
+    checkpoints, ``state_dict`` is the average, so that any program that loads the policy gets it.
+    The weights in training are ``current_model_state``; a resumed run restores both.
 
     Comes before callbacks that evaluate or save at the end of a step.
 
     Args:
-        decay: Share of the average that a step keeps: it covers about 1 / (1 − decay) steps,
-            however many frames these have. ``None``: no average is kept.
+        decay: Share of the average that a step keeps, so that it covers about 1 / (1 − decay) steps
+            of any number of frames. ``None`` keeps no average.
     """
 
     def __init__(self, decay: float | None = None) -> None:
@@ -39,7 +39,7 @@ class EMA(AveragesWeights, WeightAveraging):
 
     @property
     def policy(self) -> Policy | None:
-        """The averaged policy."""
+        """The policy with the averaged weights, if any."""
         if self._average_model is None:
             return None
         averaged = self._average_model.module
@@ -47,46 +47,46 @@ class EMA(AveragesWeights, WeightAveraging):
         return run_module(averaged).policy
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After each step of the optimiser."""
+        """True after each step of the optimiser."""
         return self.decay is not None and step_idx is not None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copy the module.
 
         Raises:
-            InputError: The policy will be sharded: a copy would not be.
+            InputError: The policy will be sharded, which a copy cannot be.
         """
         if self.decay is None or stage != "fit":
             return
         if pl_module.device_mesh is not None:
             raise InputError(f"callbacks.ema.decay={self.decay:g}: not with trainer=fsdp")
-        # As Lightning does it, but for its warning that a copy cannot be sharded.
+        # As in Lightning, without its warning that a copy cannot be sharded.
         self._average_model = AveragedModel(
             pl_module, device=pl_module.device, use_buffers=self._use_buffers, **self._kwargs
         )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Follow the module to its device; the count of steps stays where it costs no wait."""
+        """Follow the module to its device; the count of steps stays on the CPU, free of waits."""
         if self._average_model is not None:
             self._average_model.module.to(pl_module.device)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the weights in training as they are: the last checkpoint is one to go on from."""
+        """Leave the weights in training alone, because runs resume from the last checkpoint."""
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save both."""
+        """Save the average and the weights in training."""
         if self.decay is not None:
             super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore both.
+        """Restore the average and the weights in training.
 
         Raises:
-            InputError: One of checkpoint and run keeps an average, the other does not.
+            InputError: Only one of checkpoint and run keeps an average.
         """
         if (self.decay is not None) != ("averaging_state" in checkpoint):
             has, asks = ("no", "asks for") if self.decay is not None else ("an", "does without")
@@ -99,7 +99,7 @@ class EMA(AveragesWeights, WeightAveraging):
 
 
 def _update(average: list[Tensor], current: list[Tensor], _count: Any, weight: float) -> None:
-    """Step the tensors of one type; whole numbers (counters, indices) are taken over."""
+    """Average the tensors of one type; copy whole numbers (counters, indices)."""
     if average[0].is_floating_point():
         torch._foreach_lerp_(average, current, weight)
     else:

@@ -20,15 +20,15 @@ class FlopBudget(HasBudget):
     One run of a model serves all budgets below its own: at each milestone, ``on_milestone`` of
     every :class:`~agent_scaling.training.hooks.RunCallback` is called with the milestone's nominal
     FLOPs, in the trainer's order (evaluate, play, save), after ``before_milestone`` of all.
-    The end of training is a milestone too. What is spent is what the module says that its frames
-    have cost: a function of shapes, nothing to restore. Budget and milestones are in
-    ``convention``; what is logged names its own.
+    The end of training is a milestone too. The module computes the FLOPs spent from frames and
+    shapes, so there is nothing to restore. Budget and milestones are in ``convention``; logged
+    metrics name their own.
 
     Args:
         budget: Training FLOPs, all ranks, forward and backward; ``None`` trains until something
             else stops it.
         milestones: FLOPs at which to evaluate, play and save.
-        convention: How budget and milestones count: ``model``, ``exact``, ``paper``,
+        convention: The convention of budget and milestones: ``model``, ``exact``, ``paper``,
             ``paper_atari`` or ``6nd``.
     """
 
@@ -49,11 +49,11 @@ class FlopBudget(HasBudget):
         self._before = 0.0
 
     def spent(self, module: PolicyModule) -> float:
-        """FLOPs so far, in the budget's convention."""
+        """Return the FLOPs so far, in the budget's convention."""
         return float(module.spent[self.convention])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run that resumes past its budget has nothing left to do."""
+        """Stop a run that resumes past its budget."""
         module = run_module(pl_module)
         self._before = self.spent(module)
         if self.budget is not None and self._before >= self.budget:
@@ -63,7 +63,7 @@ class FlopBudget(HasBudget):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Announce what this step has crossed; stop at the budget."""
+        """Announce the milestones that this step has crossed; stop at the budget."""
         module = run_module(pl_module)
         before, spent = self._before, self.spent(module)
         self._before = spent
@@ -74,7 +74,7 @@ class FlopBudget(HasBudget):
             self._announce(trainer, module, crossed[-1])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The end is a milestone, unless the run was only interrupted."""
+        """Announce the end as a milestone, unless the run was only interrupted."""
         if not preempted(trainer):
             module = run_module(pl_module)
             spent = self.spent(module)

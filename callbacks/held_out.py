@@ -1,4 +1,4 @@
-"""Held-out loss: the same frames each time, with its standard error."""
+"""Held-out loss over the same frames each time, with its standard error."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class HeldOut(MeasuresLoss):
     """Evaluates on the held-out games every ``every_frames`` and at each milestone.
 
     Args:
-        every_frames: Frames between evaluations, all ranks; ``None``: at milestones only.
-        margins: Also compare accuracies with those of the actions' frequencies, which
+        every_frames: Frames between evaluations, all ranks; ``None`` evaluates at milestones only.
+        margins: Also compare accuracies with those of a guess by the actions' frequencies, which
             ``callbacks.baselines`` counts.
     """
 
@@ -37,14 +37,14 @@ class HeldOut(MeasuresLoss):
         self.last: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse margins over what nobody counts, before anything is trained."""
+        """Refuse margins without a callback that counts actions, before training starts."""
         if self.margins and find(trainer, CountsActions) is None:
             raise InputError("callbacks.held_out.margins=true needs callbacks.baselines")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Evaluate where a multiple of ``every_frames`` was crossed."""
+        """Evaluate when a multiple of ``every_frames`` is crossed."""
         module = run_module(pl_module)
         if self.every_frames and crossed(module, self.every_frames):
             self._evaluate(trainer, module)
@@ -66,16 +66,15 @@ class HeldOut(MeasuresLoss):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add what the last evaluation found, so that the weights say how good they are."""
+        """Add the last evaluation's metrics, so that the file says how good its weights are."""
         checkpoint["held_out"] = dict(self.last)
 
     def at_milestone(self) -> dict[str, float]:
-        """The last evaluation."""
+        """Return the last evaluation's metrics."""
         return {f"val/{name}": value for name, value in self.last.items()}
 
 
 def frequencies(trainer: Trainer) -> Tensor | None:
-    """Nats of each action in the training games; None in a run that was begun before they were
-    kept."""
+    """Return each action's nats in the training games; None if the run predates that record."""
     counted = find(trainer, CountsActions)
     return counted.unigram_A if counted else None

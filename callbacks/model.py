@@ -1,4 +1,4 @@
-"""The trained policy as an MLflow model: once, when the run has reached its end."""
+"""Saves the trained policy as an MLflow model, once, when the run has reached its end."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ NAME = re.compile(r"[\w.-][\w .-]*")
 class Model(RunCallback):
     """Writes the policy of a checkpoint to ``<output>/model`` and hands it to MLflow.
 
-    Comes after :class:`~callbacks.checkpoints.Checkpoints`. The run is trained and saved by then:
-    a policy that torch.export cannot take is said in one line, and the run is as good without.
+    Comes after :class:`~callbacks.checkpoints.Checkpoints`, so the run is trained and saved by
+    then. If torch.export cannot take the policy, one line says so, and the run still succeeds.
 
     Args:
-        checkpoint: ``last``, or ``best``: the milestone of the lowest held-out loss.
+        checkpoint: ``last``, or ``best``, the milestone with the lowest held-out loss.
         register_as: Name in MLflow's registry whose newest version it becomes.
 
     Raises:
-        InputError: ``checkpoint`` is neither, ``register_as`` cannot be a name, or there is no
-            held-out loss to be best in.
+        InputError: ``checkpoint`` is neither, ``register_as`` cannot be a name, or ``best`` has no
+            held-out loss to go by.
     """
 
     stage = Stage.HAND_IN
@@ -60,7 +60,7 @@ class Model(RunCallback):
         self._milestone_at = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse what cannot be found in the end."""
+        """Refuse ``best`` before training where no callback measures a held-out loss."""
         if self.checkpoint == "best" and not (
             find(trainer, MeasuresLoss) and find(trainer, KeepsMilestones)
         ):
@@ -70,7 +70,7 @@ class Model(RunCallback):
             )
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """Note where it was: the last one is the end."""
+        """Note the milestone; the last one is the end of the run."""
         self._milestone_at = module.frames
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,7 +93,7 @@ class Model(RunCallback):
                 logger.log_model(folder, row["frames"], measured, self.register_as)
 
     def _row(self, trainer: Trainer, module: PolicyModule) -> dict[str, Any]:
-        """The checkpoint's row of the table of milestones."""
+        """Return the checkpoint's row of the table of milestones."""
         tracking = find(trainer, KeepsMilestones)
         rows: list[dict[str, Any]] = tracking.milestones if tracking else []
         if self.checkpoint == "best":

@@ -1,4 +1,4 @@
-"""A loss that is not finite stops the run, and the batch is written down."""
+"""Stops the run at a loss that is not finite, and records the batch."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ NAN_BATCH = "nan_batch.json"
 
 
 class NonFinite(RunCallback):
-    """Stops at a loss or a gradient's norm that is nan or infinite, before anything is saved.
+    """Stops at a loss or gradient norm that is nan or infinite, before anything is saved.
 
-    ``nan_batch.json`` beside the checkpoints names the step and, where batches are a function of
-    it, the games and frames of each lane.
+    ``nan_batch.json`` beside the checkpoints names the step and, where the step determines the
+    batch, the games and frames of each lane.
 
-    On a GPU reading a value waits for the step, so that it is read only now and then: the first bad
-    step is kept on the device.
+    On a GPU, reading a value waits for the step, so values are read only now and then; the device
+    keeps the first bad step.
 
     Args:
         every_steps: Steps between readings on a GPU; also before milestones and checkpoints.
@@ -48,11 +48,11 @@ class NonFinite(RunCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at this step; read what was found where it costs nothing, or is due."""
+        """Check this step; read the result where that costs nothing, or is due."""
         module = run_module(pl_module)
         loss, window = outputs["loss"].detach().double(), window_of(trainer)
         fine = loss.isfinite()
-        # With scaled gradients an infinite norm is how the scale is found.
+        # With scaled gradients, infinite norms are normal: the scaler finds its scale by them.
         if module.step_frames and trainer.precision != "16-mixed":
             fine = fine & module.latest_norm.isfinite()
         if self._first_bad is None:
@@ -63,13 +63,13 @@ class NonFinite(RunCallback):
             self._stop_if_bad(trainer, module)
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """Nothing is measured of broken weights."""
+        """Check before a milestone, so that broken weights are not measured."""
         self._stop_if_bad(trainer, module)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Nor are they saved."""
+        """Check before a checkpoint, so that broken weights are not saved."""
         self._stop_if_bad(trainer, run_module(pl_module))
 
     def _stop_if_bad(self, trainer: Trainer, module: PolicyModule) -> None:
@@ -78,7 +78,7 @@ class NonFinite(RunCallback):
             return
         path = checkpoint_folder(trainer) / NAN_BATCH
         where = "on another rank"
-        if window >= 0:  # all ranks that see it write the same: the lanes of all
+        if window >= 0:  # each rank that sees it writes the same: the lanes of all ranks
             where = f"at step {int(window)}"
             write_batch(path, trainer, int(window), loss)
         what = "the gradient" if window >= 0 and math.isfinite(loss) else "the loss"
@@ -89,12 +89,12 @@ class NonFinite(RunCallback):
 
 
 def window_of(trainer: Trainer) -> int:
-    """The window that the step which ends now was made of, counted from the run's start."""
+    """Return the number of the current step's window, counted from the run's start."""
     progress: Any = trainer.fit_loop.epoch_loop.batch_progress
     return int(progress.total.processed) - 1
 
 
 def write_batch(path: Path, trainer: Trainer, window: int, loss: float) -> None:
-    """Write where a window's frames come from."""
+    """Write the games and frames of a window's lanes."""
     found = {"step": window, "loss": str(loss)} | run_data(trainer).coordinates(window)
     write_json(path, found)

@@ -17,14 +17,15 @@ SAVING = b"\nCtrl-C: the run stops once this step is done and saved; again: at o
 
 
 class Preemption(StopsRuns):
-    """On SIGTERM or Ctrl-C: finish the step, save on all ranks, stop; ``stopped_by`` tells the
-    caller. A second Ctrl-C does not wait.
+    """On SIGTERM or Ctrl-C, finishes the step, saves on all ranks, and stops the run.
 
-    A signal that reaches one rank only would leave the others waiting for it, so ranks agree at
-    the end of each step (Lightning's own handler talks to the other ranks when the signal comes,
-    wherever they are, and hangs: Lightning-AI/pytorch-lightning#20806).
+    ``stopped_by`` then holds the signal. A second Ctrl-C does not wait.
 
-    Comes first: it takes the signals before others begin what may last, and
+    If a signal reached one rank only, the others would wait for that rank; so the ranks agree at
+    the end of each step. (Lightning's own handler calls the other ranks in the middle of whatever
+    they do, and hangs: Lightning-AI/pytorch-lightning#20806.)
+
+    Comes first, so that it handles signals before other callbacks begin long tasks;
     :class:`~callbacks.checkpoints.Checkpoints` saves at the end of the step that it stops at.
     """
 
@@ -35,8 +36,8 @@ class Preemption(StopsRuns):
         self._before: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take SIGTERM from Lightning, whose handler would end the run at once, with status 0, and
-        SIGINT from Python, unless who started the run has it ignored."""
+        """Handle SIGTERM in place of Lightning, which would end the run at once with status 0, and
+        SIGINT in place of Python, unless the run was started with SIGINT ignored."""
         numbers = [signal.SIGTERM]
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             numbers.append(signal.SIGINT)
@@ -45,25 +46,25 @@ class Preemption(StopsRuns):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """From here on there is a step to finish and to save."""
+        """Note that a step is under way, which must be finished and saved."""
         self._stepped = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop when any rank was asked to, at a step of the optimiser."""
+        """Stop after an optimiser step if any rank has received a signal."""
         module = run_module(pl_module)
         if not module.step_frames:
-            return  # gradients accumulate
+            return  # gradients still accumulate
         decide = trainer.strategy.reduce_boolean_decision
         if decide(bool(self._asked), all=False):
             trainer.should_stop = True
-            # A scheduler that has asked puts back what ends with the status of SIGTERM.
+            # A scheduler that sent SIGTERM requeues jobs that end with its status.
             preempted = decide(signal.SIGTERM in self._asked, all=False)
             self.stopped_by = signal.SIGTERM if preempted else signal.SIGINT
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Restore the former signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
@@ -75,5 +76,5 @@ class Preemption(StopsRuns):
         if not self._stepped:
             raise SIGTERMException
         if number == signal.SIGINT and is_first():
-            os.write(2, SAVING)  # the signal may have come in the middle of a print
+            os.write(2, SAVING)  # the signal may have interrupted a print
         self._asked.add(number)

@@ -22,23 +22,23 @@ from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.summary import print_milestone, print_start
 
 WARM_UP = 3
-"""Steps whose time says nothing of the later ones: memory is taken, kernels are chosen."""
+"""First steps, which are slower: memory is allocated and kernels are chosen."""
 MEASURED_SECONDS = 5.0
-"""Of steps after them, from which the run's time is predicted."""
+"""Seconds of steps after the warm-up, from which the run's time is predicted."""
 WORTH_SAYING = 30.0
-"""Seconds of training below which nobody needs a prediction."""
+"""Seconds of training below which no prediction is printed."""
 WIDE = 100
-"""Columns of a terminal that has room for FLOP/s."""
+"""Columns that a terminal needs to show FLOP/s, too."""
 LINE_SHARE, LINE_SECONDS, LONGEST = 0.1, 10.0, 3600.0
-"""Where there is no terminal: a line for each tenth of the budget, no more than one in ten seconds,
-no less than one an hour."""
+"""Lines where there is no terminal: one per tenth of the budget, at most one in ten seconds, and at
+least one an hour."""
 
 
 class ProgressBar(RunCallback):
-    """Frames/s, FLOP/s, loss, share of the budget, time left.
+    """A bar with frames/s, FLOP/s, loss, share of the budget, and time left.
 
-    Once some seconds of steps are measured, a line predicts the time that the budget takes. Where
-    the output is no terminal, there is no bar but a line now and then.
+    After some measured seconds, a line predicts the time that the budget takes. Where the output
+    is not a terminal, lines now and then replace the bar.
     """
 
     stage = Stage.SHOW
@@ -53,7 +53,7 @@ class ProgressBar(RunCallback):
         self._begun_with = self._line_flops = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what is about to run, and open the bar at what is already done."""
+        """Print a summary of the run, and open the bar at the work that is already done."""
         if not trainer.is_global_zero:
             return
         module = run_module(pl_module)
@@ -83,13 +83,13 @@ class ProgressBar(RunCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar; without a terminal, print a line when one is due."""
+        """Move the bar; without a terminal, print a line when it is due."""
         if self._bar is None:
             return
         module = run_module(pl_module)
         self._steps += 1
         self._predict(module)
-        speed = self._bar.tasks[0].speed or 0.0  # FLOPs per second, as rich measures it
+        speed = self._bar.tasks[0].speed or 0.0  # FLOPs per second, as measured by rich
         self._bar.update(
             self._task,
             description="train",
@@ -102,28 +102,28 @@ class ProgressBar(RunCallback):
             self._print_line(module, float(outputs["loss"]))
 
     def before_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """Say why the bar stands still."""
+        """Show on the bar why it stands still."""
         if self._bar is not None:
             self._bar.update(self._task, description="test")
-            self._mark = None  # what follows is not all training
+            self._mark = None  # the time that follows is not all training
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """A line for what was measured on the way; the end has tables."""
+        """Print a line with the measurements at a milestone; the end has tables."""
         if self._bar is not None and not trainer.should_stop:
             print_milestone(trainer, module, flops, self._bar.console)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
+        """Close the bar at the end."""
         self._close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that the error's line stands alone."""
+        """Close the bar, so that the error has a line of its own."""
         self._close()
 
     def _predict(self, module: PolicyModule) -> None:
-        """After some seconds of steps, how long the rest of the budget takes."""
+        """Predict the time for the rest of the budget, after some seconds of steps."""
         assert self._bar is not None
         total, now = self._bar.tasks[0].total, time.monotonic()
         if self._steps == WARM_UP:

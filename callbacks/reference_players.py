@@ -1,4 +1,4 @@
-"""Reference players: returns to hold the policy's beside, measured under the same protocol."""
+"""Reference players: returns to compare the policy's with, under the same protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent_scaling.tracking.logger import log_metrics
 from agent_scaling.training.hooks import PlaysGames, RunCallback, Stage, find, run_data, run_module
 
 OURS = ("max_episode_steps", "level_seed")
-"""Options of games that scripted players are told otherwise, or not at all."""
+"""Options of games that scripted players get in another way, or not at all."""
 
 
 class ReferencePlayers(RunCallback):
@@ -23,7 +23,7 @@ class ReferencePlayers(RunCallback):
     ``reference/recorded_return_mean`` is the mean score that the recorded games themselves reached
     (their xlogfile's points), which had no step cap.
 
-    They play the seeds of the :class:`~callbacks.rollouts.Rollouts` beside, under its step cap; a
+    They play the seeds of the run's :class:`~callbacks.rollouts.Rollouts`, under its step cap; a
     run without rollouts has nothing to compare.
 
     Args:
@@ -37,15 +37,15 @@ class ReferencePlayers(RunCallback):
         self.found: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was found: a resumed run does not play again."""
+        """Return the results, so that a resumed run does not play again."""
         return {"found": self.found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what was found."""
+        """Restore the returns that were measured."""
         self.found = state_dict["found"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Play and log; on the first rank alone."""
+        """Play and log, on the first rank alone."""
         rollouts = find(trainer, PlaysGames)
         if self.found or rollouts is None or not trainer.is_global_zero:
             return

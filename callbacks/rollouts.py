@@ -1,4 +1,4 @@
-"""Rollouts: the policy in training plays the game, every k frames and at each milestone."""
+"""Rollouts: the policy in training plays its game every k frames and at each milestone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES = {
     "max_depth": "depth",
     "level": "level",
 }
-"""Column of the table → its name among the metrics."""
+"""Column of the table → name of the metric."""
 
 
 class Rollouts(PlaysGames):
@@ -46,21 +46,21 @@ class Rollouts(PlaysGames):
     the seeds.
 
     The best, the median and the worst episode are kept as ``<output>/replays/<frames>/best.html``
-    and ``.cast``, and so on; to choose them afterwards, each rank keeps 18 bytes of every step.
+    and ``.cast``, and so on. To choose them afterwards, each rank keeps 18 bytes of every step.
 
     Args:
-        episodes: Episodes each time.
-        every_frames: Frames of training between rollouts, all ranks; ``None``: never.
-        at_milestones: Whether to play at each milestone of the FLOP budget, and at its end.
-        workers: Game processes per rank; ``None``: one per core of the rank's share.
-        lanes: Games at the same time per rank; ``None``: a block per core of the rank's share.
-        replays: Whether to keep replays.
-        game: A family, or a game's import path, to play instead of what the policy is trained on.
-        game_options: Its options, or more of those of the policy's own game.
-        how: See :class:`~agent_scaling.playing.options.PlayOptions`.
+        episodes: Episodes of each rollout.
+        every_frames: Frames of training between rollouts, all ranks; ``None`` for milestones only.
+        at_milestones: Play at each milestone of the FLOP budget, and at its end.
+        workers: Game processes per rank; ``None`` starts one per core of the rank's share.
+        lanes: Games at the same time per rank; ``None`` takes a block per core of its share.
+        replays: Keep replays of three episodes.
+        game: A family, or a game's import path, to play instead of the policy's own game.
+        game_options: Options of that game, or further options of the policy's own game.
+        how: The options of :class:`~agent_scaling.playing.options.PlayOptions`.
 
     Raises:
-        InputError: An option is out of its range, or not one of the game's.
+        InputError: An option is out of its range, or the game has no such option.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Rollouts(PlaysGames):
         self._played_at = -1
 
     def played_game(self, policy: Policy) -> Description:
-        """The game that is played, under the options that are given here.
+        """Return the game to play, with the options that are given here.
 
         Raises:
-            InputError: It is of no family and ``game`` is not given, or has no such option.
+            InputError: The game is of no family and ``game`` is not given, or lacks an option.
         """
         given = {**self.game_options, **self.how.rules}
         if self.game is not None and self.game not in FAMILIES:
@@ -97,7 +97,7 @@ class Rollouts(PlaysGames):
         return choose_game(policy.game, self.game, options=given)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a game that cannot be played before anything is trained."""
+        """Refuse a game that cannot be played, before training starts."""
         module = run_module(pl_module)
         module.policy.check_causal("callbacks.rollouts, which is to be null")
         game = self.played_game(module.policy)
@@ -108,7 +108,7 @@ class Rollouts(PlaysGames):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Play where a multiple of ``every_frames`` was crossed."""
+        """Play when a multiple of ``every_frames`` is crossed."""
         module = run_module(pl_module)
         if self.every_frames and crossed(module, self.every_frames):
             self.play(trainer, module)
@@ -123,7 +123,7 @@ class Rollouts(PlaysGames):
         return metrics_of(self.last_summary) if self.at_milestones and self.last_summary else {}
 
     def play(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Play, keep the table, log the summary; once for the same weights."""
+        """Play, keep the table and log the summary, once for the same weights."""
         module = run_module(pl_module)
         if self._played_at == module.frames:
             return
@@ -168,7 +168,7 @@ class Rollouts(PlaysGames):
 
 
 def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
-    """``rollout/return_mean``, ``rollout/return_mean/Val``, … from a summary."""
+    """Return metrics of a summary: ``rollout/return_mean``, ``rollout/return_mean/Val``, …"""
     metrics: dict[str, float] = {"rollout/crashed": float(summary["crashed"])}
     for column, name in NAMES.items():
         if column in summary:
@@ -185,7 +185,7 @@ def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def _gather(table: pd.DataFrame, ranks: int) -> pd.DataFrame:
-    """The rows of all ranks, by seed."""
+    """Return the rows of all ranks, by seed."""
     if ranks == 1:
         return table
     parts = gathered(table.to_dict("records"))
@@ -194,7 +194,7 @@ def _gather(table: pd.DataFrame, ranks: int) -> pd.DataFrame:
 
 
 def _gather_chosen(table: pd.DataFrame, traces: Traces, ranks: int) -> Traces:
-    """The traces of the episodes that get a replay, from the ranks that played them."""
+    """Return the traces of the episodes that get a replay, from the ranks that played them."""
     seeds = set(chosen_episodes(table, True).values())
     mine = {seed: trace for seed, trace in traces.items() if seed in seeds}
     return {seed: trace for part in gathered(mine) for seed, trace in part.items()}

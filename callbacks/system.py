@@ -1,4 +1,4 @@
-"""System metrics: what the machine did meanwhile, as MLflow's own monitors measure it."""
+"""System metrics of the machine during a run, measured by MLflow's own monitors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ MONITORS: tuple[Any, ...] = (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor
 class SystemMetrics(RunCallback):
     """Logs ``system/…`` of the first rank's machine every ``every_seconds``, and at milestones.
 
-    Samples are taken between steps, in the run's own thread, and go the way of all metrics. (MLflow
-    would start a thread that asks the server each time, and that ends for good when it is away; a
-    signal or a kill leaves nothing behind here.) CPU use is the mean since the last sample.
+    Samples are taken between steps, in the run's own thread, and logged like all metrics. (MLflow
+    would start a thread that asks the server each time, and that ends for good when the server is
+    away. Here, a signal or a kill leaves no thread behind.) CPU use is the mean since the last
+    sample.
 
     Args:
-        every_seconds: Between samples; a sample takes well below a millisecond of CPU time.
+        every_seconds: Seconds between samples, each of which takes far less than 1 ms of CPU time.
     """
 
     stage = Stage.RECORD
@@ -38,25 +39,25 @@ class SystemMetrics(RunCallback):
         self._sampled_at = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to measure."""
+        """Start MLflow's monitors of this machine."""
         self._sampled_at = time.monotonic()
         if not trainer.is_global_zero:
             return
         for monitor in MONITORS:
-            with suppress(ImportError, RuntimeError):  # there is no GPU of NVIDIA's
+            with suppress(ImportError, RuntimeError):  # the machine has no GPU of NVIDIA's
                 self._monitors.append(monitor())
         self._sample()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log when the time has come, at a step of the optimiser."""
+        """Log at an optimiser step when a sample is due."""
         module = run_module(pl_module)
         if module.step_frames and time.monotonic() - self._sampled_at >= self.every_seconds:
             self._log(trainer, module)
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """Log what evaluation and rollouts took, too; a short run has at least this."""
+        """Log at milestones, so that evaluation counts and a short run has a sample."""
         self._log(trainer, module)
 
     def _sample(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Training metrics on the record: means over what was trained since the last point."""
+"""Logs training metrics: means over the frames since the last point."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ class Tracking(KeepsMilestones):
         self.milestones: list[dict[str, Any]] = []
         self._mark: tuple[float, int, float] | None = None
         self.cpu_seconds = 0.0
-        """CPU time of this process in training, all threads and attempts; evaluating, playing and
-        saving at milestones is not in it."""
+        """CPU time of this process in training, all threads and attempts, without the evaluation,
+        rollouts and saving at milestones."""
         self._cpu_mark: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The milestones so far, and the CPU time."""
+        """Return the milestones so far, and the CPU time."""
         self._count_cpu()
         return {"milestones": self.milestones, "cpu_seconds": self.cpu_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
+        """Restore the milestones and the CPU time."""
         self.milestones = state_dict["milestones"]
         self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)
 
@@ -59,7 +59,7 @@ class Tracking(KeepsMilestones):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Go on to count CPU time after a milestone."""
+        """Continue to count CPU time after a milestone."""
         if self._cpu_mark is None:
             self._cpu_mark = time.process_time()
 
@@ -76,15 +76,15 @@ class Tracking(KeepsMilestones):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log a point where a multiple of ``every_frames`` was crossed."""
+        """Log a point when a multiple of ``every_frames`` is crossed."""
         module = run_module(pl_module)
         if crossed(module, self.every_frames):
             self._log_point(trainer, module)
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
-        """Close the point and write the milestone down, with what was measured at it."""
+        """Close the point, and add the milestone's measurements to the table."""
         self._log_point(trainer, module)
-        params = module.policy.num_params  # also a param: but those cannot be compared or drawn
+        params = module.policy.num_params  # a param as well, but params cannot be drawn in charts
         log_metrics(trainer, module, {"num_params": params, "log10_params": math.log10(params)})
         row: dict[str, Any] = {"milestone": flops, "flops": module.flops, "frames": module.frames}
         row["cpu_seconds"] = round(self.cpu_seconds, 3)
@@ -98,7 +98,7 @@ class Tracking(KeepsMilestones):
 
     def _log_point(self, trainer: Trainer, module: PolicyModule) -> None:
         if not module.train_metrics.update_called:
-            return  # a point was logged at this very step
+            return  # this step has logged a point already
         measured = module.train_metrics.compute()
         module.train_metrics.reset()
         now, (then, frames, flops) = time.monotonic(), self._mark or (0.0, 0, 0.0)

@@ -1,4 +1,4 @@
-"""A policy: encoder, core and heads; what it answers to a window, and to one frame."""
+"""The policy: encoder, core and heads, which answer a window of frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent_scaling.policies.costs import LayerCost, linear_cost
 from agent_scaling.runtime.errors import InputError
 
 OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
-"""Observations that not all data have → the option that reads them."""
+"""Observation that some data lack → the option that makes policies read it."""
 
 State = tuple[Tensor, ...]
 """The tensors that cross windows; the second axis of each is the lane."""
@@ -61,9 +61,9 @@ class Policy(nn.Module):
         encoder: Turns observations into features.
         core: Makes the core, given the encoder's width.
         num_actions: Width A of the policy's head.
-        baseline: Whether there is a baseline, which imitation does not need; else it is 0.
-        path: Whether the heads read the encoder's features beside the core's answer, as their sum:
-            a narrow core that has learnt nothing yet then hides nothing.
+        baseline: Add a baseline, which imitation does not need; without one it is 0.
+        path: Feed the heads the sum of the encoder's features and the core's output, so that an
+            untrained narrow core does not hide the features.
     """
 
     encoder: Encoder
@@ -83,9 +83,9 @@ class Policy(nn.Module):
         self.path = around(encoder.width, self.core.width) if path else None
         self.core_parts = len(self.core.initial_state(0))
         self.config: dict[str, Any] = {}
-        """How to build this policy again; travels in checkpoints."""
+        """Config that builds this policy again; checkpoints save it."""
         self.game: Description = NETHACK
-        """What it was trained on; travels in checkpoints."""
+        """Game that the policy was trained on; checkpoints save it."""
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
         self.baseline = nn.Linear(self.core.width, 1) if baseline else None
@@ -108,20 +108,22 @@ class Policy(nn.Module):
 
     @property
     def observations(self) -> tuple[str, ...]:
-        """Names of what the policy reads; a game and a data module must have them."""
+        """Names of the observations that the policy reads; games and data must have them."""
         return tuple(self.encoder.observations)
 
     @property
     def causal(self) -> bool:
-        """Whether it answers a frame without those after it; else it labels games, as an
-        inverse-dynamics model, and cannot play them."""
+        """True where the policy answers a frame without seeing later ones.
+
+        Otherwise it is an inverse-dynamics model, which labels games and cannot play them.
+        """
         return bool(getattr(self.core, "causal", True))
 
     def check_causal(self, what: str) -> None:
         """Refuse an inverse-dynamics model where ``what`` needs a player.
 
         Raises:
-            InputError: It is one.
+            InputError: The policy is an inverse-dynamics model.
         """
         if not self.causal:
             raise InputError(
@@ -139,10 +141,10 @@ class Policy(nn.Module):
         return [*self.encoder.costs(), *self.core.costs(), *heads]
 
     def check_data(self, observations: Sequence[str], num_actions: int | None = None) -> None:
-        """Refuse data that lack what the policy reads, before anything is trained on them.
+        """Refuse data that lack an observation of the policy's, before training starts.
 
         Raises:
-            InputError: ``observations``, the names of what the data have, lack one; or they have
+            InputError: ``observations``, the names that the data have, lack one; or the data have
                 another number of actions.
         """
         if num_actions not in (None, self.num_actions):
@@ -160,10 +162,10 @@ class Policy(nn.Module):
 
     @property
     def num_params(self) -> int:
-        """Trainable parameters N."""
+        """Number N of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
 
 def around(features: int, width: int) -> nn.Module:
-    """A linear path from ``features`` to ``width``: nothing where they are equal."""
+    """Make a linear path from ``features`` to ``width``, or the identity if they are equal."""
     return nn.Identity() if features == width else nn.Linear(features, width, bias=False)

@@ -27,9 +27,9 @@ class Stage(IntEnum):
     GUARD = auto()
     """A broken step ends the run."""
     AVERAGE = auto()
-    """Weights are averaged."""
+    """The weights are averaged."""
     BUDGET = auto()
-    """Milestones are announced."""
+    """The budget's milestones are announced."""
     COUNT = auto()
     """The data and the reference players are measured, once."""
     MEASURE = auto()
@@ -48,7 +48,7 @@ class RunCallback(Callback):
     """A callback of a run; its methods below do nothing unless a subclass overrides them.
 
     Attributes:
-        stage: Its place among the others; :func:`in_order` sorts by it.
+        stage: Its place in the order of callbacks; :func:`in_order` sorts by it.
     """
 
     stage: ClassVar[Stage] = Stage.MEASURE
@@ -66,7 +66,7 @@ class RunCallback(Callback):
         """
 
     def at_milestone(self) -> dict[str, float]:
-        """Metrics measured at the latest milestone, for the table of milestones."""
+        """Return the metrics of the latest milestone, for the table of milestones."""
         return {}
 
 
@@ -96,8 +96,8 @@ class HasBudget(RunCallback):
     """A callback that ends the run at a number of FLOPs.
 
     Attributes:
-        budget: Training FLOPs, all ranks; None: without end.
-        convention: How they are counted.
+        budget: Training FLOPs, all ranks; None for no limit.
+        convention: The convention that counts them.
     """
 
     stage = Stage.BUDGET
@@ -130,7 +130,7 @@ class PlaysGames(RunCallback):
     seeds: Sequence[int]
 
     def played_game(self, policy: Policy) -> Description:
-        """The game that it plays, and how: the policy's own unless a subclass says otherwise."""
+        """Return the game to play, with its options: the policy's own unless overridden."""
         return policy.game
 
 
@@ -149,24 +149,24 @@ T = TypeVar("T", bound=Callback)
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
-    """The trainer's callbacks, in the order in which they act."""
+    """Return the trainer's callbacks, in the order in which they act."""
     return cast("list[Callback]", vars(trainer)["callbacks"])
 
 
 def run_callbacks(trainer: Trainer) -> list[RunCallback]:
-    """Those of the trainer's callbacks that take part in milestones."""
+    """Return the trainer's callbacks that take part in milestones."""
     return [callback for callback in callbacks_of(trainer) if isinstance(callback, RunCallback)]
 
 
 def find(trainer: Trainer, kind: type[T]) -> T | None:
-    """The trainer's first callback of a class, if it has one."""
+    """Return the trainer's first callback of a class, if it has one."""
     return next((c for c in callbacks_of(trainer) if isinstance(c, kind)), None)
 
 
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
-    """Callbacks by their stage; those of others, which have none, act last.
+    """Sort callbacks by stage; callbacks of other libraries have none, and act last.
 
-    Those of one stage keep the order in which they are given.
+    Callbacks of one stage keep the order in which they are given.
     """
     return sorted(callbacks, key=lambda c: c.stage if isinstance(c, RunCallback) else Stage.SHOW)
 
@@ -185,7 +185,7 @@ def run_data(trainer: Trainer) -> RunData:
 
 
 def evaluated(trainer: Trainer, module: PolicyModule) -> Policy:
-    """The policy to evaluate and play, whole: the averaged one where an average is kept.
+    """Return the policy to evaluate and play, whole: the averaged one where an average is kept.
 
     Every rank must call it.
     """

@@ -1,4 +1,4 @@
-"""What a run says of itself on the terminal: before it starts, and when it has ended."""
+"""A run's summaries on the terminal: before it starts, at milestones, and at its end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RETURNS = {
 
 
 def print_start(trainer: Trainer, module: PolicyModule, budget: float | None) -> None:
-    """Data, policy, cost, budget and place of the run that is about to begin."""
+    """Print data, policy, cost, budget and folder of the run that is about to begin."""
     data = run_data(trainer)
     policy, device = module.policy, describe_device(module)
     rows = {
@@ -61,12 +61,12 @@ def print_start(trainer: Trainer, module: PolicyModule, budget: float | None) ->
 
 
 def kinds(policy: Policy) -> str:
-    """The classes of a policy's parts: ``NetHackEncoder, LSTMCore``."""
+    """Name the classes of a policy's parts: ``NetHackEncoder, LSTMCore``."""
     return ", ".join(type(part).__name__ for part in (policy.encoder, policy.core))
 
 
 def describe_device(module: PolicyModule) -> str:
-    """``NVIDIA H200``, or ``cpu, 2 threads``."""
+    """Name the device: ``NVIDIA H200``, or ``cpu, 2 threads``."""
     if module.device.type == "cuda":
         return torch.cuda.get_device_name(module.device)
     threads = torch.get_num_threads()
@@ -74,7 +74,7 @@ def describe_device(module: PolicyModule) -> str:
 
 
 def print_milestone(trainer: Trainer, module: PolicyModule, flops: float, console: Console) -> None:
-    """One line for what was measured at a milestone on the way."""
+    """Print a line with the measurements at a milestone."""
     found = measurements(trainer)
     parts = [f"{module.frames:,} frames"]
     for text, values, se, digits in (
@@ -89,7 +89,7 @@ def print_milestone(trainer: Trainer, module: PolicyModule, flops: float, consol
 
 
 def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> None:
-    """Held-out loss beside the baselines, returns beside the references, and what to do next."""
+    """Print losses beside baselines, returns beside references, and the next commands."""
     found, console = measurements(trainer), Console()
     losses = Table("held-out cross-entropy", "nats per action", title_justify="left")
     for key, text in LOSSES.items():
@@ -111,7 +111,7 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
         say(f"replay     {replays[-1]}")
     ui = ("mlflow", "ui", "--backend-store-uri", logger.tracking_uri)
     say(f"metrics    {shlex.join(ui)}")
-    if logger.experiment_id:  # unless the store has been away all the time
+    if logger.experiment_id:  # None if the store never answered
         page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
         say(f"           then open http://127.0.0.1:5000/{page}")
     module = run_module(trainer.lightning_module)
@@ -123,5 +123,5 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
 
 
 def mtime(path: Path) -> float:
-    """When a file was last written."""
+    """Return the time of a file's last change."""
     return path.stat().st_mtime
