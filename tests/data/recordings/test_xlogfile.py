@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_scaling.data.recordings.xlogfile import by_ttyrec, parse_line
+from agent_scaling.data.recordings.xlogfile import MOST_LINE_BYTES, by_ttyrec, parse_line
 from agent_scaling.runtime.errors import InputError
 from tests.helpers.fuzz import FUZZ
 
@@ -57,3 +58,16 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")  # nobody writes into it
     with pytest.raises(InputError, match="it is not a file"):
         by_ttyrec(tmp_path / "pipe")
+
+
+def test_a_line_longer_than_any_games_takes_no_memory(tmp_path: Path) -> None:
+    game = "points=3\tttyrecname=a\n"
+    (tmp_path / "x").write_text(
+        f"{game}ttyrecname={'b=1	' * 500_000}\n{game.replace('=a', '=c')}"
+    )
+    tracemalloc.start()
+    games = by_ttyrec(tmp_path / "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sorted(games) == ["a", "c"]
+    assert peak < 10 * MOST_LINE_BYTES

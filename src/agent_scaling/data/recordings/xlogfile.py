@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from agent_scaling.data.recordings.base import Metadata
 from agent_scaling.runtime.errors import InputError
 
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 """Whole decimal numbers that fit 64 bits."""
+MOST_LINE_BYTES = 1 << 16
+"""Of a game's line; NetHack writes about 500."""
 
 
 def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
@@ -35,8 +39,18 @@ def by_ttyrec(path: Path) -> dict[str, Metadata]:
     if path.exists() and not path.is_file():
         raise InputError(f"cannot read {path}: it is not a file")
     try:
-        lines = path.read_bytes().decode("latin-1").split("\n")
+        with path.open("rb") as file:
+            games = [parse_line(line) for line in short_lines(file)]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
-    games = (parse_line(line) for line in lines)
     return {str(game["ttyrecname"]): game for game in games if "ttyrecname" in game}
+
+
+def short_lines(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a file, without those that are longer than any game's."""
+    whole = True  # False within a line whose beginning was too long
+    while line := file.readline(MOST_LINE_BYTES):
+        ends = line.endswith(b"\n")
+        if whole and (ends or len(line) < MOST_LINE_BYTES):
+            yield line.decode("latin-1").rstrip("\n")
+        whole = ends
