@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from agent_scaling.runtime.formats import clock
+from agent_scaling.runtime.progress_bar import Bar
 from agent_scaling.training.hooks import HasBudget, RunCallback, Stage, find, run_module
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.summary import print_milestone, print_start
@@ -34,6 +35,68 @@ LINE_SHARE, LINE_SECONDS, LONGEST = 0.1, 10.0, 3600.0
 least one an hour."""
 
 
+class RunBar(Bar):
+    """The bar of a training run over its FLOPs; in a log, a line per tenth of the budget."""
+
+    recent = 30.0
+    expand = True
+
+    def __init__(self, module: PolicyModule, total: float | None, console: Console) -> None:
+        self._module, self._begun_with = module, module.flops
+        super().__init__(
+            "{task.description}",
+            total=total,
+            console=console,
+            done=int(module.flops),
+            description="train",
+            rate=0.0,
+            flop_rate=0.0,
+            loss=float("nan"),
+        )
+
+    def columns(self) -> list[ProgressColumn]:
+        """Return the task's name, the bar, loss, speeds and times."""
+        wide = self.console.width >= WIDE
+        return [
+            TextColumn("[bold]" + self._text),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            TextColumn("{task.fields[rate]:,.0f} frames/s"),
+            *([TextColumn("{task.fields[flop_rate]:.2g} FLOP/s")] if wide else []),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        ]
+
+    def step(self, loss: float) -> None:
+        """Move the bar to the FLOPs that the module has spent."""
+        speed = self.task.speed or 0.0  # FLOPs per second, as measured by rich
+        self.move(
+            description="train",
+            completed=self._module.flops,
+            rate=speed / self._module.flops_per_frame,
+            flop_rate=speed,
+            loss=loss,
+        )
+
+    def due(self, waited: float, moved: float) -> bool:
+        """Return True for each tenth of the budget, within the bounds of seconds."""
+        share = moved / self.task.total if self.task.total else 0.0
+        return (share >= LINE_SHARE and waited >= LINE_SECONDS) or waited >= LONGEST
+
+    def line(self) -> str:
+        """Return the line: share of the budget, times, frames, loss, and speed with evaluation."""
+        module, total, passed = self._module, self.task.total, self.seconds
+        speed = (module.flops - self._begun_with) / passed
+        done = f"{module.flops / total:4.0%}" if total else f"{module.flops:.3g} FLOPs"
+        left = f", {clock((total - module.flops) / speed)} left" if total and speed else ""
+        return (
+            f"{done} after {clock(passed)}{left}: {module.frames:,} frames, "
+            f"loss {self.task.fields['loss']:.3f}, {speed / module.flops_per_frame:,.0f} frames/s"
+        )
+
+
 class ProgressBar(RunCallback):
     """A bar with frames/s, FLOP/s, loss, share of the budget, and time left.
 
@@ -44,13 +107,10 @@ class ProgressBar(RunCallback):
     stage = Stage.SHOW
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
-        self._task: Any = None
+        self._bar: RunBar | None = None
         self._steps = 0
         self._mark: tuple[float, float] | None = None
         """Time and FLOPs at the end of the warm-up; None once the prediction is made."""
-        self._began = self._line_at = 0.0
-        self._begun_with = self._line_flops = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a summary of the run, and open the bar at the work that is already done."""
@@ -59,26 +119,8 @@ class ProgressBar(RunCallback):
         module = run_module(pl_module)
         total = budget(trainer, module)
         print_start(trainer, module, total)
-        self._began = self._line_at = time.monotonic()
-        self._begun_with = self._line_flops = module.flops
-        console = Console()
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("{task.fields[rate]:,.0f} frames/s"),
-            *([TextColumn("{task.fields[flop_rate]:.2g} FLOP/s")] if console.width >= WIDE else []),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            expand=True,
-            disable=not console.is_terminal,
-        )
-        self._bar.start()
-        fields: dict[str, Any] = {"rate": 0.0, "flop_rate": 0.0, "loss": float("nan")}
-        self._task = self._bar.add_task("train", total=total, completed=int(module.flops), **fields)
+        self._bar = RunBar(module, total, Console())
+        self._bar.open()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,25 +128,14 @@ class ProgressBar(RunCallback):
         """Move the bar; without a terminal, print a line when it is due."""
         if self._bar is None:
             return
-        module = run_module(pl_module)
         self._steps += 1
-        self._predict(module)
-        speed = self._bar.tasks[0].speed or 0.0  # FLOPs per second, as measured by rich
-        self._bar.update(
-            self._task,
-            description="train",
-            completed=module.flops,
-            rate=speed / module.flops_per_frame,
-            flop_rate=speed,
-            loss=float(outputs["loss"]),
-        )
-        if self._bar.disable:
-            self._print_line(module, float(outputs["loss"]))
+        self._predict(self._bar, run_module(pl_module))
+        self._bar.step(float(outputs["loss"]))
 
     def before_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Show on the bar why it stands still."""
         if self._bar is not None:
-            self._bar.update(self._task, description="test")
+            self._bar.describe("test")
             self._mark = None  # the time that follows is not all training
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
@@ -122,10 +153,9 @@ class ProgressBar(RunCallback):
         """Close the bar, so that the error has a line of its own."""
         self._close()
 
-    def _predict(self, module: PolicyModule) -> None:
+    def _predict(self, bar: RunBar, module: PolicyModule) -> None:
         """Predict the time for the rest of the budget, after some seconds of steps."""
-        assert self._bar is not None
-        total, now = self._bar.tasks[0].total, time.monotonic()
+        total, now = bar.task.total, time.monotonic()
         if self._steps == WARM_UP:
             self._mark = (now, module.flops)
         if self._mark is None or total is None or now - self._mark[0] < MEASURED_SECONDS:
@@ -133,7 +163,7 @@ class ProgressBar(RunCallback):
         seconds, speed = now - self._mark[0], (module.flops - self._mark[1]) / (now - self._mark[0])
         self._mark = None
         if speed > 0 and (left := (total - module.flops) / speed) > WORTH_SAYING:
-            self._bar.console.print(
+            bar.console.print(
                 f"[bold]time[/]    {clock(left)} of training to go, at the "
                 f"{speed / module.flops_per_frame:,.0f} frames/s of the first {seconds:.0f} s; "
                 "evaluation and games come on top",
@@ -141,29 +171,10 @@ class ProgressBar(RunCallback):
                 soft_wrap=True,
             )
 
-    def _print_line(self, module: PolicyModule, loss: float) -> None:
-        assert self._bar is not None
-        total, now = self._bar.tasks[0].total, time.monotonic()
-        share = (module.flops - self._line_flops) / total if total else 0.0
-        due = share >= LINE_SHARE and now - self._line_at >= LINE_SECONDS
-        if not due and now - self._line_at < LONGEST:
-            return
-        self._line_at, self._line_flops = now, module.flops
-        passed = now - self._began
-        speed = (module.flops - self._begun_with) / passed  # evaluation and games included
-        done = f"{module.flops / total:4.0%}" if total else f"{module.flops:.3g} FLOPs"
-        left = f", {clock((total - module.flops) / speed)} left" if total and speed else ""
-        self._bar.console.print(
-            f"{done} after {clock(passed)}{left}: {module.frames:,} frames, loss {loss:.3f}, "
-            f"{speed / module.flops_per_frame:,.0f} frames/s",
-            highlight=False,
-            soft_wrap=True,
-        )
-
     def _close(self) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, description="train")
-            self._bar.stop()
+            self._bar.describe("train")
+            self._bar.close()
             self._bar = None
 
 

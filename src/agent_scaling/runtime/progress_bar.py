@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from agent_scaling.runtime.formats import clock
 
 EVERY, SHARE = 30.0, 0.1
 """Least time between two lines: in seconds, and as a share of the time so far. The first lines come
@@ -17,45 +25,52 @@ RECENT = 600.0
 
 
 class Bar:
-    """One task's bar on a terminal; a context manager.
+    """One task's bar on a terminal, and lines elsewhere; a context manager.
+
+    A kind of bar overrides :meth:`columns`, :meth:`line` and :meth:`due`.
 
     Args:
         text: Template over rich's ``task`` for the text behind the bar, and for the lines of a log.
-        total: The work to do, in any unit.
+        total: The work to do, in any unit; None: not known.
         console: The console to write to.
         done: Work that was done before; it does not count towards the speed.
+        description: The task's name, for ``text``.
         every: Seconds between two lines where the console is not a terminal.
         transient: Remove the bar at the end.
         fields: Further fields of the task, for ``text``.
     """
 
+    recent = RECENT
+    expand = False
+    """Fill the width of the terminal."""
+
     def __init__(
         self,
         text: str,
         *,
-        total: float,
+        total: float | None,
         console: Console,
         done: int = 0,
+        description: str = "starting",
         every: float = EVERY,
         transient: bool = False,
         **fields: Any,
     ) -> None:
         self.console, self._text, self._every = console, text, every
         self._progress = Progress(
-            BarColumn(),
-            TextColumn(text),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *self.columns(),
             console=console,
             transient=transient,
-            speed_estimate_period=RECENT,
+            expand=self.expand,
+            speed_estimate_period=self.recent,
             disable=not console.is_interactive,
         )
-        self._task = self._progress.add_task("starting", total=total, completed=done, **fields)
+        self._id = self._progress.add_task(description, total=total, completed=done, **fields)
         self._began = self._said = self.console.get_time()
+        self._said_at: float = done
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self.open()
         return self
 
     def __exit__(
@@ -64,33 +79,59 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Show the bar, if the console is a terminal."""
+        self._progress.start()
+
+    def close(self) -> None:
+        """Leave the bar as it is, and give the terminal back."""
         self._progress.stop()
+
+    @property
+    def task(self) -> Task:
+        """The task as rich keeps it: total, completed, speed, fields."""
+        return self._progress.tasks[0]
 
     @property
     def seconds(self) -> float:
         """Seconds since the bar was made, above 0."""
         return max(self.console.get_time() - self._began, 1e-9)
 
+    def columns(self) -> list[ProgressColumn]:
+        """Return the parts of the bar on a terminal."""
+        return [BarColumn(), TextColumn(self._text), TextColumn("left"), TimeRemainingColumn()]
+
+    def line(self) -> str:
+        """Return the line that a log gets."""
+        left = self.task.time_remaining
+        return self._text.format(task=self.task) + (f", {clock(left)} left" if left else "")
+
+    def due(self, waited: float, moved: float) -> bool:
+        """Return True where a log gets a line.
+
+        Args:
+            waited: Seconds since the line before.
+            moved: Work completed since the line before.
+        """
+        return waited >= max(self._every, SHARE * self.seconds)
+
     def move(self, **changes: Any) -> None:
         """Move the bar, with the arguments of rich's ``Progress.update``; print a line if due."""
-        self._progress.update(self._task, **changes)
-        now = self.console.get_time()
-        due = max(self._every, SHARE * (now - self._began))
-        if self._progress.disable and now - self._said >= due:
-            self._said = now
-            task = self._progress.tasks[0]
-            left = task.time_remaining
-            clock = f", {timedelta(seconds=round(left))} left" if left else ""
-            self.console.print(
-                f"{self._text.format(task=task)}{clock}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        self._progress.update(self._id, **changes)
+        now, completed = self.console.get_time(), self.task.completed
+        if self._progress.disable and self.due(now - self._said, completed - self._said_at):
+            self._said, self._said_at = now, completed
+            self.console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+
+    def describe(self, description: str) -> None:
+        """Rename the task on the bar; a log gets no line."""
+        self._progress.update(self._id, description=description)
 
     def shrink(self, amount: float) -> None:
         """Subtract work that turned out to be done already from the total."""
-        self._progress.update(self._task, total=(self._progress.tasks[0].total or 0) - amount)
+        self._progress.update(self._id, total=(self.task.total or 0) - amount)
 
 
 class FrameBar(Bar):
