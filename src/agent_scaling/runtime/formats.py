@@ -6,13 +6,13 @@ import re
 from datetime import timedelta
 
 
-def short(value: float) -> str:
-    """Format with four digits, so that a table fits a terminal: ``46.45M``."""
-    for unit in ("", "k", "M", "G"):
-        if value < 1000 or unit == "G":
+def short(value: float, digits: int = 4, gap: str = "") -> str:
+    """Format with few digits and k, M, G or T, so that a table fits a terminal: ``46.45M``."""
+    for unit in ("", "k", "M", "G", "T"):
+        if abs(value) < 1000 or unit == "T":
             break
         value /= 1000
-    return f"{value:.4g}{unit}"
+    return f"{value:.{digits}g}{gap if unit else ''}{unit}"
 
 
 def compact(value: float, digits: int = 4) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from agent_scaling.runtime.files import write_file
+from agent_scaling.runtime.formats import compact, short
 from agent_scaling.scaling.intervals import NORMAL
 from agent_scaling.scaling.laws.profiles import best_rows
 from agent_scaling.scaling.report import marks
@@ -87,11 +88,10 @@ def number(value: Any, digits: int = 3) -> str:
     if size < ROUNDING:
         return "0"
     if size < 1e-3 or size >= 1e15:
-        return f"{value:.{digits}g}".replace("e+", "e")
-    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= unit:
-            return f"{value / (1e3 if letter == 'k' else unit):.{digits}g} {letter}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.{digits}g}"
+        return compact(value, digits)
+    if 1000 <= size < 1e4:
+        return f"{value:,.0f}"
+    return short(value, digits, gap=" ")
 
 
 def span(interval: Any, digits: int = 3) -> str:
