@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from agent_scaling.scaling.api import fit_laws
+from agent_scaling.scaling.fitting.optimal_sizes import growth
 from tests.scaling.synthetic import ALPHA, BETA, A, B, E, known_cells, optimum
 
 AHEAD = [1e17, 1e18, 1e19]
@@ -46,3 +47,26 @@ def test_a_grid_around_the_optima_has_intervals_with_two_ends() -> None:
     assert (found["params_low"] > 0).all()
     assert np.isfinite(found["params_high"]).all()
     assert not any("grid missed" in flag for flag in laws.flags)
+
+
+def test_a_line_through_few_optima_is_drawn_to_known_exponents() -> None:
+    """Nearer to the truth than least squares two decades ahead, and its interval holds."""
+    at, ahead = np.log(np.geomspace(1e14, 1e16, 6)), np.log([1e18])
+    errors, plain, held = [], [], []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        own, slope = generator.uniform(0.1, 0.6, 6), generator.normal(0.52, 0.1)
+        value = 10 + slope * (at - at.mean()) + own * generator.standard_normal(6)
+        truth = 10 + slope * (ahead - at.mean())
+        mean, half = growth(at, value, own, ahead)
+        errors.append(abs(mean - truth)[0])
+        held.append(abs(mean - truth)[0] <= half[0])
+        plain.append(abs(np.polyval(np.polyfit(at, value, 1), ahead) - truth)[0])
+    assert np.mean(errors) < 0.75 * np.mean(plain)
+    assert 0.85 <= np.mean(held) <= 1.0
+
+
+def test_many_exact_optima_keep_their_exponent() -> None:
+    at = np.log(np.geomspace(1e14, 1e18, 13))
+    mean, _ = growth(at, 0.7 * at, np.full(13, 1e-3), at[-1] + np.log([1.0, 100.0]))
+    assert (mean[1] - mean[0]) / np.log(100) == pytest.approx(0.7, abs=0.01)

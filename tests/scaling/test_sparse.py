@@ -45,4 +45,4 @@ def test_sizes_are_forecast_from_three_profiles_rather_than_from_a_sparse_budget
     alone = {"flops": 1e18, "params": 1e9, "samples": 1e18 / 6e9, "loss": 0.3}
     found = fit_laws(pd.concat([cells, pd.DataFrame([alone])], ignore_index=True))
     ahead = found.forecast([1e18, 1e20])["params"].to_numpy()
-    assert np.log(ahead[1] / ahead[0]) / np.log(100) == pytest.approx(N_OPT, abs=1e-3)
+    assert np.log(ahead[1] / ahead[0]) / np.log(100) == pytest.approx(N_OPT, abs=5e-3)

@@ -16,6 +16,20 @@ from agent_scaling.scaling.laws.profiles import best_of_grid, parabolas, profile
 SIZES = 3
 """Budgets whose optimal sizes make a law of sizes."""
 
+EXPONENT = 0.5, 0.15
+"""Mean and standard deviation of the exponents of N_opt and D_opt before a table is seen: those of
+published laws are from 0.4 to 0.7."""
+
+SPREAD = 0.2, 2.0
+"""Log spread of optima about their law before a table is seen, and the optima that it weighs as
+much as."""
+
+UNKNOWN = 0.5
+"""Log standard error of a best cell: sizes of a grid are about so far apart."""
+
+STEPS = 20
+"""Iterations in which the spread settles."""
+
 MISSED = 0.5
 """Share of profiles that are lowest at one end from which the grid is taken to miss the optima."""
 
@@ -56,12 +70,13 @@ def optimal_sizes(cells: pd.DataFrame, x: np.ndarray, target: str) -> Sizes:
 def missed(cells: pd.DataFrame, target: str, points: pd.DataFrame) -> str | None:
     """Return ``below`` or ``above`` where most profiles have their optimum beyond the grid.
 
-    Such a profile has no minimum inside (``points``), and is best at its smallest or largest size.
+    Such a profile has no significant minimum inside (``points``), and is best at its smallest or
+    largest size.
     """
     if len(points) < SIZES:
         return None
     table = profiles_of(cells, target)
-    outside = points["flag"].isin(["edge", "concave"]).to_numpy()
+    outside = (points["flag"] != "").to_numpy()
     best = np.where(np.isfinite(table.y), table.y, np.inf).argmin(1)
     known = np.isfinite(table.y)
     first, last = known.argmax(1), known.shape[1] - 1 - known[:, ::-1].argmax(1)
@@ -98,8 +113,44 @@ def _by_power(points: pd.DataFrame, x: np.ndarray) -> dict[str, tuple[np.ndarray
         if len(known) < SIZES:
             continue
         budgets, values = (np.log(known[part].to_numpy(float)) for part in ("flops", column))
-        curve = curves.fit_power(budgets, values)
-        half = half_width(1.0, curve.spare) * curve.standard_error(x)
-        half = np.full(len(x), np.inf) if one else half
-        logs[name] = curve(x), curve(x) - half, curve(x) + half
+        if one:
+            mean, half = curves.fit_power(budgets, values)(x), np.full(len(x), np.inf)
+        else:
+            mean, half = growth(budgets, values, _errors(known, column), x)
+        logs[name] = mean, mean - half, mean + half
     return logs
+
+
+def _errors(known: pd.DataFrame, column: str) -> np.ndarray:
+    """Standard errors of log optima; :data:`UNKNOWN` of a best cell, and where there is none."""
+    if f"{column}_sd" not in known:
+        return np.full(len(known), UNKNOWN)
+    own, shifts = known[f"{column}_sd"].to_numpy(float), np.stack(list(known[f"{column}_shifts"]))
+    found: np.ndarray = np.hypot(
+        np.where(np.isfinite(own), own, 1.0), np.linalg.norm(shifts, axis=1)
+    )
+    return found
+
+
+def growth(
+    at: np.ndarray, value: np.ndarray, error: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and half-width, at log budgets ``x``, of a line through log optima with errors.
+
+    An optimum scatters about the line by its own ``error`` and by a spread that all share. Few
+    optima near each other say little of the exponent: it is drawn to :data:`EXPONENT`, and the
+    spread to :data:`SPREAD`. The half-width is of a new optimum, by Student's t.
+    """
+    centre = at.mean()
+    design, ahead = (np.stack([np.ones_like(t), t - centre], 1) for t in (at, x))
+    prior, middle = np.diag([0.0, EXPONENT[1] ** -2]), np.array([0.0, EXPONENT[0]])
+    square, counts = SPREAD[0] ** 2, SPREAD[1]
+    for _ in range(STEPS):
+        weight = 1 / (error**2 + square)
+        covariance = np.linalg.inv(design.T @ (weight[:, None] * design) + prior)
+        theta = covariance @ (design.T @ (weight * value) + prior @ middle)
+        rest = (value - design @ theta) ** 2 + ((design @ covariance) * design).sum(1)
+        share = weight * square  # of what an optimum is off by, the part that is the spread's
+        square = (counts * SPREAD[0] ** 2 + (share * rest).sum()) / (counts + share.sum())
+    sd = np.sqrt(((ahead @ covariance) * ahead).sum(1) + square)
+    return ahead @ theta, half_width(1.0, int(counts) + len(at) - 2) * sd
