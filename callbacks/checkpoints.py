@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.policies.checkpoints.files import LAST, PREVIOUS
 from agent_scaling.runtime.files import disk_errors, part_of
@@ -72,7 +73,7 @@ class Checkpoints(RunCallback):
             )
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Restore the generators before the first step after a resume."""
         if self._restore is not None:
@@ -80,7 +81,12 @@ class Checkpoints(RunCallback):
             self._restore = None
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Save ``last.ckpt`` between two optimiser steps, when it is due or the run stops."""
         module = run_module(pl_module)

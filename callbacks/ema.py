@@ -98,7 +98,7 @@ class EMA(AveragesWeights, WeightAveraging):
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
-def _update(average: list[Tensor], current: list[Tensor], _count: Any, weight: float) -> None:
+def _update(average: list[Tensor], current: list[Tensor], _count: object, weight: float) -> None:
     """Average the tensors of one type; copy whole numbers (counters, indices)."""
     if average[0].is_floating_point():
         torch._foreach_lerp_(average, current, weight)

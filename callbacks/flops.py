@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
@@ -61,7 +61,12 @@ class FlopBudget(HasBudget):
             self._announced = module.frames
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Announce the milestones that this step has crossed; stop at the budget."""
         module = run_module(pl_module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from agent_scaling.evaluation.held_out import evaluate
@@ -42,7 +43,12 @@ class HeldOut(MeasuresLoss):
             raise InputError("callbacks.held_out.margins=true needs callbacks.baselines")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Evaluate when a multiple of ``every_frames`` is crossed."""
         module = run_module(pl_module)

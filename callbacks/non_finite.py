@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from agent_scaling.runtime.errors import InputError
@@ -18,6 +19,7 @@ from agent_scaling.training.hooks import (
     checkpoint_folder,
     run_data,
     run_module,
+    step_loss,
 )
 from agent_scaling.training.modules.base import PolicyModule
 
@@ -46,11 +48,16 @@ class NonFinite(RunCallback):
         self._first_bad: Tensor | None = None  # [2] float64: the window and its loss
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Check this step; read the result where that costs nothing, or is due."""
         module = run_module(pl_module)
-        loss, window = outputs["loss"].detach().double(), window_of(trainer)
+        loss, window = step_loss(outputs).detach().double(), window_of(trainer)
         fine = loss.isfinite()
         # With scaled gradients, infinite norms are normal: the scaler finds its scale by them.
         if module.step_frames and trainer.precision != "16-mixed":

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.runtime.terminal import is_first
 from agent_scaling.training.hooks import StopsRuns, run_module
@@ -44,13 +45,18 @@ class Preemption(StopsRuns):
         self._before = {number: signal.signal(number, self._ask) for number in numbers}
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Note that a step is under way, which must be finished and saved."""
         self._stepped = True
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Stop after an optimiser step if any rank has received a signal."""
         module = run_module(pl_module)

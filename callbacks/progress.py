@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,7 +18,7 @@ from rich.progress import (
 
 from agent_scaling.runtime.formats import clock
 from agent_scaling.runtime.progress_bar import Bar
-from agent_scaling.training.hooks import HasBudget, RunCallback, Stage, find, run_module
+from agent_scaling.training.hooks import HasBudget, RunCallback, Stage, find, run_module, step_loss
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.summary import print_milestone, print_start
 
@@ -123,14 +123,19 @@ class ProgressBar(RunCallback):
         self._bar.open()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Move the bar; without a terminal, print a line when it is due."""
         if self._bar is None:
             return
         self._steps += 1
         self._predict(self._bar, run_module(pl_module))
-        self._bar.step(float(outputs["loss"]))
+        self._bar.step(float(step_loss(outputs)))
 
     def before_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Show on the bar why it stands still."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.envs.families import (
     FAMILIES,
@@ -106,7 +107,12 @@ class Rollouts(PlaysGames):
             find_family(game.family)
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Play when a multiple of ``every_frames`` is crossed."""
         module = run_module(pl_module)

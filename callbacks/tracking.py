@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.ranks import gathered
@@ -57,7 +58,7 @@ class Tracking(KeepsMilestones):
         log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Continue to count CPU time after a milestone."""
         if self._cpu_mark is None:
@@ -74,7 +75,12 @@ class Tracking(KeepsMilestones):
             self.cpu_seconds, self._cpu_mark = self.cpu_seconds + now - self._cpu_mark, now
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Log a point when a multiple of ``every_frames`` is crossed."""
         module = run_module(pl_module)

@@ -19,10 +19,11 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.data.run_data import RunData
 from agent_scaling.envs.families import Description, describe, find_game
 from agent_scaling.envs.pool.pool import Pool
-from agent_scaling.playing.actor import SCREEN, Actor
+from agent_scaling.playing.actor import Actor
 from agent_scaling.playing.sampling import Sampling
 from agent_scaling.playing.unrolls import REWARD, UnrollPlayer, episode_seeds
 from agent_scaling.policies.inference import for_inference
+from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.stopwatch import Waiting
 from agent_scaling.training.hooks import run_module
@@ -137,7 +138,7 @@ class ActorsDataModule(RunData):
                 f"set policy.num_actions={wanted}, or give a policy that was trained on it"
             )
 
-    def pool(self, policy: Any, ranks: int) -> Pool:
+    def pool(self, policy: Policy, ranks: int) -> Pool:
         """Start the games, with a worker per core of this rank's share.
 
         Raises:
@@ -151,7 +152,7 @@ class ActorsDataModule(RunData):
             workers=self.workers or min(cores, self.lanes),
             groups=self.groups,
             options=self.options | self.practice,
-            observations=[*getattr(policy, "observations", SCREEN), REWARD],
+            observations=[*policy.observations, REWARD],
         )
 
 

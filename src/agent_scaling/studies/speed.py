@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from omegaconf import DictConfig
 
 from agent_scaling.runtime.allocator import keep_memory
@@ -17,6 +17,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan_file import Run, Store
 from agent_scaling.tracking.store import open_or_make_store, runs_of_study
 from agent_scaling.training.build import build, quiet
+from agent_scaling.training.hooks import run_module
 
 WARM_UP = 3
 SECONDS = 5.0
@@ -34,10 +35,15 @@ class Stopwatch(Callback):
         self.flops_per_second = 0.0
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Count FLOPs (``model`` convention) since the warm-up."""
-        module: Any = pl_module
+        module = run_module(pl_module)
         self._steps += 1
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -56,8 +62,7 @@ def probe(cfg: DictConfig) -> float:
     keep_memory()
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    parts: Any = build(cfg)
-    module, data = parts
+    module, data = build(cfg)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         trainer: Trainer = instantiate(

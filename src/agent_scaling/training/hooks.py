@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum, auto
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from agent_scaling.data.run_data import RunData
@@ -182,6 +183,13 @@ def run_data(trainer: Trainer) -> RunData:
     data = vars(trainer)["datamodule"]
     assert isinstance(data, RunData)
     return data
+
+
+def step_loss(outputs: STEP_OUTPUT) -> Tensor:
+    """The loss of a training step, from what Lightning hands to callbacks."""
+    assert isinstance(outputs, Mapping)
+    loss: Tensor = outputs["loss"]
+    return loss
 
 
 def evaluated(trainer: Trainer, module: PolicyModule) -> Policy:
