@@ -123,7 +123,7 @@ def test_the_verb_in_a_pseudo_terminal():
     try:
         read_until(master, stream, screen, "most probable actions")
         read_until(master, stream, screen, "ended: cap")
-        read_until(master, stream, screen, "Agent-Arc")  # seed 7 is an archeologist
+        read_until(master, stream, screen, "Agent the Digger")  # seed 7 is an archeologist
         assert "play/pause" in "\n".join(screen.display)
         os.write(master, b"q")
         while True:  # what it says while it leaves must be read, or it waits

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
 from io import StringIO
-from typing import Any
 
 from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -78,7 +78,7 @@ def complete_key(verb: str) -> None:
     plugins = [plugin for plugin in found_plugins if issubclass(plugin, CompletionPlugin)]
     by_shell = {plugin.provides(): plugin for plugin in plugins}
     with initialize_config_dir(str(conf()), version_base=None):
-        loader: Any = GlobalHydra.instance().config_loader()
+        loader = GlobalHydra.instance().config_loader()
         with redirect_stdout(StringIO()) as printed:
             by_shell["fish"](loader).query(verb)  # one per line, where Hydra joins bash's by spaces
         found = printed.getvalue().splitlines()
@@ -86,7 +86,7 @@ def complete_key(verb: str) -> None:
         sys.stdout.write("\n".join(sorted(offered(verb, found, word, loader))) + "\n")
 
 
-def offered(verb: str, found: Iterable[str], word: str, loader: Any) -> Iterator[str]:
+def offered(verb: str, found: Iterable[str], word: str, loader: ConfigLoader) -> Iterator[str]:
     """Yield those of Hydra's completions of ``word`` that the verb accepts.
 
     Args:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.config.beside import conf
@@ -22,7 +23,9 @@ WIDTH = 79
 BREAKS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
-def help_text(verb: str, cfg: DictConfig, choices: Mapping[str, str | None], loader: Any) -> str:
+def help_text(
+    verb: str, cfg: DictConfig, choices: Mapping[str, str | None], loader: ConfigLoader
+) -> str:
     """Return a verb's help, with the options that the command line chooses.
 
     Args:
@@ -130,7 +133,7 @@ def sections(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, lis
         yield from sections(value, f"{path}{key}.")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value as one types it on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(shown, value))}]"

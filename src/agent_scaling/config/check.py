@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter, isclass, signature
 from typing import Any
 
@@ -60,12 +60,13 @@ def check_keys(cfg: DictConfig) -> None:
                 raise InputError(f"{path}{key}: no such key{meant(key, taken)}")
 
 
-def located(path: str, node: DictConfig) -> Any:
+def located(path: str, node: DictConfig) -> Callable[..., object]:
     """Return what a node's ``_target_`` names; raises :class:`InputError` where there is none."""
     target, log = str(node["_target_"]), logging.getLogger("hydra.utils")
     try:
         log.disabled = True  # it would say the same in four lines
-        return get_object(target)
+        found: Callable[..., object] = get_object(target)
+        return found
     except Exception as error:
         causes = (str(cause) for cause in (error.__cause__, error) if cause is not None)
         raise InputError(f"{path}_target_={target}: cannot be imported ({next(causes)})") from error
@@ -73,7 +74,7 @@ def located(path: str, node: DictConfig) -> Any:
         log.disabled = False
 
 
-def check_value(key: str, value: Any, hint: Any) -> None:
+def check_value(key: str, value: object, hint: Any) -> None:
     """Raise :class:`InputError` unless ``value`` fits the annotation ``hint``."""
     try:
         adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)
@@ -87,12 +88,12 @@ def check_value(key: str, value: Any, hint: Any) -> None:
         raise InputError(f"{key}={value}: {said}") from None
 
 
-def is_own(hint: Any) -> bool:
+def is_own(hint: object) -> bool:
     """True where pydantic reads the type's own config and accepts no other."""
     return isclass(hint) and hasattr(hint, "__pydantic_config__")
 
 
-def targets(cfg: Any, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+def targets(cfg: object, path: str = "") -> Iterator[tuple[str, DictConfig]]:
     """Yield (``policy.encoder.``, node) of each node that names a target of this project."""
     if not isinstance(cfg, DictConfig):
         return
@@ -114,7 +115,7 @@ def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
     return found
 
 
-def hints_of(found: Any) -> dict[str, Any]:
+def hints_of(found: Callable[..., object]) -> dict[str, Any]:
     """Parameter → annotation of a class or function, the keys of a ``**config: Unpack[Keys]``
     among them; nothing where one cannot be resolved at run time, because it is imported for type
     checkers alone."""
@@ -132,7 +133,7 @@ def hints_of(found: Any) -> dict[str, Any]:
     return hinted
 
 
-def takes_any(found: Any) -> bool:
+def takes_any(found: Callable[..., object]) -> bool:
     """True where a class or function has ``**kwargs``."""
     kinds = {parameter.kind: parameter for parameter in signature(found).parameters.values()}
     rest = kinds.get(Parameter.VAR_KEYWORD)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult
 
 from agent_scaling.runtime.errors import InputError
 
@@ -31,7 +34,9 @@ class Group:
     parts: tuple[str, ...]
 
 
-def groups_of(verb: str, choices: Mapping[str, str | None], loader: Any) -> Iterator[Group]:
+def groups_of(
+    verb: str, choices: Mapping[str, str | None], loader: ConfigLoader
+) -> Iterator[Group]:
     """Return the groups that a verb's config is composed of, each before the groups within it.
 
     Args:
@@ -48,9 +53,9 @@ def groups_of(verb: str, choices: Mapping[str, str | None], loader: Any) -> Iter
         yield Group(name, choices[name], tuple(whole), added)
 
 
-def names_of(verb: str, choices: Iterable[str], loader: Any) -> list[str]:
+def names_of(verb: str, choices: Iterable[str], loader: ConfigLoader) -> list[str]:
     """Return the groups' names, last those of Hydra's own groups that the verb names."""
-    own = [getattr(entry, "group", None) for entry in listed(loader.repository.load_config(verb))]
+    own = [getattr(entry, "group", None) for entry in listed(loaded(verb, loader))]
     names = [name for name in choices if not name.startswith("hydra/") or name in own]
     folders = [name.partition("/")[0] for name in reversed(names)]  # Hydra lists them backwards
     return sorted(
@@ -59,15 +64,15 @@ def names_of(verb: str, choices: Iterable[str], loader: Any) -> list[str]:
     )
 
 
-def check_choices(choices: Mapping[str, Any], loader: Any) -> None:
+def check_choices(choices: Mapping[str, str | None], loader: ConfigLoader) -> None:
     """Refuse a part of a group that was chosen as the whole group.
 
     Raises:
         InputError: A part was chosen as a whole group.
     """
     for group, option in choices.items():
-        config = loader.repository.load_config(f"{group}/{option}")
-        if config is None or not is_part(option, config):
+        config = loaded_if_there(f"{group}/{option}", loader)
+        if option is None or config is None or not is_part(option, config):
             continue
         found = configs_of(group, loader)
         whole = [other for other, config in found.items() if not is_part(other, config)]
@@ -78,22 +83,35 @@ def check_choices(choices: Mapping[str, Any], loader: Any) -> None:
         raise InputError(f"{group}={option}: is one part of {group}, not all of it; {fix}")
 
 
-def configs_of(group: str, loader: Any) -> dict[str, Any]:
+def configs_of(group: str, loader: ConfigLoader) -> dict[str, ConfigResult]:
     """Return each option of a group, as Hydra loads it."""
     options = loader.get_group_options(group, ObjectType.CONFIG)
-    return {option: loader.repository.load_config(f"{group}/{option}") for option in options}
+    return {option: loaded(f"{group}/{option}", loader) for option in options}
 
 
-def is_part(option: str, config: Any) -> bool:
+def loaded(name: str, loader: ConfigLoader) -> ConfigResult:
+    """A config that is there, as Hydra loads it."""
+    found = loaded_if_there(name, loader)
+    assert found is not None, name
+    return found
+
+
+def loaded_if_there(name: str, loader: ConfigLoader) -> ConfigResult | None:
+    """A config as Hydra loads it; None where no folder has it."""
+    assert isinstance(loader, ConfigLoaderImpl)  # Hydra has no other
+    return loader.repository.load_config(name)
+
+
+def is_part(option: str, config: ConfigResult) -> bool:
     """True where an option is a part of its group: its file holds one key, of the same name."""
     return list(config.config) == [option]
 
 
-def members(config: Any) -> list[str]:
+def members(config: ConfigResult) -> list[str]:
     """Return the files of its own folder that an option is composed of."""
-    return [entry.get_name() for entry in listed(config)]
+    return [name for entry in listed(config) if (name := entry.get_name()) is not None]
 
 
-def listed(config: Any) -> Sequence[Any]:
+def listed(config: ConfigResult) -> Sequence[InputDefault]:
     """Return the entries of a file's defaults list."""
     return config.defaults_list or ()

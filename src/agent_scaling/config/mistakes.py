@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from importlib.resources.abc import Traversable
-from typing import Any
 
 from hydra.errors import (
     HydraException,
@@ -92,7 +91,7 @@ def unmade(causes: Sequence[BaseException]) -> str | None:
     return f"{key[1] if key else 'config'}: {' '.join(str(causes[-1]).split())}"
 
 
-def no_such_key(error: Any) -> str:
+def no_such_key(error: OmegaConfBaseException) -> str:
     """Rewrite OmegaConf's error: ``data.lane: no such key; did you mean data.lanes?``."""
     key, node = str(error.full_key), error.parent_node
     known = [*groups(conf()), *keys(node._get_root() if node else None)]
@@ -116,9 +115,11 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
-def keys(cfg: Any, path: str = "") -> Iterator[str]:
+def keys(cfg: object, path: str = "") -> Iterator[str]:
     """Yield the dotted keys of a config but Hydra's own: ``flops_budget``, ``data.shards``."""
-    for key in map(str, cfg) if isinstance(cfg, DictConfig) else ():
+    if not isinstance(cfg, DictConfig):
+        return
+    for key in map(str, cfg):
         if f"{path}{key}" == "hydra":
             continue
         yield f"{path}{key}"

@@ -34,7 +34,7 @@ def current_path(path: str) -> str:
     return path
 
 
-def with_current_paths(config: Any) -> Any:
+def with_current_paths(config: object) -> Any:
     """Return a copy of a plain config in which each ``_target_`` is a current path."""
     if isinstance(config, dict):
         return {

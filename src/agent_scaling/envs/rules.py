@@ -88,7 +88,7 @@ _RULES: Mapping[str, TypeAdapter[Any]] = {
 }
 
 
-def game_from_file(value: Any, where: str) -> Description:
+def game_from_file(value: object, where: str) -> Description:
     """Return the game that a file describes; NetHack where it says nothing.
 
     Args:

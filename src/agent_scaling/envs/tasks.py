@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import gymnasium
 import nle  # noqa: F401  (registers NetHack…-v0)
 import numpy as np
+import numpy.typing as npt
 from gymnasium.envs.registration import load_env_creator
 from nle import nethack
 
@@ -103,7 +105,7 @@ class Task:
         """End NetHack and remove its folder."""
         self._env.close()
 
-    def _keep_and_quit(self, observation: Any, done: bool) -> None:
+    def _keep_and_quit(self, observation: Sequence[npt.NDArray[Any]], done: bool) -> None:
         """Copy the last frame of an episode that is cut off: NLE writes its questions over it."""
         frame = self._env._get_observation(observation)
         self._before_quitting = {name: np.array(frame[name]) for name in self._views}

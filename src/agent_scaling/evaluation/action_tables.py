@@ -30,7 +30,7 @@ class ActionTables:
             sums[0] -= self.unigram_A[action_N].sum()
             sums[1] -= self.bigram_AA[before_N, action_N].sum()
             sums[2] += action_N.numel()
-        unigram, bigram, frames = sum(gathered(sums)).tolist()
+        unigram, bigram, frames = sum(gathered(sums), torch.zeros_like(sums)).tolist()
         return {"unigram_nats": unigram / max(frames, 1), "bigram_nats": bigram / max(frames, 1)}
 
 
@@ -45,7 +45,8 @@ def fit_tables(windows: Iterable[Batch], num_actions: int = NUM_ACTIONS) -> Acti
         before_N, action_N = decisions(batch)
         pairs_N = before_N * num_actions + action_N
         counts_AA += torch.bincount(pairs_N, minlength=counts_AA.numel())
-    counts_AA = sum(gathered(counts_AA)).view(num_actions, num_actions)
+    counts_AA = sum(gathered(counts_AA), torch.zeros_like(counts_AA))
+    counts_AA = counts_AA.view(num_actions, num_actions)
     unigram_A = counts_AA.sum(0) + 0.5
     unigram_A = unigram_A / unigram_A.sum()
     smoothed_AA = counts_AA + unigram_A

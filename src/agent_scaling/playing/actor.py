@@ -15,6 +15,7 @@ from agent_scaling.data.batch import FIELDS, Batch, shown_fields
 from agent_scaling.envs.actions import NO_ACTION, NUM_ACTIONS, action_to_key, key_to_action
 from agent_scaling.playing.sampling import Floats, Noise, Sampling
 from agent_scaling.policies.inference import for_inference
+from agent_scaling.policies.policy import State
 
 SCREEN = ("chars", "colors", "cursor")
 """Observations assumed when a policy declares none."""
@@ -62,7 +63,7 @@ class Actor:
         self.block = block or default_block(self.device)
         self.policy = for_inference(policy, self.device)
         self.sampling, self.noise = sampling, Noise(lanes, sampling_seed)
-        self.state: Any = self.policy.initial_state(lanes)  # type: ignore[operator]
+        self.state: State = self.policy.initial_state(lanes)  # type: ignore[operator]
         self.step = np.zeros(lanes, np.int64)
         self.episode = np.zeros(lanes, np.int64)
         self.prev_action = np.zeros(lanes, np.int64)
@@ -162,6 +163,6 @@ class Actor:
             self._traces[lane] += rows[index].tobytes()
 
 
-def _leaves(state: Any) -> list[Tensor]:
+def _leaves(state: State) -> list[Tensor]:
     found: list[Tensor] = torch.utils._pytree.tree_leaves(state)
     return found

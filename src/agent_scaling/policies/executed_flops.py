@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +19,15 @@ def conv_backward_flops(
     grad_out: Shape,
     x: Shape,
     weight: Shape,
-    _bias: Any,
-    _stride: Any,
-    _padding: Any,
-    _dilation: Any,
+    _bias: object,
+    _stride: object,
+    _padding: object,
+    _dilation: object,
     transposed: bool,
-    _output_padding: Any,
+    _output_padding: object,
     _groups: int,
     output_mask: list[bool],
-    out_shape: Any = None,
+    out_shape: object = None,
 ) -> int:
     """A forward pass for each of the gradients asked for: the input's and the weight's.
 
@@ -60,7 +59,7 @@ def hardware_flops(policy: Policy, steps: int, lanes: int) -> int:
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         logits_TBA, _, _ = ghost(batch, ghost.initial_state(lanes))
         loss = F.cross_entropy(logits_TBA.flatten(0, 1), batch.action_TB.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
     counted: int = counter.get_total_flops()
     lstms = [module for module in policy.modules() if isinstance(module, nn.LSTM)]
     return counted + sum(lanes * m.num_layers * 2 * 4 * m.hidden_size**2 for m in lstms)

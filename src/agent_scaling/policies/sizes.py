@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from hydra.errors import InstantiationException
@@ -18,6 +18,14 @@ from agent_scaling.runtime.errors import InputError
 
 TOLERANCE = 0.05
 SMALLEST, LARGEST = 4, 65_536  # widths
+
+
+class HasActions(Protocol):
+    """Data that tell the size of their action set."""
+
+    @property
+    def num_actions(self) -> int | None:
+        """Size of the action set; None where the policy chooses it."""
 
 
 def make_policy(*, params: float | None = None, **parts: Any) -> Policy:
@@ -43,10 +51,10 @@ def make_policy(*, params: float | None = None, **parts: Any) -> Policy:
     return policy
 
 
-def take_actions(policy: DictConfig, data: Any) -> None:
+def take_actions(policy: DictConfig, data: HasActions) -> None:
     """Give a policy's config the data's number of actions, where it has ``num_actions: null``."""
     if policy.get("num_actions", 0) is None:
-        policy.num_actions = getattr(data, "num_actions", None)
+        policy.num_actions = data.num_actions
 
 
 def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
@@ -133,5 +141,5 @@ def on_meta(config: Mapping[str, Any]) -> Policy:
     return policy
 
 
-def _plain(part: Any) -> Any:
+def _plain(part: object) -> object:
     return OmegaConf.to_container(part, resolve=True) if isinstance(part, DictConfig) else part

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import masked
@@ -88,7 +88,7 @@ def content_hash(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON with credentials masked, whole or not at all.
 
     Raises:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def count_ranks() -> int:
@@ -22,12 +24,12 @@ def summed(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def gathered(value: Any) -> list[Any]:
+def gathered(value: T) -> list[T]:
     """Return every rank's value, in the ranks' order; every rank must call it."""
-    values = [value]
-    if count_ranks() > 1:
-        values = [None] * count_ranks()
-        dist.all_gather_object(values, value)
+    if count_ranks() == 1:
+        return [value]
+    values: list[Any] = [None] * count_ranks()
+    dist.all_gather_object(values, value)
     return values
 
 

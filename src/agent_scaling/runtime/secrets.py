@@ -34,7 +34,7 @@ def mask(text: str) -> str:
     return text
 
 
-def masked(value: Any, name: str = "") -> Any:
+def masked(value: object, name: str = "") -> Any:
     """Return plain data with each text masked, and whole values under keys such as ``password``."""
     if isinstance(value, Mapping):
         return {key: masked(item, str(key)) for key, item in value.items()}

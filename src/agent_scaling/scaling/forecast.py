@@ -91,7 +91,7 @@ def _predict(fitted: dict[str, Any], budget: float) -> dict[str, Any]:
     return dict(chosen["forecast"][0])
 
 
-def _unbounded(value: Any) -> Any:
+def _unbounded(value: object) -> object:
     """Turn an interval's absent upper end, ``None`` in JSON, back into infinity."""
     return [value[0], math.inf] if isinstance(value, list) and value[1] is None else value
 

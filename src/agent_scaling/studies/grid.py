@@ -37,7 +37,7 @@ class Data:
     num_actions: int | None
 
 
-def values_of(given: Any, key: str) -> list[float]:
+def values_of(given: object, key: str) -> list[float]:
     """``[a, b, …]``, or ``{lowest, highest, count}`` as a geometric series of two digits.
 
     Raises:
@@ -58,7 +58,7 @@ def values_of(given: Any, key: str) -> list[float]:
     return sorted(values)
 
 
-def sizes_of(given: Any) -> tuple[str, list[float]]:
+def sizes_of(given: object) -> tuple[str, list[float]]:
     """The unit of sizes, and the sizes: parameters, or ``{key of train: values}``.
 
     Raises:
@@ -162,7 +162,8 @@ def data_of(cfg: DictConfig) -> Data:
 def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: Data) -> Run:
     """A run of a size with its costs, before it has a name, a seed and budgets."""
     take_actions(cfg.policy, data)
-    policy = on_meta(OmegaConf.to_container(cfg.policy, resolve=True))  # type: ignore[arg-type]
+    config: Any = OmegaConf.to_container(cfg.policy, resolve=True)
+    policy = on_meta(config)
     module: Any = instantiate(cfg.module, _partial_=True)(policy, None)  # which knows its costs
     return Run(
         name="",

@@ -133,7 +133,7 @@ class Plan:
         return None
 
 
-def _on_record(value: Any) -> Any:
+def _on_record(value: object) -> Any:
     """A field of a plan as its file has it: a new password is no other plan."""
     return tuple(map(_on_record, value)) if isinstance(value, tuple) else masked(value)
 

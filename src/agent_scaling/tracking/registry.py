@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 NAME = "model"
 """Name of a model in its run; ``runs:/<run id>/model`` is the run's latest."""
@@ -15,7 +18,7 @@ VERSIONS = "mlflow.modelVersions"
 """Tag from which the model's page reads its registered versions."""
 
 
-def hand_in(client: Any, run_id: str, entry: dict[str, Any]) -> None:
+def hand_in(client: MlflowClient, run_id: str, entry: dict[str, Any]) -> None:
     """Log the model in ``entry["model"]``, a folder, as an output of a run at ``entry["step"]``.
 
     A model that an earlier attempt has handed in is left alone; one that it has begun is finished.
@@ -52,7 +55,7 @@ def hand_in(client: Any, run_id: str, entry: dict[str, Any]) -> None:
         register(client, run_id, model.model_id, entry["register_as"])
 
 
-def register(client: Any, run_id: str, model_id: str, name: str) -> None:
+def register(client: MlflowClient, run_id: str, model_id: str, name: str) -> None:
     """Make a model the newest version of ``name`` in the registry, unless it is one already."""
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tenacity
 
@@ -13,6 +13,10 @@ from agent_scaling.config.whole_urls import whole
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import database_of, prepare
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 RUN_ID_FILE = "mlflow_run_id"
@@ -41,7 +45,7 @@ RACING = tenacity.Retrying(
 at the same moment one adds the row, and the others find it at their next attempt."""
 
 
-def runs_of_study(client: Any, experiments: list[str], study: str | None) -> list[Any]:
+def runs_of_study(client: MlflowClient, experiments: list[str], study: str | None) -> list[Run]:
     """Return the runs of some experiments with the tag ``study``, or all of them for None.
 
     MLflow's filters have no way to write a quote inside the quotes of the same kind: a name that
@@ -56,7 +60,7 @@ def runs_of_study(client: Any, experiments: list[str], study: str | None) -> lis
     return [run for run in found if study is None or run.data.tags["study"] == study]
 
 
-def find_experiment(client: Any, name: str, artifact_location: str | None = None) -> str:
+def find_experiment(client: MlflowClient, name: str, artifact_location: str | None = None) -> str:
     """Return the id of the experiment ``name``; create it, or restore it, where it is not active.
 
     Args:
@@ -79,7 +83,7 @@ def find_experiment(client: Any, name: str, artifact_location: str | None = None
     return experiment_id
 
 
-def open_store(tracking_uri: str) -> Any:
+def open_store(tracking_uri: str) -> MlflowClient:
     """Return an MLflow client; raise :class:`InputError` where a sqlite store does not exist."""
     path = database_of(tracking_uri)
     if path is not None and not path.exists():
@@ -87,7 +91,7 @@ def open_store(tracking_uri: str) -> Any:
     return open_or_make_store(tracking_uri)
 
 
-def read_artifact(client: Any, run_id: str, path: str) -> str:
+def read_artifact(client: MlflowClient, run_id: str, path: str) -> str:
     """Read a text file of a run's artifacts; nothing of the download stays on the disk."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +99,7 @@ def read_artifact(client: Any, run_id: str, path: str) -> str:
         return Path(found).read_text(encoding="utf-8")
 
 
-def open_or_make_store(tracking_uri: str) -> Any:
+def open_or_make_store(tracking_uri: str) -> MlflowClient:
     """Return an MLflow client of a store; a sqlite store that does not exist is made."""
     from mlflow import MlflowClient  # the import takes seconds
 

@@ -87,12 +87,13 @@ def passes(game: Game, filters: Mapping[str, Any]) -> bool:
     return all(_passes(game, name, wanted) for name, wanted in filters.items())
 
 
-def _passes(game: Game, name: str, wanted: Any) -> bool:
+def _passes(game: Game, name: str, wanted: object) -> bool:
     bound, _, field = name.partition("_")
     if bound in ("min", "max") and field:
         value = game.metadata.get(ALIASES.get(field, field))
         if not isinstance(value, int):
             return False
+        assert isinstance(wanted, int | float)  # see check_filters
         return bool(value >= wanted if bound == "min" else value <= wanted)
     value = game.metadata.get(ALIASES.get(name, name))
     if value is None:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from agent_scaling.data.conversion.encode import EncodedGame
 from agent_scaling.data.conversion.plan import sample_key
@@ -19,8 +20,8 @@ from agent_scaling.runtime.files import whole_file, write_file
 class ShardTar:
     """Writer of a tar whose bytes depend on its members alone: no times, no users, one format."""
 
-    def __init__(self, file: BytesIO | object, layout: Layout, chunk_frames: int) -> None:
-        self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # type: ignore[call-overload]  # noqa: SIM115
+    def __init__(self, file: BinaryIO, layout: Layout, chunk_frames: int) -> None:
+        self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
         self.layout, self.chunk_frames = layout, chunk_frames
 
     def member(self, name: str, data: bytes) -> int:

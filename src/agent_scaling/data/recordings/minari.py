@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,6 +20,9 @@ from agent_scaling.data.shards.layout import atari_layout
 from agent_scaling.envs.atari import action_codes
 from agent_scaling.envs.screens import SIDE
 from agent_scaling.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
 
 INSTALL = "pip install 'agent-scaling[minari]'"
 METADATA, EPISODES = "metadata.json", "main_data.hdf5"
@@ -128,7 +131,8 @@ def to_frame(seen: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             grey = seen[-1]
         case shape:
             raise ValueError(f"{shape} is no screen, RGB or grey, nor a stack of grey ones")
-    return cv2.resize(np.ascontiguousarray(grey), (SIDE, SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    frame = cv2.resize(np.ascontiguousarray(grey), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(frame, np.uint8)
 
 
 def _library() -> Any:
@@ -184,14 +188,14 @@ def _facts(root: Path) -> Facts:
     return Facts(data.id, metadata.get("algorithm_name", "unknown"), options, codes)
 
 
-def _options(spec: Any, where: str) -> dict[str, Any]:
+def _options(spec: EnvSpec | None, where: str) -> dict[str, Any]:
     """Translate the environment's protocol to the arguments of our Atari game."""
-    kwargs = dict(spec.kwargs) if spec else {}
-    if "game" not in kwargs:
+    kwargs = dict(spec.kwargs) if spec is not None else {}
+    if spec is None or "game" not in kwargs:
         raise InputError(f"{where}: was not recorded on an Atari environment of ALE (env_spec)")
     skips, noop_max = [kwargs.get("frameskip", 4)], 0
     for wrapper in spec.additional_wrappers:
-        if wrapper.name == "AtariPreprocessing":
+        if wrapper.name == "AtariPreprocessing" and wrapper.kwargs is not None:
             skips.append(wrapper.kwargs["frame_skip"])
             noop_max = wrapper.kwargs["noop_max"]
     unlike = {name: kwargs.get(name) for name in ("mode", "difficulty") if kwargs.get(name)}
@@ -209,7 +213,7 @@ def _options(spec: Any, where: str) -> dict[str, Any]:
     }
 
 
-def _metadata(episode: Any, facts: Facts) -> dict[str, str | int]:
+def _metadata(episode: Mapping[str, npt.NDArray[Any]], facts: Facts) -> dict[str, str | int]:
     """Return one episode's metadata.
 
     Raises :class:`BadGame` for an episode that is empty or whose rewards are not whole numbers.

@@ -145,7 +145,7 @@ class Manifest:
         return dump_json(asdict(self) | {"layout": self.layout.to_json()})
 
 
-def dump_json(value: Any, compact: bool = False) -> bytes:
+def dump_json(value: object, compact: bool = False) -> bytes:
     """Return deterministic JSON in UTF-8 with a newline at the end."""
     style: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 1}
     return (json.dumps(value, sort_keys=True, ensure_ascii=False, **style) + "\n").encode()

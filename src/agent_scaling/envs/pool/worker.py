@@ -52,7 +52,7 @@ class Assignment:
         return json.dumps(asdict(self))
 
 
-def send(reports: int, message: Any = None) -> None:
+def send(reports: int, message: object = None) -> None:
     """Write a report: its length (4 bytes), then JSON; an empty report is length 0."""
     payload = b"" if message is None else json.dumps(message).encode()
     data = len(payload).to_bytes(4, "little") + payload

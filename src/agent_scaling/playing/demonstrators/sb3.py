@@ -182,7 +182,7 @@ def _filled(layer: nn.Module, weights: Mapping[str, Tensor], name: str) -> nn.Mo
     return layer
 
 
-def _class_name(shown: Any) -> str | None:
+def _class_name(shown: object) -> str | None:
     """``"<class 'torch.nn.modules.activation.ReLU'>"``, as the JSON describes one → ``ReLU``."""
     found = FORMAT.fullmatch(str(shown))
     return found[1] if found else None

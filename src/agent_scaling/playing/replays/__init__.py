@@ -117,7 +117,7 @@ def write_replays(
     return paths
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Return the value for JSON, whole numbers without a decimal point."""
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value

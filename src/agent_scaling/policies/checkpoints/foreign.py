@@ -33,7 +33,7 @@ class Inert:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Keep the attributes of the original object."""
         if isinstance(state, dict):
             self.__dict__.update(state)

@@ -182,7 +182,7 @@ def _ours(path: str) -> bool:
     return path.startswith(TRUSTED) or is_extension(path)
 
 
-def _targets(config: Any) -> list[str]:
+def _targets(config: object) -> list[str]:
     """All that instantiating a config could call; what Hydra would first look up elsewhere, too."""
     if isinstance(config, dict):
         own = [str(config["_target_"])] if "_target_" in config else []

@@ -114,7 +114,7 @@ def unwrapped(name: str) -> str:
     return name
 
 
-def read_flags(flags: Any) -> Mapping[str, Any]:
+def read_flags(flags: object) -> Mapping[str, Any]:
     """Flags as a mapping: they are saved as a dict or as some namespace, or not at all."""
     if isinstance(flags, Mapping):
         return flags

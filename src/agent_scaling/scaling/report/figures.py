@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -19,6 +19,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from agent_scaling.scaling.report import marks
 from agent_scaling.scaling.runs.table import Runs
+
+if TYPE_CHECKING:
+    from matplotlib.typing import ColorType
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 """Colours of the Okabe–Ito palette."""
@@ -87,7 +90,7 @@ def _finish(
         axes.legend(fontsize=7, **(beside if place == "beside" else {"loc": place}))
 
 
-def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: Any) -> np.ndarray:
+def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: ColorType) -> np.ndarray:
     """Draw bars from ``column``_low to ``column``_high, where known; return the ends, (2, n)."""
     ends = marks.ends(table, column)
     low = np.fmax(ends[0], 1e-3 * table[column].to_numpy(float))  # a log axis has no 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
@@ -62,7 +63,7 @@ def tick_text(name: str, value: float) -> str:
     return f"{value:g}" if name in OVER else EngFormatter(sep="")(value)
 
 
-def limits(values: Any, spans: Any = ()) -> tuple[float, float]:
+def limits(values: npt.ArrayLike, spans: npt.ArrayLike = ()) -> tuple[float, float]:
     """Return a log axis's ends that show ``values``, and bars' ``spans`` up to :data:`BEYOND`."""
     known, far = np.asarray(values, float), np.asarray(spans, float).ravel()
     far = np.clip(far[np.isfinite(far)], known.min() / BEYOND, known.max() * BEYOND)
@@ -71,7 +72,7 @@ def limits(values: Any, spans: Any = ()) -> tuple[float, float]:
     return float(np.exp(low - margin)), float(np.exp(high + margin))
 
 
-def aside(sizes: Any, count: int) -> np.ndarray:
+def aside(sizes: npt.ArrayLike, count: int) -> np.ndarray:
     """Return a factor for each of ``count`` budgets that puts the bars of a size side by side."""
     gaps = np.diff(np.log(np.unique(np.asarray(sizes, float))))
     width = ASIDE * min([*gaps, 1.0]) if count > 1 else 0.0

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from agent_scaling.runtime.files import write_file
@@ -75,12 +76,12 @@ def write_report(
     return folder / FILE
 
 
-def _script(figure: Any) -> str:
+def _script(figure: go.Figure) -> str:
     """Return the figure as JSON that is safe inside a ``<script>``."""
     return str(figure.to_json()).replace("</", "<\\/")
 
 
-def number(value: Any, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     """Format a number to significant digits, with k, M, G or T; a dash where it is unknown."""
     if value is None or value != value:
         return DASH
@@ -94,7 +95,7 @@ def number(value: Any, digits: int = 3) -> str:
     return short(value, digits, gap=" ")
 
 
-def span(interval: Any, digits: int = 3) -> str:
+def span(interval: Sequence[float | None] | None, digits: int = 3) -> str:
     """Format an interval as "low to high", with ∞ for an unbounded end; empty where unknown."""
     if interval is None or any(v != v for v in interval if v is not None):
         return ""
@@ -164,6 +165,6 @@ def command(fitted: dict[str, Any]) -> str:
     return " ".join(["agent-scaling fit", *words])
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     text = "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
     return text if text.replace("[", "").isalnum() else json.dumps(text, ensure_ascii=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
@@ -52,7 +53,7 @@ def _figure(x: str, y: str, title: str, *, log_y: bool = True) -> go.Figure:
     return figure
 
 
-def _axis(axis: str, name: str, values: Any, spans: Any = ()) -> dict[str, Any]:
+def _axis(axis: str, name: str, values: npt.ArrayLike, spans: npt.ArrayLike = ()) -> dict[str, Any]:
     """Return the layout of a log axis around ``values``; :mod:`marks` gives the ticks."""
     low, high = marks.limits(values, spans)
     ticks = marks.tick_values(low, high)

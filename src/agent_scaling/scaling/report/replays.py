@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from agent_scaling.scaling.laws.profiles import best_rows
 from agent_scaling.scaling.runs.table import Runs
 from agent_scaling.tracking.store import open_store, read_artifact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 KINDS = ("best", "median", "worst")
 FOLDER = "replays"
@@ -67,7 +70,7 @@ def replays_of(runs: Runs, tracking_uri: str) -> list[Replay]:
     return found
 
 
-def _pages(client: Any, run_id: str, frames: float) -> list[str]:
+def _pages(client: MlflowClient, run_id: str, frames: float) -> list[str]:
     """List the pages of the milestone at ``frames``; folders are named after the frames trained."""
     folders = {Path(item.path).name for item in client.list_artifacts(run_id, FOLDER)}
     name = f"{frames:.0f}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent_scaling.tracking.store import KIND, find_experiment, open_or_make_store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "fits"
 """MLflow experiment of fits whose runs came from a CSV, by default."""
@@ -26,7 +29,7 @@ def log_fit(
     """
     from mlflow.entities import Metric, Param
 
-    client: Any = open_or_make_store(tracking_uri)
+    client: MlflowClient = open_or_make_store(tracking_uri)
     about = {key: value for key, value in fitted["origin"].items() if value is not None}
     tags = {KIND: "fit", "mlflow.runName": run_name(about)}
     tags |= {f"fit.{key}": str(value) for key, value in about.items()}
@@ -85,7 +88,7 @@ def metrics(fitted: Mapping[str, Any]) -> dict[str, float]:
     return {k: v for k, v in finite.items() if abs(v) < float("inf")}
 
 
-def _experiment(client: Any, tracking_uri: str, name: str) -> str:
+def _experiment(client: MlflowClient, tracking_uri: str, name: str) -> str:
     scheme, _, database = tracking_uri.partition(":///")
     # Artifacts lie beside a local store, as those of runs do; MLflow's default is the working
     # directory.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.tracking.store import KIND, open_store, read_artifact, runs_of_study
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 ARTIFACT = "milestones.json"
 
@@ -64,7 +68,9 @@ def read_mlflow(
     return Tracked(pd.DataFrame(rows), flags, list(experiments.index), origin)
 
 
-def _runs(client: Any, study: str | None, experiment: str | None, tracking_uri: str) -> list[Any]:
+def _runs(
+    client: MlflowClient, study: str | None, experiment: str | None, tracking_uri: str
+) -> list[Run]:
     if experiment:
         found = client.get_experiment_by_name(experiment)
         if found is None:
@@ -79,7 +85,7 @@ def _runs(client: Any, study: str | None, experiment: str | None, tracking_uri: 
     return [r for r in tagged if KIND not in r.data.tags and r.info.run_id not in parents]
 
 
-def _milestones(client: Any, run: Any) -> list[dict[str, Any]]:
+def _milestones(client: MlflowClient, run: Run) -> list[dict[str, Any]]:
     run_id = run.info.run_id
     if ARTIFACT not in {file.path for file in client.list_artifacts(run_id)}:
         return []

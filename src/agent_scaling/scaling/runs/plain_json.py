@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Convert numpy and pandas values to Python's; non-finite numbers become ``None``.
 
     JSON has neither NaN nor infinity.

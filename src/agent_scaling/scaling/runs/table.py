@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ import pandas as pd
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
+
+if TYPE_CHECKING:
+    from pandas.api.typing import SeriesGroupBy
 
 COLUMNS = {
     "run": ("run", "run_id"),
@@ -223,7 +226,7 @@ def _average(rows: pd.DataFrame) -> pd.DataFrame:
     return cells.reset_index()
 
 
-def _half_width(runs: Any, own_se: pd.Series) -> pd.Series:
+def _half_width(runs: SeriesGroupBy[Any, Any], own_se: pd.Series) -> pd.Series:
     """Return half of the t-interval of a mean over runs; of a single run, by its standard error.
 
     The variance between runs includes each run's own error. A bootstrap of three runs would cover

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients a, b, c of an iteration x → a·x + b·x³ + c·x⁵ on singular values: from anywhere in
@@ -74,7 +75,7 @@ class Muon(Optimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: ParamsT,
         lr: float = 0.02,
         weight_decay: float = 0.0,
         momentum: float = 0.95,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
@@ -91,7 +92,7 @@ class OptimizerFactory:
         for group in optimizer.param_groups:
             group["lr"] = self.lr * group.get("lr_scale", 1.0) * fraction
 
-    def check_saved(self, policy: Policy, saved: Mapping[str, Any], path: Any) -> None:
+    def check_saved(self, policy: Policy, saved: Mapping[str, Any], path: str | Path) -> None:
         """Check that an optimiser's saved state has the groups of this one.
 
         Raises:

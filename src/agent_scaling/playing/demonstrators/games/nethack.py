@@ -8,10 +8,11 @@ import random
 import re
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 from nle import nethack
 from nle.env.tasks import NetHackScore
 
@@ -57,7 +58,7 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
         self._turn, self._turn_step = -1, 0
         return super().reset(**kwargs)
 
-    def _check_abort(self, observation: Any) -> bool:
+    def _check_abort(self, observation: Sequence[npt.NDArray[Any]]) -> bool:
         # Called twice per step, so it compares step numbers instead of counting calls.
         turn = int(observation[self._blstats_index][nethack.NLE_BL_TIME])
         if turn != self._turn:
@@ -65,7 +66,7 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
         idle = self._steps - self._turn_step
         return bool(self._steps >= self._max_episode_steps or idle >= IDLE_STEPS)
 
-    def _quit_game(self, observation: Any, done: bool) -> None:
+    def _quit_game(self, observation: Sequence[npt.NDArray[Any]], done: bool) -> None:
         if not done:
             # A half-typed command (F and no direction yet) would swallow the quit command.
             observation, done = self.nethack.step(ord(_ESCAPE))
