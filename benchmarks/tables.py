@@ -103,9 +103,10 @@ def size_hold_outs(table: Table) -> Iterator[pd.DataFrame]:
         value = np.log(truth[judged])
         two = np.isfinite(low) & np.isfinite(high)
         columns = {"fitted_to": budgets[k - 1], "decades": np.log10(ahead[judged] / budgets[k - 1])}
-        columns |= winkler(low, high, value) | {
-            "error": np.where(two, np.abs(mean - value), np.nan)
-        }
+        columns |= {"inside": (low <= value) & (value <= high)}
+        scored = winkler(low, high, value)["winkler"], np.abs(mean - value)
+        names = ("winkler", "error")  # a bound has neither
+        columns |= {n: np.where(two, v, np.nan) for n, v in zip(names, scored, strict=True)}
         yield pd.DataFrame(columns | {"one_sided": ~two, "table": table.name})
 
 
