@@ -11,12 +11,17 @@ from hydra.utils import instantiate
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
+from agent_scaling.config.beside import conf
 from agent_scaling.data.run_data import RunData
 from agent_scaling.policies.checkpoints.files import write_checkpoint
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import take_actions
+from agent_scaling.runtime.terminal import is_first, say
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.optim.optimizer import OptimizerFactory
+
+UNSAID = (None, "auto", "ddp")
+"""Strategies for which Lightning takes DDP where there are several ranks."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -69,3 +74,24 @@ def build(cfg: DictConfig) -> tuple[PolicyModule, RunData]:
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """A config as plain values, with its references resolved."""
     return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+
+
+def choose_strategy(trainer: DictConfig) -> None:
+    """Write the strategy of ``trainer=ddp`` into a config of several ranks that names none.
+
+    Lightning's own DDP ends in an error at the second step, because cloning leaves the baseline's
+    parameters without gradients.
+
+    Args:
+        trainer: The config of Lightning's Trainer.
+    """
+    strategy = trainer.get("strategy")
+    one = trainer.get("devices", 1) in (1, "1") and trainer.get("num_nodes", 1) == 1
+    if OmegaConf.is_config(strategy) or strategy not in UNSAID or one:
+        return
+    if instantiate(trainer).world_size > 1:
+        OmegaConf.set_struct(trainer, False)
+        ddp = OmegaConf.load(str(conf() / "trainer" / "ddp.yaml"))
+        trainer.strategy = OmegaConf.select(ddp, "strategy")
+        if is_first():
+            say("several ranks: their gradients are averaged as with trainer=ddp")

@@ -22,7 +22,7 @@ from agent_scaling.runtime.locks import LOCK_FILE, output_locked
 from agent_scaling.runtime.processes import die_with_parent
 from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import is_first, say
-from agent_scaling.training.build import AtomicCheckpointIO, build, plain, quiet
+from agent_scaling.training.build import AtomicCheckpointIO, build, choose_strategy, plain, quiet
 from agent_scaling.training.hooks import in_order
 from agent_scaling.training.keys import TrainKeys, check_callbacks
 from agent_scaling.training.modules.base import PolicyModule
@@ -48,6 +48,7 @@ def train(**config: Unpack[TrainKeys]) -> None:
     """
     cfg = OmegaConf.create(dict(config))
     check_callbacks(cfg)
+    choose_strategy(cfg.trainer)
     quiet()
     keep_memory()
     if cfg.threads is not None:
