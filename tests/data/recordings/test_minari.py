@@ -169,11 +169,12 @@ def test_other_kinds_of_data_are_refused(
     assert not (tmp_path / "shards").exists()
 
 
-def test_scaled_rewards_are_no_score(tmp_path: Path) -> None:
+def test_scaled_rewards_are_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = gymnasium.make("ALE/Breakout-v5", max_episode_steps=5)
     record(env, "scaled-v0", jpeg=True, episodes=1, bonus=0.5)
-    with pytest.raises(InputError, match="not whole numbers"):
+    with pytest.raises(InputError, match="1 skipped"):
         convert("scaled-v0", tmp_path / "shards")
+    assert "skipped episode_0: its rewards are not whole numbers" in "".join(capsys.readouterr())
 
 
 def test_a_data_set_that_is_not_there(tmp_path: Path) -> None:
