@@ -141,12 +141,10 @@ class Rollouts(PlaysGames):
         table = play(
             policy,
             mine,
-            sampling=self.how.drawing,
-            sampling_seed=self.how.sampling_seed,
+            self.how,
             game=game,
             workers=self.workers,
             lanes=self.lanes,
-            block=self.how.block,
             cores=own_cores(),
             device=pl_module.device,
             traces=traces,

@@ -12,15 +12,22 @@ from omegaconf import Container, DictConfig, OmegaConf
 
 import conf
 from agent_scaling.config.check import targets
+from agent_scaling.playing.options import PlayOptions
 
 CONF = Path(conf.__path__[0])
+
+
+def parameters(found: Any) -> dict[str, Parameter]:
+    """The parameters of a class or function, and the options that its ``**how`` stands for."""
+    own = dict(signature(found).parameters)
+    return {**own, **signature(PlayOptions).parameters} if "how" in own else own
 
 
 def twice_given() -> Iterator[tuple[str, Any, Any]]:
     """File and key, the config's value and the signature's, of each default that both give."""
     for file in sorted(CONF.rglob("*.yaml")):
         for path, node in targets(OmegaConf.create(file.read_text())):
-            for key, parameter in signature(get_object(node["_target_"])).parameters.items():
+            for key, parameter in parameters(get_object(node["_target_"])).items():
                 left_open = OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key)
                 if key not in node or left_open or parameter.default is Parameter.empty:
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -31,3 +32,18 @@ def test_a_seed_that_no_table_can_hold_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"below 2\*\*62"):
         PlayOptions(**{name: 10**20})
     PlayOptions(**{name: 2**62 - 1})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("seed", -1), ("level_seed", -1), ("block", 0), ("top_k", 1.5), ("temperature", "hot")],
+)
+def test_a_wrong_value_is_one_line_that_names_its_option(option: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{option}={value}: input should be [^\n]*$"):
+        PlayOptions(**{option: value})
+
+
+def test_an_unknown_option_is_refused() -> None:
+    options: dict[str, Any] = {"max_steps": 5}
+    with pytest.raises(InputError, match="max_steps=5: unexpected keyword argument"):
+        PlayOptions(**options)

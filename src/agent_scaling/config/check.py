@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, isclass, signature
-from typing import Any
+from typing import Any, Self
 
 from hydra.utils import get_object
 from omegaconf import Container, DictConfig, MissingMandatoryValue, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic_core import SchemaError
+from pydantic import (
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ArgsKwargs, ErrorDetails, SchemaError
 
 from agent_scaling.config.mistakes import meant
 from agent_scaling.runtime.errors import InputError
@@ -22,6 +29,8 @@ REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 """Keys of a node that Hydra itself reads."""
 LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
+OPTIONS = ConfigDict(coerce_numbers_to_str=True, extra="forbid")
+"""Config of the dataclasses that :class:`Options` is the base of."""
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -83,9 +92,32 @@ def check_value(key: str, value: object, hint: Any) -> None:
     try:
         adapter.validate_python(value)
     except ValidationError as error:
-        wanted = dict.fromkeys(found["msg"] for found in error.errors(include_url=False))
-        said = " or ".join(text[0].lower() + text[1:] for text in wanted)
-        raise InputError(f"{key}={value}: {said}") from None
+        raise InputError(f"{key}={value}: {wanted(error.errors(include_url=False))}") from None
+
+
+def wanted(errors: Iterable[ErrorDetails]) -> str:
+    """Return in one line what pydantic asks of a value: ``input should be a valid integer``."""
+    asked = dict.fromkeys(error["msg"] for error in errors)
+    return " or ".join(text[0].lower() + text[1:] for text in asked)
+
+
+class Options:
+    """Base of pydantic dataclasses that hold a verb's options.
+
+    Raises:
+        InputError: A value is of another type or out of its range, or there is no such option.
+    """
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _in_one_line(cls, given: ArgsKwargs, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            key = errors[0]["loc"][0]
+            said = wanted(found for found in errors if found["loc"][0] == key)
+            raise InputError(f"{key}={(given.kwargs or {}).get(str(key))}: {said}") from None
 
 
 def is_own(hint: object) -> bool:

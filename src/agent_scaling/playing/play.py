@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import nn
 from agent_scaling.envs.families import NETHACK, Description, find_family, find_game
 from agent_scaling.envs.pool.pool import Pool, Report
 from agent_scaling.playing.actor import SCREEN, Actor, default_block
-from agent_scaling.playing.sampling import Sampling
+from agent_scaling.playing.options import PlayOptions
 from agent_scaling.runtime.errors import InputError
 
 GAMES_PER_WORKER = 8  # more games share a core's caches badly, as each has 0.4 MB of variables
@@ -33,57 +33,54 @@ Traces = dict[int, npt.NDArray[Any]]
 def play(
     policy: nn.Module,
     seeds: Sequence[int],
+    how: PlayOptions | None = None,
     *,
-    sampling: Sampling | None = None,
-    sampling_seed: int = 0,
     game: Description | None = None,
     workers: int | None = None,
     lanes: int | None = None,
-    block: int | None = None,
     cores: int | None = None,
     device: torch.device | str = "cpu",
     patience: float = 60.0,
     record_dir: str | Path | None = None,
     traces: Traces | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **rules: Any,
+    **changes: Any,
 ) -> pd.DataFrame:
     """Play exactly the episodes of ``seeds``; the table does not depend on workers and lanes.
 
     Args:
         policy: The policy that plays; a copy plays, and no global random generator is touched.
         seeds: Episode seeds, ≥ 0, each once.
-        sampling: How actions are drawn; softmax at temperature 1 by default.
-        sampling_seed: Seed of the sampling noise.
+        how: The options of the episodes, by default all at their defaults; ``seeds`` stands in for
+            its ``seed``.
         game: The game to play; by default the one that the policy was trained on.
         workers: Game processes; by default one per core, and no more than the lanes need.
         lanes: Games at the same time; by default a block per core, on a GPU two blocks.
-        block: Lanes per call of the policy (see :class:`Actor`); by default the device's.
         cores: Cores to divide the work by; by default all that this process may run on.
         device: The device of the policy.
         patience: Seconds after which a silent game process counts as hung.
         record_dir: Record every episode as ttyrec3 there, in NLD-AA's layout.
         traces: Receives each episode's actions, most probable actions and entropies.
         progress: Called with the episodes done and the steps made so far.
-        rules: Options of the game that replace those of its description, such as
-            ``max_episode_steps``; those that are None replace nothing.
+        changes: Options that replace those of ``how``, such as ``max_episode_steps``.
 
     Returns:
         One row per seed, in their order: ``seed`` and the game's record of the episode
         (``docs/rollouts.md``).
 
     Raises:
-        InputError: Seeds are negative or stand twice, or the policy's game is of no family.
+        InputError: An option is wrong, seeds are negative or stand twice, or the policy's game is
+            of no family.
     """
     if len(set(seeds)) != len(seeds) or any(seed < 0 for seed in seeds):
         raise InputError("episode seeds must be distinct and not negative")
-    device = torch.device(device)
-    players = divide(len(seeds), device, workers=workers, lanes=lanes, block=block, cores=cores)
+    device, how = torch.device(device), replace(how or PlayOptions(), **changes)
+    players = divide(len(seeds), device, workers=workers, lanes=lanes, block=how.block, cores=cores)
     if game is None:
         game = getattr(policy, "game", NETHACK)
         find_family(game.family)
     path = game.family
-    options = {**game.options, **{k: v for k, v in rules.items() if v is not None}}
+    options = {**game.options, **how.rules}
     if record_dir is not None:
         options["record_dir"] = str(Path(record_dir).resolve())
     work = _Work(seeds, traces, progress)
@@ -96,8 +93,8 @@ def play(
         actor = Actor(
             policy,
             lanes_here,
-            sampling=sampling or Sampling(),
-            sampling_seed=sampling_seed,
+            sampling=how.drawing,
+            sampling_seed=how.sampling_seed,
             block=players.block,
             device=device,
             trace=traces is not None,

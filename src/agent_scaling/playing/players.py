@@ -78,12 +78,9 @@ def play_episodes(
     return play(
         player,
         range(how.seed, how.seed + episodes),
-        sampling=how.drawing,
-        sampling_seed=how.sampling_seed,
+        how,
         workers=workers,
-        block=how.block,
         device=device,
-        **how.rules,
     )
 
 

@@ -110,8 +110,7 @@ def rollout(
         mine = part.share(seeds) if part else seeds
         with EpisodeProgress(len(mine)) as progress:
             table = play(
-                policy, mine, sampling=chosen.drawing, sampling_seed=chosen.sampling_seed,
-                workers=workers, lanes=lanes, block=chosen.block, device=where,
+                policy, mine, chosen, workers=workers, lanes=lanes, device=where,
                 record_dir=folder if ttyrecs else None, traces=traces, progress=progress.update,
             )  # fmt: skip
         seconds = time.monotonic() - began
