@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -180,6 +181,22 @@ def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not waiting.exists()
     history = MlflowClient(f"sqlite:///{database}").get_metric_history(str(logger.run_id), "loss")
     assert sorted(point.step for point in history) == list(range(2002))
+
+
+def test_a_store_that_another_process_locks_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    uri = new_store(tmp_path / "m.db")
+    lock = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
+    lock.execute("begin exclusive")
+    logger = BufferedMLFlowLogger(
+        experiment_name="e", tracking_uri=f"{uri}?timeout=0.01", outbox=tmp_path / OUTBOX_FILE
+    )
+    logger.begin({"a": 1})
+    assert logger.run_id is None
+    lock.execute("rollback")
+    lock.close()
+    logger.finalize()
+    assert logger.run_id is not None
+    assert MlflowClient(uri).get_run(logger.run_id).data.params == {"a": "1"}
 
 
 def test_runs_that_begin_at_the_same_moment(tmp_path: Path) -> None:

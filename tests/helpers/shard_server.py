@@ -15,10 +15,15 @@ Fault = Callable[[int, str], str]
 
 
 class ShardServer:
-    """``url`` is the folder; ``served`` counts the ranges (file, first byte) that were answered."""
+    """``url`` is the folder; ``served`` counts the ranges (file, first byte) that were answered.
 
-    def __init__(self, folder: Path, fault: Fault = lambda number, name: "") -> None:
-        self.folder, self.fault = folder, fault
+    A request without ``query`` behind its file's name is forbidden.
+    """
+
+    def __init__(
+        self, folder: Path, fault: Fault = lambda number, name: "", query: str = ""
+    ) -> None:
+        self.folder, self.fault, self.query = folder, fault, query
         self.served: Counter[tuple[str, int]] = Counter()
         self.requests = 0
         self.stopping, self.lock = threading.Event(), threading.Lock()
@@ -56,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         shards, name = self.shards, self.path.removeprefix("/shards/")
+        name, _, query = name.partition("?")
+        if query != shards.query:
+            return self.head(403, 0)
         with shards.lock:
             shards.requests += 1
             fault = shards.fault(shards.requests, name)

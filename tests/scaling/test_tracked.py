@@ -176,3 +176,28 @@ def test_keys_that_are_groups_of_other_verbs(key, tmp_path, store, monkeypatch, 
         main()
     assert stopped.value.code == 2
     assert f"{key}=absent" in capsys.readouterr().err
+
+
+def test_the_store_is_that_of_the_environment(tmp_path, store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store[0])
+    monkeypatch.chdir(tmp_path)
+    fitted = fit(**options(tmp_path, store, study="mini") | {"tracking_uri": None})
+    assert fitted["origin"]["tracking_uri"] == store[0]
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///{}/no.db", "file://{}/mlruns", "http://127.0.0.1:9"])
+def test_a_store_that_cannot_be_read_is_one_line(tmp_path, uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "no.db").write_text("hello")
+    with pytest.raises(InputError, match=r"tracking_uri=.*: MLflow cannot use this store") as error:
+        read_mlflow("mini", None, uri.format(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_store_without_its_files_says_where_they_were(tmp_path):
+    uri = new_store(tmp_path / "moved.db")
+    client = MlflowClient(uri)
+    at = client.create_experiment("moved", artifact_location=f"{tmp_path}/was here")
+    client.create_run(at, tags={"study": "mini"})
+    with pytest.raises(InputError, match=r"folders that are not there, such as .*was here"):
+        read_mlflow("mini", None, uri)

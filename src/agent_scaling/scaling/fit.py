@@ -21,7 +21,7 @@ from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
-from agent_scaling.tracking.store import DEFAULT_STORE
+from agent_scaling.tracking.store import default_store, store_errors
 
 FILE = "fit.json"
 
@@ -54,8 +54,8 @@ def fit(
         study: The tag ``study`` of the runs; with a CSV, the name that the fit is logged under.
         experiment: The MLflow experiment of the runs, beside or in place of ``study``; with a
             CSV, the experiment that the fit is logged to.
-        tracking_uri: The MLflow store that is read and logged to; ``None``: ``mlflow.db`` in the
-            working directory.
+        tracking_uri: The MLflow store that is read and logged to; ``None``: that of
+            ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory.
         game: The game to fit, where the table holds several.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
         merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
@@ -78,7 +78,7 @@ def fit(
     Raises:
         InputError: The source, path, game or range is unusable, or there are too few budgets.
     """
-    uri = tracking_uri or DEFAULT_STORE
+    uri = tracking_uri or default_store()
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
     with reading(path or f"source={source}", "check its columns"):
@@ -98,8 +98,9 @@ def fit(
         from agent_scaling.scaling.runs.settings import settings_of
 
         stored = bool(runs.stored())
-        replays = replays_of(runs, uri) if stored else []
-        settings = settings_of(runs, uri) if stored else None
+        with store_errors(uri):
+            replays = replays_of(runs, uri) if stored else []
+            settings = settings_of(runs, uri) if stored else None
         drawn = draw(runs, fitted, folder)
         files += [*drawn, write_report(runs, fitted, folder, replays, settings)]
     if log or (log is None and (source == "mlflow" or tracking_uri is not None)):
@@ -108,7 +109,8 @@ def fit(
         options: dict[str, Any] = {"budgets": budgets, "bootstraps": bootstraps, "seed": seed}
         options |= {"expert_return": expert, "chosen": fitted["chosen"]}
         drawn = [p.with_suffix(".svg") for p in files if p.suffix == ".png"]
-        run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments)
+        with store_errors(uri):
+            run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments)
         print_fit(fitted, files, f"MLflow run {run_id} in {mask(uri)}")
     else:
         print_fit(fitted, files)

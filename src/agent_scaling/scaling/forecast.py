@@ -16,7 +16,7 @@ from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fit import FILE, analyse, read
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
-from agent_scaling.tracking.store import DEFAULT_STORE
+from agent_scaling.tracking.store import default_store
 
 
 def forecast(
@@ -58,7 +58,7 @@ def forecast(
     row: dict[str, Any] = _predict(fitted, budget)
     known = {name: value for name, value in (measured or {}).items() if value is not None}
     if study or experiment or run:
-        uri = tracking_uri or fitted["origin"].get("tracking_uri") or DEFAULT_STORE
+        uri = tracking_uri or fitted["origin"].get("tracking_uri") or default_store()
         table = read_mlflow(study, experiment, uri, run).table
         found = measured_at(table, budget)
         known = {name: value for name, value in found.items() if name in row} | known

@@ -29,6 +29,22 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 """Limits that apply unless the user sets others; MLflow's own would block training for minutes."""
 
 
+LOCKED = "database is locked"
+"""What sqlite says while another process writes."""
+
+
+class LaterClient(MlflowClient):
+    """MLflow client of a store that could not be opened yet; each use tries to."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self._later = tracking_uri
+
+    def __getattr__(self, name: str) -> object:
+        """Open the store, which gives the client its attributes."""
+        super().__init__(self._later)
+        return object.__getattribute__(self, name)
+
+
 class Counted(Protocol):
     """A module that counts the frames and FLOPs of its training."""
 
@@ -84,7 +100,14 @@ class BufferedMLFlowLogger(MLFlowLogger):
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         prepare(tracking_uri)
-        super().__init__(experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id)
+        try:
+            super().__init__(
+                experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id
+            )
+        except STORE_ERRORS as error:
+            if outbox is None or LOCKED not in str(error):
+                raise
+            self._mlflow_client = LaterClient(tracking_uri)  # Lightning opens it last of all
         mlflow.set_tracking_uri(tracking_uri)
         self.tracking_uri, self.run_name = tracking_uri, run_name
         where = (experiment_name, artifact_location, run_id, remember)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tenacity
 
 from agent_scaling.config.whole_urls import whole
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import database_of, prepare
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 RUN_ID_FILE = "mlflow_run_id"
 """In a run's output folder: the id of its MLflow run."""
 KIND = "kind"
@@ -81,6 +84,30 @@ def find_experiment(client: MlflowClient, name: str, artifact_location: str | No
     experiment_id: str = RACING(find)
     RACING(client.set_experiment_tag, experiment_id, *KIND_OF_EXPERIMENT)
     return experiment_id
+
+
+def default_store() -> str:
+    """Return the store of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory."""
+    return os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+
+
+@contextmanager
+def store_errors(tracking_uri: str) -> Iterator[None]:
+    """Turn what MLflow or the database raises in the block into an :class:`InputError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, MlflowException | SQLAlchemyError | OSError):
+            raise
+        raise InputError(
+            f"tracking_uri={tracking_uri}: MLflow cannot use this store ({error_line(error)}); "
+            "check that it is there and of this version of MLflow (agent-scaling doctor)"
+        ) from error
 
 
 def open_store(tracking_uri: str) -> MlflowClient:

@@ -182,6 +182,15 @@ def test_a_bucket_without_credentials_is_one_line_at_once(
         ShardReader(storage, "train")
 
 
+def test_a_token_in_the_url_is_sent_with_each_file(short_shards: Path, tmp_path: Path) -> None:
+    with ShardServer(short_shards, query="token=1&x=2") as server:
+        storage = open_storage(f"{server.url}/?{server.query}", tmp_path / "cache")
+        reader = ShardReader(storage, "train")
+        expected = ShardReader(short_shards, "train")
+        assert reader.frames(0, 0).key.tolist() == expected.frames(0, 0).key.tolist()
+        assert "token=1" not in storage.where("manifest.json")
+
+
 def test_pieces_hold_each_chunk_once() -> None:
     sizes = [10, 3 << 20, 700_000, 700_000, 700_000, 1 << 20, 1 << 20, 5]
     offsets = itertools.accumulate(sizes, initial=512)

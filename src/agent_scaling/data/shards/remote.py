@@ -75,7 +75,9 @@ class Remote:
             raise InputError(f"data.shards={mask(url)}: {one_line(error)}: {how}") from None
         except ValueError as error:
             raise InputError(f"data.shards={mask(url)}: {one_line(error)}") from None
-        self.url, self.path, self.cache = url.rstrip("/"), path.rstrip("/"), cache
+        self.url, _, self.query = url.partition("?") if is_http(url) else (url, "", "")
+        self.url, self.path = self.url.rstrip("/"), path.partition("?")[0] if self.query else path
+        self.path, self.cache = self.path.rstrip("/"), cache
         self.patience = Patience(patience, attempts, pause)
         self._torn: set[tuple[str, ChunkAt]] = set()
         """First chunks of pieces that hold a damaged chunk; these are read chunk by chunk."""
@@ -83,7 +85,11 @@ class Remote:
 
     def where(self, name: str) -> str:
         """Return a file's URL without credentials, for messages."""
-        return mask(f"{self.url}/{name}")
+        return mask(self._at(self.url, name))
+
+    def _at(self, folder: str, name: str) -> str:
+        """Return a file's path or URL: a token in the folder's query belongs behind the name."""
+        return f"{folder}/{name}{self.query and '?'}{self.query}"
 
     def read(self, name: str, parse: Callable[[bytes], T], digest: str = "") -> T:
         """Read and parse a small file, through the cache where ``digest`` is given."""
@@ -106,7 +112,7 @@ class Remote:
 
     def size(self, name: str) -> int | None:
         """Return a file's bytes, None where the server does not tell."""
-        path = f"{self.path}/{name}"
+        path = self._at(self.path, name)
         about: dict[str, Any] = self.patience.ask(
             self.where(name), lambda: self.fs.info(path, **self.options)
         )
@@ -165,9 +171,14 @@ class Remote:
         return data
 
     def _bytes(self, name: str, begin: int, end: int) -> bytes:
-        path = f"{self.path}/{name}"
+        path = self._at(self.path, name)
         data: bytes = self.fs.cat_file(path, start=begin, end=end, **self.options)
         return data
+
+
+def is_http(url: str) -> bool:
+    """Return True for URLs in which ``?`` begins a query; elsewhere it belongs to the name."""
+    return url.partition("://")[0].lower() in ("http", "https")
 
 
 def piece_of(chunks: Sequence[ChunkAt], number: int) -> tuple[int, int]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
 
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.tracking.store import KIND, open_store, read_artifact, runs_of_study
+from agent_scaling.tracking.store import (
+    KIND,
+    open_store,
+    read_artifact,
+    runs_of_study,
+    store_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +55,17 @@ def read_mlflow(
     Raises:
         InputError: There is no such store, experiment or run, or no run has a milestone.
     """
-    client = open_store(tracking_uri)
+    with store_errors(tracking_uri):
+        return _read(open_store(tracking_uri), study, experiment, tracking_uri, run_id)
+
+
+def _read(
+    client: MlflowClient,
+    study: str | None,
+    experiment: str | None,
+    tracking_uri: str,
+    run_id: str | None,
+) -> Tracked:
     names = {"study": study, "experiment": experiment, "run": run_id}
     origin = " ".join(f"{key}={value}" for key, value in names.items() if value)
     runs = _runs(client, study, experiment, tracking_uri)
@@ -63,6 +81,7 @@ def read_mlflow(
             name = run.info.run_name or run.info.run_id
             flags.append(f"failed run: {name} is {run.info.status} and reached no milestone")
     if not rows:
+        _check_files(runs, origin)
         raise InputError(f"{origin}: none of its {len(runs)} runs has reached a milestone")
     experiments = pd.Series([run.info.experiment_id for run in runs]).value_counts()
     return Tracked(pd.DataFrame(rows), flags, list(experiments.index), origin)
@@ -83,6 +102,25 @@ def _runs(
     tagged = runs_of_study(client, experiments, study)
     parents = {run.data.tags.get("mlflow.parentRunId") for run in tagged}
     return [r for r in tagged if KIND not in r.data.tags and r.info.run_id not in parents]
+
+
+def _check_files(runs: list[Run], origin: str) -> None:
+    """Raise :class:`InputError` where runs' folders of artifacts are not where the store says."""
+    folders = [artifacts_folder(run.info.artifact_uri) for run in runs]
+    if lost := [str(folder) for folder in folders if folder is not None and not folder.is_dir()]:
+        raise InputError(
+            f"{origin}: the store says that {len(lost)} of its {len(runs)} runs keep their files "
+            f"in folders that are not there, such as {lost[0]}: move or link the folder of "
+            "artifacts there, or read the store from the machine and folder of the runs"
+        )
+
+
+def artifacts_folder(uri: str) -> Path | None:
+    """Return the local folder that an artifact URI names; None for a remote one."""
+    about = urlparse(uri)
+    if about.scheme not in ("", "file"):
+        return None
+    return Path(unquote(about.path))
 
 
 def _milestones(client: MlflowClient, run: Run) -> list[dict[str, Any]]:
