@@ -56,7 +56,7 @@ class ActorsDataModule(RunData):
         """Raise :class:`InputError` for a game without rewards, or for impossible sizes.
 
         Args:
-            game: A family of ``envs.game``, or a game's import path (``module:Class``); it shows
+            game: A family of ``envs.families``, or a game's import path (``module:Class``); it shows
                 ``reward``.
             options: The game's keyword arguments.
             lanes: B, games of each rank, all of them in every unroll.
