@@ -56,8 +56,8 @@ class ActorsDataModule(RunData):
         """Raise :class:`InputError` for a game without rewards, or for impossible sizes.
 
         Args:
-            game: A family of ``envs.families``, or a game's import path (``module:Class``); it shows
-                ``reward``.
+            game: A family of ``envs.families``, or a game's import path (``module:Class``); it
+                shows ``reward``.
             options: The game's keyword arguments.
             lanes: B, games of each rank, all of them in every unroll.
             unroll_length: T, steps of an unroll.

@@ -41,7 +41,7 @@ def account(
         policy: A policy's config; built without memory.
         frames: Frames of the run.
         flops_budget: FLOPs of the run, if not its frames.
-        convention: How ``flops_budget`` counts: model, exact, paper, paper_atari or 6nd.
+        convention: Convention of ``flops_budget``: model, exact, paper, paper_atari or 6nd.
         unroll_length: Steps of a training window: the ``hardware`` convention depends on it.
         peak_flops: FLOP/s of one GPU at its best.
         utilisation: Share of it that model FLOPs reach.

@@ -15,7 +15,7 @@ P = TypeVar("P", bound=nn.Module)
 
 
 def for_inference(policy: P, device: torch.device) -> P:
-    """A copy in evaluation mode, with each BatchNorm folded into the convolution before it.
+    """Copy in evaluation mode, with each BatchNorm folded into the convolution before it.
 
     A module that has a faster way to the same answers, up to rounding, takes it
     (``prepare_inference``).
@@ -35,7 +35,7 @@ def for_inference(policy: P, device: torch.device) -> P:
 
 
 def find_device(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one; raises :class:`InputError` for an unusable name."""
+    """Return the device; ``auto`` prefers a GPU; an unusable name raises :class:`InputError`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

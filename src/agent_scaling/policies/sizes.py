@@ -93,7 +93,7 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
 def nearest(
     config: Mapping[str, Any], params: float, widths: Iterable[tuple[int, int]]
 ) -> dict[str, Any]:
-    """Of the policies with these widths (encoder's, core's), the one nearest to ``params``."""
+    """Return the config at the pair of widths (encoder's, core's) nearest to ``params``."""
     tried = [at_widths(config, *pair, params) for pair in widths if min(pair) > 0]
     return min(tried, key=lambda sized: abs(num_params(sized) - params))
 

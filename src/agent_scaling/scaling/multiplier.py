@@ -29,7 +29,7 @@ class Multiplier:
         variant: Name of the variant.
         flops: The nominal budget, training FLOPs.
         loss: Its best held-out loss there, nats per action.
-        spent: What the variant spent on it, in the unit of the comparison.
+        spent: The variant's spending on it, in the unit of the comparison.
         multiplier: The reference's spending for the same loss, divided by ``spent``.
         low: Lower end of its 90 % interval.
         high: Upper end; None where the interval is unbounded.

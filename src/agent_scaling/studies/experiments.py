@@ -17,7 +17,7 @@ PLANNED = ("output", "flops_budget", "milestones", "ckpt_path", "seed", "policy.
 """Keys of ``train`` that the plan sets; a setting of one would undo it."""
 
 Settings = Mapping[str, Any]
-"""Of ``train``, by group (``policy/core``) or dotted key; ``+key`` is one that it has not yet."""
+"""Settings of ``train``, by group (``policy/core``) or dotted key; ``+key`` adds a new one."""
 
 
 def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
@@ -75,7 +75,7 @@ def experiment_file(settings: Settings, planned: Settings, head: Sequence[str]) 
 
     Args:
         settings: Of ``train``.
-        planned: What the plan sets, by dotted key.
+        planned: The plan's own settings, by dotted key.
         head: Lines of the comment at its top.
     """
     groups, values = split(settings)

@@ -58,7 +58,7 @@ def plan(
         fit: A ``fit.json`` or its folder.
         budget: FLOPs to forecast from ``fit``.
         runs: ``milestones``: a run per size; ``cells``: a run per size and budget.
-        convention: How budgets count FLOPs.
+        convention: Convention that budgets count FLOPs in.
         seeds: Of each cell; a number n is 0 to n − 1.
         variants: Settings by name, crossed with the grid.
         ratios: Lowest and highest frames per parameter of a cell.

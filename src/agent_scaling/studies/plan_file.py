@@ -36,7 +36,7 @@ class Run:
     study: str
     """Its tag ``study``: that of the plan, and of its variant where there are any."""
     variant: str
-    """Empty where there are none."""
+    """The variant's name; empty in a plan without variants."""
     size: float
     """Parameters asked for, or the value of the key that makes the size."""
     params: int
@@ -95,7 +95,7 @@ class Plan:
     """(parameters, FLOP/s of the ``model`` convention) as measured."""
     warnings: tuple[str, ...] = ()
     forecast: Mapping[str, Any] = field(default_factory=dict)
-    """Of a compute-optimal run: what the fit predicts, with intervals."""
+    """The fit's predictions for a compute-optimal run, with intervals."""
 
     @property
     def studies(self) -> list[str]:
@@ -119,7 +119,7 @@ class Plan:
         return None if speed is None else run.flops(budget) / speed / 3600
 
     def to_json(self) -> str:
-        """As read by :func:`load`."""
+        """Return the JSON text that :func:`load` reads."""
         return (
             json.dumps(masked({"format": FORMAT, "version": VERSION} | asdict(self)), indent=1)
             + "\n"

@@ -16,7 +16,7 @@ REPETITIONS = 4.0
 """Epochs up to which repeated data is nearly as good as new (Muennighoff et al. 2023, §5)."""
 FEWEST_STEPS = 50
 MARGIN = 3.0
-"""A parabola needs sizes this far on both sides of its minimum."""
+"""Factor by which sizes must reach beyond a parabola's minimum on both sides."""
 
 
 def cautions(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[str]:

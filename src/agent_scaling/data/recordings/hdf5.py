@@ -10,11 +10,11 @@ import numpy as np
 from agent_scaling.data.recordings.base import BadGame
 
 MOST_STEPS = 10_000_000
-"""Of one episode; ALE ends a game after 108,000 frames."""
+"""Most frames of one episode; ALE ends a game after 108,000 frames."""
 MOST_ITEM_BYTES = 1 << 22
-"""Of what one step has; an RGB screen has 100,800 bytes."""
+"""Most bytes of one step; an RGB screen has 100,800 bytes."""
 MOST_CHUNK_BYTES = 1 << 28
-"""Of a piece that HDF5 unpacks as a whole."""
+"""Most bytes of a chunk, which HDF5 unpacks as a whole."""
 
 
 def group_in(file: Any, name: str) -> Any:

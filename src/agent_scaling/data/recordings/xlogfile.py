@@ -13,7 +13,7 @@ from agent_scaling.runtime.errors import InputError
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 """Whole decimal numbers that fit 64 bits."""
 MOST_LINE_BYTES = 1 << 16
-"""Of a game's line; NetHack writes about 500."""
+"""Most bytes of a game's line; NetHack writes about 500."""
 
 
 def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:

@@ -40,7 +40,7 @@ INTERPOLATION = "${"
 
 
 def build_policy(config: dict[str, Any]) -> Policy:
-    """The policy that a checkpoint's config describes, with fresh weights.
+    """Build the policy that a checkpoint's config describes, with fresh weights.
 
     Paths of version 0.1 are translated before they are checked.
 
@@ -68,7 +68,7 @@ def trusted(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_policy(path: str | Path) -> Policy:
-    """A policy from a checkpoint of ``train``, on the CPU, in evaluation mode.
+    """Load a policy from a checkpoint of ``train``, on the CPU, in evaluation mode.
 
     Raises:
         InputError: The file cannot be read, or is not a checkpoint of a policy.
@@ -130,7 +130,7 @@ def at_most_parts(count: int) -> Iterator[None]:
 def save_policy(policy: Policy, path: str | Path) -> None:
     """Write a policy as a checkpoint that :func:`load_policy`, ``rollout`` and ``watch`` take.
 
-    Training does not go on from it: there is no optimiser in it (``policy=checkpoint`` begins with
+    Training cannot resume from it, because it holds no optimiser (``policy=checkpoint`` begins with
     its weights).
 
     Raises:

@@ -120,6 +120,6 @@ class PatchConv(nn.Module):
         return found
 
     def costs(self, name: str, patches: int) -> LayerCost:
-        """As the convolution that it is: blank cells and repeated pairs count."""
+        """Cost of the convolution; blank cells and repeated pairs count."""
         flops = 2 * patches * self.taps * self.width * self.channels
         return LayerCost(name, "convolution", flops)

@@ -34,13 +34,13 @@ class CompactEncoder(nn.Module):
         width: Features that the core and the heads read.
         cell: Width of a cell's vector.
         near: Rows and columns of the cells around the cursor that are read one by one.
-        far: Whether cells farther away are seen, in patches.
-        channels: Of a patch.
+        far: See cells farther away, in patches.
+        channels: Channels of a patch.
         hidden: Width of the layer behind the parts.
-        text: Whether the message and the status lines are read.
+        text: Read the message and the status lines.
         text_rows: Rows of either's table of pieces.
         text_width: Width of the text's vectors.
-        actions: Last actions that are seen.
+        actions: Number of last actions that are seen.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class Moves(nn.Module):
     a hundredth of the features at first, and takes thousands of steps to be noticed.
 
     Args:
-        width: Of the vectors.
+        width: Width of the vectors.
     """
 
     def __init__(self, width: int) -> None:

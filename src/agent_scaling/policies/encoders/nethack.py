@@ -44,16 +44,16 @@ class NetHackEncoder(nn.Module):
         residual_blocks: Residual blocks in each convolution block.
         residual_layers: Convolutions in each residual block.
         channel_scale: Multiplies the map's channels.
-        crop: Whether the window around the cursor is seen.
+        crop: See the window around the cursor.
         crop_norm: BatchNorm in the crop's convolutions.
         crop_scale: Multiplies the crop's channels.
         embedding: Width of a character's embedding, and of a colour's.
-        colors: Whether the map and the crop have colours; otherwise characters alone.
+        colors: Give the map and the crop colours; otherwise characters alone.
         frames: Frames of the map that are seen, the current one included (``obs_frame_stack``). All
             else is of the current frame, as in the release.
-        moves: Whether it is seen which way the cursor has moved since the frame before.
-        prev_action: Whether the previous action is seen, as a one-hot vector.
-        inventory: Whether the glyphs of what is carried are seen; recordings do not have them.
+        moves: See the cursor's move since the previous frame.
+        prev_action: See the previous action, as a one-hot vector.
+        inventory: See the glyphs of carried items, which recordings do not have.
         inventory_width: Width of the inventory's two layers.
         channels_last: Run convolutions channels-last, about 1.25 times as fast on a CPU. Rounding
             then differs from cell to cell, which breaks ties between equal cells in the pooling at

@@ -14,8 +14,8 @@ class RecentActions(nn.Module):
 
     Args:
         count: Actions that are seen, the latest included.
-        actions: How many there are.
-        width: Of the vectors.
+        actions: Number of actions in the action set.
+        width: Width of the vectors.
     """
 
     places: Tensor

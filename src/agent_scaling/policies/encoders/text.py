@@ -18,8 +18,8 @@ class TextBag(nn.Module):
     piece stands is not seen.
 
     Args:
-        rows: Of the table.
-        width: Of the vectors.
+        rows: Rows of the table.
+        width: Width of the vectors.
     """
 
     def __init__(self, rows: int, width: int) -> None:

@@ -40,7 +40,7 @@ class Sizes:
 
     Attributes:
         logs: ``params`` and, where known, ``frames``: (mean, low, high), each of shape (budgets,).
-        flag: What to say of them, if anything.
+        flag: A remark about the sizes, if any.
     """
 
     logs: dict[str, tuple[np.ndarray, ...]]
