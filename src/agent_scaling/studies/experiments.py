@@ -21,10 +21,10 @@ Settings = Mapping[str, Any]
 
 
 def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
-    """Settings as chosen groups and as values by dotted key; a group that is null is not chosen.
+    """Split settings into chosen groups and values by dotted key; null chooses no option.
 
     Raises:
-        InputError: One that the plan itself sets.
+        InputError: The plan itself sets one of the settings.
     """
     for key in PLANNED:
         if key in settings:
@@ -37,10 +37,10 @@ def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def compose_train(settings: Settings, planned: Settings) -> DictConfig:
-    """The config of ``train`` with ``settings``, then with what the plan sets.
+    """Compose the config of ``train`` with ``settings``, then with the plan's own settings.
 
     Raises:
-        InputError: A group or an option that is not there, or a key that ``train`` does not have.
+        InputError: There is no such group or option, or ``train`` has no such key.
     """
     groups, values = split(settings)
     try:
@@ -52,7 +52,7 @@ def compose_train(settings: Settings, planned: Settings) -> DictConfig:
 
 
 def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """A copy of a config of ``train`` with these values.
+    """Return a copy of a config of ``train`` with these values.
 
     Raises:
         InputError: A key that it does not have.

@@ -59,7 +59,7 @@ def values_of(given: object, key: str) -> list[float]:
 
 
 def sizes_of(given: object) -> tuple[str, list[float]]:
-    """The unit of sizes, and the sizes: parameters, or ``{key of train: values}``.
+    """Return the unit of sizes, and the sizes: parameters, or ``{key of train: values}``.
 
     Raises:
         InputError: As :func:`values_of` does.
@@ -96,7 +96,7 @@ class Request:
     composed: dict[str, DictConfig] = field(default_factory=dict, init=False, compare=False)
 
     def study(self, variant: str) -> str:
-        """The tag ``study`` of a variant's runs: what ``fit`` asks for."""
+        """Return the tag ``study`` of a variant's runs, by which ``fit`` finds them."""
         return f"{self.name}-{variant}" if variant else self.name
 
     def settings(self, variant: str) -> Settings:
@@ -109,7 +109,7 @@ class Request:
 
 
 def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
-    """The runs, and the data of each variant ("" where there are none).
+    """Return the runs, and the data of each variant ("" in a plan without variants).
 
     Raises:
         InputError: An impossible size, name, setting or ratio, or budgets within one step.
@@ -132,7 +132,7 @@ def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
 
 
 def compose(request: Request, variant: str = "", size: float | None = None) -> DictConfig:
-    """The config of a variant's training at a size."""
+    """Compose the config of a variant's training at a size."""
     if variant not in request.composed:
         planned = {"flops_budget": max(request.budgets)}
         request.composed[variant] = compose_train(request.settings(variant), planned)
@@ -141,10 +141,10 @@ def compose(request: Request, variant: str = "", size: float | None = None) -> D
 
 
 def data_of(cfg: DictConfig) -> Data:
-    """The data that a config trains on, opened once.
+    """Open the data that a config trains on, once.
 
     Raises:
-        InputError: Recorded games are to be trained on, and the settings do not say which.
+        InputError: The config trains on recorded games, but names none.
     """
     if OmegaConf.is_missing(cfg.data, "shards"):
         raise InputError("train.data.shards=null: training on recorded games needs their folder")
@@ -201,7 +201,7 @@ def served(request: Request, run: Run) -> list[tuple[float, ...]]:
 
 
 def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> Run:
-    """The run with its name: variant, size, budget and seed, as far as they tell it apart."""
+    """Name a run by variant, size, budget and seed, as far as they differ among runs."""
     parts = [run.variant]
     if request.sized_by == PARAMS:
         parts.append(short(run.size))
@@ -213,7 +213,7 @@ def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> 
 
 
 def store_of(cfg: DictConfig) -> Store:
-    """Where a config's runs are recorded."""
+    """Return the store that a config's runs are recorded in."""
     logger: Any = OmegaConf.to_container(cfg.logger, resolve=True)
     return Store(*(logger[f.name] for f in fields(Store)))
 

@@ -71,8 +71,8 @@ def log_results(
 ) -> None:
     """Numbers and files of the study on its parent run, those of a variant in its own folder.
 
-    What the run says already is not said again: a study that is called again adds no points. Nor is
-    what is unbounded.
+    Values that the run has already are not logged again, so that a repeated study adds no points;
+    nor are unbounded values.
     """
     client, run_id = client_of(plan), (folder / REMEMBERED).read_text()
     known = client.get_run(run_id).data.metrics

@@ -1,4 +1,4 @@
-"""One run of a plan: how far its folder says it is, and training it in a process of its own."""
+"""One run of a plan: reads its progress from its folder, and trains it in its own process."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def log_of(output: Path) -> Path:
 
 
 def outcome(output: Path) -> int | None:
-    """Exit status of the last attempt, if it has ended."""
+    """Return the exit status of the last attempt, if it has ended."""
     try:
         return int((output / "exit_status").read_text())
     except (OSError, ValueError):

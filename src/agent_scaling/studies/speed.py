@@ -1,4 +1,4 @@
-"""Training speed of a policy here: measured by real steps, or read from runs that were made."""
+"""Training speed of a policy: measured by real steps, or read from finished runs."""
 
 from __future__ import annotations
 

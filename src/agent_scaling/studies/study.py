@@ -1,4 +1,4 @@
-"""The ``study`` verb: plan, sweep, fit, forecast, train what was forecast, and check it."""
+"""The ``study`` verb: plan, sweep, fit, forecast, train the forecast run, and compare."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FEWEST = 3
 
 
 def study(*, output: str, budget: float | None = None, fit: None = None, **grid: Any) -> None:
-    """Make a study from one config; called again, it goes on where it was.
+    """Make a study from one config; a repeated call continues it.
 
     ``output`` then holds ``grid`` and ``forecast`` (plans with their runs), ``fit`` (what was
     measured, laws, figures and report; a folder per variant) and ``check`` (the forecast beside

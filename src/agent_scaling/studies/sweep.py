@@ -1,4 +1,4 @@
-"""The ``sweep`` verb: what a plan still lacks, through Hydra's multirun and its launchers."""
+"""The ``sweep`` verb: trains a plan's unfinished runs with Hydra's multirun and launchers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ HELD_ELSEWHERE = "another process trains it"
 
 
 def sweep(*, plan: str, run: str | None = None) -> str | None:
-    """Train the runs of a plan that are not finished; those that were cut off go on.
+    """Train the unfinished runs of a plan; interrupted ones resume.
 
-    Whether a run is finished is what its own folder says: all milestones reached, and the last
-    checkpoint there. With ``run``, that one alone, in this process's place: what Hydra's launchers
-    call.
+    A run is finished if its folder has all milestones and the last checkpoint. With ``run``, only
+    that run is trained, which is how Hydra's launchers call this verb.
 
     Args:
         plan: Folder that ``agent-scaling plan`` wrote.

@@ -30,7 +30,7 @@ PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT
 
 
 LOCKED = "database is locked"
-"""What sqlite says while another process writes."""
+"""sqlite's error text while another process writes."""
 
 
 class LaterClient(MlflowClient):
