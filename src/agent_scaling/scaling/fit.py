@@ -34,6 +34,7 @@ def fit(
     experiment: str | None = None,
     tracking_uri: str | None = None,
     game: str | None = None,
+    where: Mapping[str, Any] | None = None,
     budgets: Sequence[float] | None = None,
     merge_within: float = MERGE_WITHIN,
     forecast: Sequence[float] | float | None = None,
@@ -57,6 +58,8 @@ def fit(
         tracking_uri: The MLflow store that is read and logged to; ``None``: that of
             ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory.
         game: The game to fit, where the table holds several.
+        where: With ``source=csv``, values of columns that rows must have, such as
+            ``{dataset: c4}``; a value of None takes any.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
         merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
             budget; 0: none are merged.
@@ -81,6 +84,7 @@ def fit(
     uri = tracking_uri or default_store()
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
+    origin |= {"where": dict(where)} if where else {}
     with reading(path or f"source={source}", "check its columns"):
         runs = read(budgets=budgets, **origin)
         expert = runs.expert(expert_return)
@@ -162,6 +166,7 @@ def read(
     budgets: Sequence[float] | None,
     experiment: str | None = None,
     merge_within: float = MERGE_WITHIN,
+    where: Mapping[str, Any] | None = None,
 ) -> Runs:
     """Read the table of runs that ``fit`` works on; raises :class:`InputError` as ``fit`` does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -169,7 +174,7 @@ def read(
     if source == "csv":
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
-        return tidy(read_csv(path, game), f"path={path}", budgets, merge_within)
+        return tidy(read_csv(path, game, where), f"path={path}", budgets, merge_within)
     if source == "mlflow":
         if not study and not experiment:
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")

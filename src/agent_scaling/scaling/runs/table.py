@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import pandas as pd
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
+from agent_scaling.scaling.runs.choice import choose
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
@@ -22,7 +23,7 @@ COLUMNS = {
     "seed": ("seed",),
     "params": ("params",),
     "flops": ("flops", "milestone", "budget"),
-    "samples": ("samples", "frames"),
+    "samples": ("samples", "frames", "tokens"),
     "loss": ("eval_loss", "loss", "val/nats"),
     "loss_se": ("eval_se", "loss_se", "val/nats_se"),
     "return": ("return_mean", "return", "rollout/return_mean"),
@@ -39,6 +40,9 @@ TEXT = ("run", "status", "mlflow_run_id")
 
 ENDLESS = 10**9
 """Degrees of freedom that stand for a known standard error."""
+
+LARGEST = 1e300
+"""Numbers beyond are infinite: MLflow stores 1.797e308 for the infinity of a diverged run."""
 
 EDGE = 0.01
 """Fraction by which a budget may lie outside the requested ``budgets``."""
@@ -86,20 +90,26 @@ class Runs:
         return self.cells[self.cells[name] > 0]
 
 
-def read_csv(path: str | Sequence[str], game: str | None = None) -> pd.DataFrame:
+def read_csv(
+    path: str | Sequence[str],
+    game: str | None = None,
+    where: Mapping[str, object] | None = None,
+) -> pd.DataFrame:
     """Read the rows of one CSV, or of several whose columns complete each other.
 
-    A column ``value`` is the return where the file's name contains "return", else the loss.
+    ``where`` selects the rows whose columns have those values; None takes any. A column ``value``
+    is the return where the file's name contains "return", else the loss.
 
     Raises:
-        InputError: A file cannot be read, or the game is unknown or ambiguous.
+        InputError: A file cannot be read, the game is unknown or ambiguous, or a column of text
+            tells several tables apart that ``where`` does not choose from.
     """
     paths = [path] if isinstance(path, str) else list(path)
-    tables = [_read_one(Path(p), game) for p in paths]
+    tables = [_read_one(Path(p), game, where or {}) for p in paths]
     return pd.concat(tables, ignore_index=True).assign(partial=len(tables) > 1)
 
 
-def _read_one(path: Path, game: str | None) -> pd.DataFrame:
+def _read_one(path: Path, game: str | None, where: Mapping[str, object]) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -111,6 +121,7 @@ def _read_one(path: Path, game: str | None) -> pd.DataFrame:
         if game is not None and game not in known:
             raise InputError(f"game={game}: not in {path}; use one of {known}")
         table = table if game is None else table[table["game"] == game]
+    table = choose(table, where, path, COLUMNS)
     if "value" in table:
         table = table.rename(columns={"value": "return" if "return" in path.name else "loss"})
     return table.reset_index(drop=True)
@@ -128,6 +139,9 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         values = table[found] if found else pd.Series(np.nan, index=table.index)
         text = ours in TEXT
         rows[ours] = values.astype(object) if text else pd.to_numeric(values, errors="coerce")
+    numbers = [name for name in COLUMNS if name not in TEXT]
+    rows[numbers] = rows[numbers].astype(float)
+    rows[numbers] = rows[numbers].mask(rows[numbers] > LARGEST, np.inf)
     for name in ("flops", "params"):
         if rows[name].isna().all():
             raise InputError(f"{origin}: no column of {COLUMNS[name]}; name one of them so")

@@ -1,0 +1,73 @@
+"""Chooses one table's rows from a file that holds those of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from agent_scaling.runtime.errors import InputError
+
+MOST_TABLES = 20
+"""Most values of a column of text that tells several tables in one file apart."""
+
+
+def choose(
+    table: pd.DataFrame,
+    where: Mapping[str, object],
+    path: Path,
+    columns: Mapping[str, Sequence[str]],
+) -> pd.DataFrame:
+    """Return the rows whose columns have the values of ``where``.
+
+    Args:
+        table: A file's rows.
+        where: Column → its value; None takes any.
+        path: The file, for messages.
+        columns: Our names of columns, each with a table's names for it.
+
+    Raises:
+        InputError: There is no such column or value, or another column of text tells tables apart.
+    """
+    table = _selected(table, where, path)
+    _check_one_table(table, where, path, columns)
+    return table
+
+
+def _selected(table: pd.DataFrame, where: Mapping[str, object], path: Path) -> pd.DataFrame:
+    for name, value in where.items():
+        if name not in table:
+            raise InputError(f"where={{{name}: {value}}}: {path} has the columns {list(table)}")
+        if value is None:
+            continue
+        chosen = table[table[name].astype(str) == str(value)]
+        if chosen.empty:
+            known = sorted(table[name].astype(str).unique())[:MOST_TABLES]
+            raise InputError(f"where={{{name}: {value}}}: not in {path}; use one of {known}")
+        table = chosen
+    return table
+
+
+def _check_one_table(
+    table: pd.DataFrame,
+    where: Mapping[str, object],
+    path: Path,
+    columns: Mapping[str, Sequence[str]],
+) -> None:
+    """Raise :class:`InputError` where cells have rows of several values of a column of text."""
+    known = {"game", *where, *(name for names in columns.values() for name in names)}
+    found = [[name for name in columns[ours] if name in table][:1] for ours in ("flops", "params")]
+    cell = [name for names in [*found, ["seed"]] for name in names if name in table]
+    if not all(found):
+        return
+    for name in table.columns.difference(list(known)):
+        values = table[name].dropna()
+        if pd.api.types.is_numeric_dtype(values) or not 1 < values.nunique() <= MOST_TABLES:
+            continue
+        if (table.groupby(cell, dropna=False)[name].nunique() > 1).any():
+            raise InputError(
+                f"path={path}: rows of one budget and size differ in {name}: choose one with "
+                f"where={{{name}: VALUE}} of {sorted(map(str, values.unique()))}, or average them "
+                f"with where={{{name}: null}}"
+            )

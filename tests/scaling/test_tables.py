@@ -1,0 +1,51 @@
+"""Tables of other studies: usual names, several tables in one file, diverged runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.runs.table import read_csv, tidy
+from tests.scaling.synthetic import known_law
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = known_law(0.02, 4, budgets=4, sizes=5).rows
+    return rows[["flops", "params", "samples", "loss"]].reset_index(drop=True)
+
+
+def test_tokens_are_samples(table: pd.DataFrame) -> None:
+    runs = tidy(table.rename(columns={"samples": "tokens"}), "a table")
+    assert runs.rows["samples"].notna().all()
+
+
+@pytest.mark.parametrize("infinity", [np.inf, 1.7976931348623157e308])
+def test_a_diverged_run_is_named_and_left_out(table: pd.DataFrame, infinity: float) -> None:
+    table.loc[3, "loss"] = infinity
+    runs = tidy(table, "a table")
+    assert any(flag.startswith("no logarithm") for flag in runs.flags)
+    assert runs.rows["loss"].max() < 100
+    assert runs.cells["loss"].max() < 100
+
+
+def test_a_column_that_tells_tables_apart_is_chosen_from(
+    table: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "runs.csv")
+    other = table.assign(dataset="other", loss=2 * table["loss"])
+    pd.concat([table.assign(dataset="c4"), other]).to_csv(path, index=False)
+    with pytest.raises(InputError, match="differ in dataset"):
+        read_csv(path)
+    assert read_csv(path, where={"dataset": "c4"})["loss"].tolist() == pytest.approx(
+        table["loss"].tolist()
+    )
+    assert len(read_csv(path, where={"dataset": None})) == 2 * len(table)
+    with pytest.raises(InputError, match=r"use one of \['c4', 'other'\]"):
+        read_csv(path, where={"dataset": "pile"})
+    with pytest.raises(InputError, match="has the columns"):
+        read_csv(path, where={"data": "c4"})
