@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 import agent_scaling
 from agent_scaling.config.call import call_verb
@@ -264,3 +265,20 @@ def test_fine_tuning_starts_from_the_weights(
     theirs = agent_scaling.load_policy(source)
     for name, parameter in ours.named_parameters():
         assert torch.equal(parameter, theirs.get_parameter(name))
+
+
+def test_a_resume_with_other_settings_says_so_and_keeps_it(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    quick = ("trainer.max_steps=1", "callbacks.baselines=null")
+    train(tiny_shards, output, "flops_budget=1e18", "optimizer.lr=0.001", *quick)
+    later = ("trainer.max_steps=2", "callbacks.baselines=null", "ckpt_path=last")
+    train(tiny_shards, output, "flops_budget=2e18", "optimizer.lr=1e-5", *later)
+    assert "optimizer.lr 0.001 -> 1e-05 from frame " in capsys.readouterr().out
+    config = OmegaConf.load(output / "config.yaml")
+    run = MlflowClient(config.logger.tracking_uri).get_run((output / "mlflow_run_id").read_text())
+    assert run.data.tags["budget"] == "2e18"
+    assert "2e18" in run.info.run_name
+    assert "budget: 2e18 FLOPs" in run.data.tags["mlflow.note.content"]
+    assert run.data.tags["resumed.optimizer.lr"].startswith("0.001 -> 1e-05 from frame ")

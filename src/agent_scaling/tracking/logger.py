@@ -17,6 +17,7 @@ from mlflow.entities import DatasetInput, Metric
 
 from agent_scaling.policies.flops import Convention
 from agent_scaling.runtime.errors import error_line
+from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import prepare
 from agent_scaling.tracking.outbox import Entry, Outbox
@@ -218,6 +219,12 @@ class BufferedMLFlowLogger(MLFlowLogger):
             k: max(v, self._logged_at.get(k, v)) for k, v in self._run.last_steps.items()
         }
         self.set_status("RUNNING")
+
+    @rank_zero_only
+    def describe(self, tags: Mapping[str, str]) -> None:
+        """Give the run the name and ``tags`` of its present settings, which replace older ones."""
+        said = {name: mask(value) for name, value in tags.items()}
+        self._deliver({"tags": said, "name": self.run_name})
 
     @rank_zero_only
     def set_status(self, status: str) -> None:

@@ -126,6 +126,10 @@ class TrackedRun:
         elif "model" in entry and there(entry["model"]):
             with artifact_errors():
                 hand_in(self._client, str(self.id), entry)
+        elif "tags" in entry:
+            self._client.update_run(self.id, name=entry["name"])
+            tags = [RunTag(name, value) for name, value in entry["tags"].items()]
+            self._client.log_batch(self.id, tags=tags)
         elif "status" in entry:
             self._send_status(entry["status"], entry.get("at"))
 

@@ -13,6 +13,8 @@ from typing import Any
 from hydra.utils import instantiate
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import command, setting, typed_words
@@ -22,6 +24,7 @@ from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import is_url
 from agent_scaling.runtime.formats import compact, short
 from agent_scaling.runtime.secrets import mask, masked
+from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
 from agent_scaling.tracking.run import STORE_ERRORS
 from agent_scaling.tracking.store import RUN_ID_FILE
@@ -30,6 +33,9 @@ from agent_scaling.training.modules.base import PolicyModule
 
 DIGEST_LENGTH = 36  # MLflow's limit
 UNKNOWN = "unknown"
+CONFIG = "config.yaml"
+UNRECORDED = ("ckpt_path", "output", "threads", "logger.", "callbacks.", "tags.")
+"""Beginnings of keys whose change on a resume changes no weights."""
 NOTE = "mlflow.note.content"
 OWN = ("ckpt_path=", "output=", "+tags.mlflow.parentRunId=")
 """Words of the typed command that the command to resume sets itself, or that a sweep has added."""
@@ -112,7 +118,7 @@ def git_commit() -> str:
 
 
 def reach_logger(
-    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData
+    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData, frames: int = 0
 ) -> BufferedMLFlowLogger:
     """Call :func:`make_logger`, and turn an error of MLflow that would recur into one line.
 
@@ -120,7 +126,7 @@ def reach_logger(
         InputError: MLflow can neither begin nor find the run.
     """
     try:
-        return make_logger(cfg, output, module, data)
+        return make_logger(cfg, output, module, data, frames)
     except STORE_ERRORS as error:
         raise InputError(
             f"logger.tracking_uri={cfg.logger.tracking_uri}: MLflow cannot begin or find the run "
@@ -128,8 +134,40 @@ def reach_logger(
         ) from error
 
 
+def describe_resumed(
+    logger: BufferedMLFlowLogger,
+    cfg: DictConfig,
+    output: Path,
+    frames: int,
+    tags: Mapping[str, str],
+) -> None:
+    """Say which settings a resumed run changes, and keep them on its record.
+
+    MLflow's parameters stay those of the beginning; each change gets a tag ``resumed.<key>``.
+    """
+    changed = changes(output / CONFIG, cfg)
+    if not changed:
+        return
+    lines = {key: f"{old} -> {new} from frame {frames}" for key, (old, new) in changed.items()}
+    for key, line in lines.items():
+        say(f"{key} {line}")
+    logger.describe({**tags, **{f"resumed.{key}": line for key, line in lines.items()}})
+
+
+def changes(before: Path, cfg: DictConfig) -> dict[str, tuple[object, object]]:
+    """Return the settings that differ from those in the run's config file: (old, new) by key."""
+    try:
+        saved = OmegaConf.create(before.read_text())
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+        return {}  # a run whose config was lost resumes all the same
+    old = flatten(plain(saved)) if isinstance(saved, DictConfig) else {}
+    new = flatten(masked(plain(cfg)))
+    keys = [key for key in new if not key.startswith(UNRECORDED)]
+    return {key: (old[key], new[key]) for key in keys if key in old and old[key] != new[key]}
+
+
 def make_logger(
-    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData
+    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData, frames: int = 0
 ) -> BufferedMLFlowLogger:
     """Make the logger; it continues the MLflow run that this output folder began, if any."""
     remembered = output / RUN_ID_FILE
@@ -141,15 +179,16 @@ def make_logger(
         outbox=output / OUTBOX_FILE,
         remember=remembered,
     )
+    note = description(module, data, cfg.flops_budget, output)
     if logger.begun:
         logger.take_up()
+        describe_resumed(logger, cfg, output, frames, {**run_tags(*about), NOTE: note})
         return logger
     facts = flatten(masked(plain(cfg)))
     facts["policy.num_params"] = module.policy.num_params
     facts["policy.flops_per_frame"] = module.flops_per_frame
     facts |= {f"data.{name}": value for name, value in data.facts.items()}
     tags = flatten(plain(cfg.tags))  # first on the run's page, and they win
-    note = description(module, data, cfg.flops_budget, output)
     tags = {**tags, **run_tags(*about), NOTE: note, **tags}
     keys = ("data.shards", "data.demonstrations.shards")
     shards = next(filter(None, (OmegaConf.select(cfg, key) for key in keys)), None)

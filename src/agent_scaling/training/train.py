@@ -27,13 +27,9 @@ from agent_scaling.training.hooks import in_order
 from agent_scaling.training.keys import TrainKeys, check_callbacks
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.resume import BEGINNING, OneStart, check_fits, find_resume
-from agent_scaling.training.run_record import (
-    reach_logger,
-)
+from agent_scaling.training.run_record import CONFIG, reach_logger
 from agent_scaling.training.stopping import SIGNALS, fit, is_launched, status_of_stop
 from agent_scaling.training.summary import print_end
-
-CONFIG = "config.yaml"
 
 
 def train(**config: Unpack[TrainKeys]) -> None:
@@ -68,7 +64,7 @@ def train(**config: Unpack[TrainKeys]) -> None:
             plugins=[AtomicCheckpointIO()],
         )
         # When all parts are made. Even to open it, a new store must have one process alone.
-        logger = reach_logger(cfg, output, module, data) if is_first() else None
+        logger = reach_logger(cfg, output, module, data, start[0]) if is_first() else None
         trainer.loggers = [logger] if logger is not None else []
         warn_of_milestones(module, cfg.milestones)
         if is_first():
