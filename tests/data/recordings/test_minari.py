@@ -12,10 +12,11 @@ import gymnasium
 import minari
 import numpy as np
 import pytest
+from gymnasium.envs.registration import WrapperSpec
 from minari.data_collector import EpisodeBuffer
 
 from agent_scaling.data.conversion.shard import shard
-from agent_scaling.data.recordings.minari import MinariSource
+from agent_scaling.data.recordings.minari import MinariSource, _options
 from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.data.windows.loader import WindowLoader
 from agent_scaling.data.windows.order import EvalLanes
@@ -186,3 +187,20 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(InputError, match=r"pip install 'agent-scaling\[minari\]'"):
         convert("atari/pong/expert-v0", tmp_path / "shards")
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs"),
+    [
+        ("ClipReward", {"min_reward": -1, "max_reward": 1}),
+        ("EpisodicLifeEnv", {}),
+        ("AtariPreprocessing", {"frame_skip": 4, "noop_max": 0, "terminal_on_life_loss": True}),
+    ],
+)
+def test_wrappers_that_change_scores_or_games_are_refused(
+    name: str, kwargs: dict[str, object]
+) -> None:
+    spec = gymnasium.spec("ALE/Breakout-v5")
+    spec.additional_wrappers = (WrapperSpec(name, "some:wrapper", kwargs),)
+    with pytest.raises(InputError, match=f"recorded under {name}"):
+        _options(spec, "input=x")

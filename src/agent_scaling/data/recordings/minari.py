@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,9 @@ INSTALL = "pip install 'agent-scaling[minari]'"
 METADATA, EPISODES = "metadata.json", "main_data.hdf5"
 SMALLEST_SCREEN, LARGEST_STACK = 32, 16
 """Fewest rows or columns of a screen, and most frames of a stack; they tell the axes apart."""
+
+NOT_RAW = re.compile(r"Reward|EpisodicLife|LifeLoss|LifeLost")
+"""Names of wrappers whose rewards are not the game's score, or whose episodes are not games."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,12 @@ def _options(spec: EnvSpec | None, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: was not recorded on an Atari environment of ALE (env_spec)")
     skips, noop_max = [kwargs.get("frameskip", 4)], 0
     for wrapper in spec.additional_wrappers:
+        given = wrapper.kwargs or {}
+        if NOT_RAW.search(wrapper.name) or given.get("terminal_on_life_loss"):
+            raise InputError(
+                f"{where}: was recorded under {wrapper.name} (env_spec), which changes scores or "
+                "cuts games at a life: record without it"
+            )
         if wrapper.name == "AtariPreprocessing" and wrapper.kwargs is not None:
             skips.append(wrapper.kwargs["frame_skip"])
             noop_max = wrapper.kwargs["noop_max"]
