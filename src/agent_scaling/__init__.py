@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from agent_scaling.config.renamed import keep_old_modules
+
 if TYPE_CHECKING:
     from agent_scaling.data.batch import Batch
     from agent_scaling.data.windows.read import read_batches
@@ -30,6 +32,8 @@ __all__ = [
     "read_batches",
     "save_policy",
 ]
+
+keep_old_modules()
 
 _HOMES = {
     "playing.agent": ("Agent", "load_agent"),
