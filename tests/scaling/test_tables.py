@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agent_scaling import fit_laws
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.runs.table import read_csv, tidy
 from tests.scaling.synthetic import known_law
@@ -49,3 +50,11 @@ def test_a_column_that_tells_tables_apart_is_chosen_from(
         read_csv(path, where={"dataset": "pile"})
     with pytest.raises(InputError, match="has the columns"):
         read_csv(path, where={"data": "c4"})
+
+
+def test_a_program_chooses_as_the_command_does(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    other = table.assign(dataset="other", loss=2 * table["loss"])
+    pd.concat([table.assign(dataset="c4"), other]).to_csv(path, index=False)
+    chosen = fit_laws(path, where={"dataset": "c4"})
+    assert chosen.exponents.equals(fit_laws(table).exponents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def fit_laws(
     table: pd.DataFrame | str | Path,
     *,
     game: str | None = None,
+    where: Mapping[str, object] | None = None,
     budgets: tuple[float, float] | None = None,
     merge_within: float = MERGE_WITHIN,
     bootstraps: int = 0,
@@ -96,6 +97,8 @@ def fit_laws(
             ``samples`` (frames), ``loss`` (nats per action) or ``return`` or both. ``docs/fits.md``
             lists further columns and other accepted names.
         game: The game to fit, where a CSV holds several.
+        where: Values of columns that a CSV's rows must have, such as ``{"dataset": "c4"}``; a
+            value of None takes any.
         budgets: Lowest and highest budget used, FLOPs; None: all.
         merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
             budget; 0: none are merged.
@@ -110,6 +113,6 @@ def fit_laws(
     if isinstance(table, pd.DataFrame):
         runs = tidy(table, "table", budgets, merge_within)
     else:
-        runs = tidy(read_csv(str(table), game), f"{table}", budgets, merge_within)
+        runs = tidy(read_csv(str(table), game, where), f"{table}", budgets, merge_within)
     ahead = [10 * float(runs.cells["flops"].max())]
     return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))
