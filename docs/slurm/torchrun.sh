@@ -12,5 +12,5 @@ export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 exec torchrun --nnodes="$NODES" --nproc-per-node="$DEVICES" --max-restarts="$RESTARTS" \
   --rdzv-backend=c10d --rdzv-endpoint="$HEAD" --rdzv-id=agent-scaling --shutdown-timeout=120 \
   --no-python agent-scaling train trainer=ddp trainer.devices="$DEVICES" trainer.num_nodes="$NODES" \
-  experiment=nethack_bc threads=4 data.shards=shards data.lanes=1024 \
+  experiment="${EXPERIMENT:-nethack_bc}" threads=4 data.shards=shards data.lanes=1024 \
   flops_budget=1e18 output=outputs/run ckpt_path=last "$@"

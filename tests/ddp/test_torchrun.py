@@ -34,7 +34,12 @@ def test_killed_ranks_end_all_and_the_run_goes_on_from_its_checkpoint(
     output, path = tmp_path / "run", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     killed = "+callbacks.killed={_target_: tests.ddp.killed.Killed, ranks: [0, 1], steps: 6}"
     settings = ["trainer.accelerator=cpu", "threads=1", *SETTINGS, killed]
-    own = {"DEVICES": "2", "HEAD": f"localhost:{free_port()}", "RESTARTS": "1"}
+    own = {
+        "EXPERIMENT": "nethack_bc_paper",
+        "DEVICES": "2",
+        "HEAD": f"localhost:{free_port()}",
+        "RESTARTS": "1",
+    }
     ended = subprocess.run(
         ["bash", SCRIPT, *overrides(tiny_shards, output, *settings)[1:]],  # it names the experiment
         env=os.environ | own | {"PATH": path, "PYTHONPATH": str(ROOT)},

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_scaling.envs.families import Description
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy, save_policy
 from agent_scaling.policies.compose import make_policy
@@ -107,7 +108,7 @@ def test_any_checkpoint(tmp_path: Path, data: bytes) -> None:
 
 def test_a_checkpoint_that_names_a_folder_is_refused(tmp_path: Path) -> None:
     policy = make_policy("policy/size=30k")
-    policy.game = {"family": "nethack", "options": {"record_dir": str(tmp_path)}}
+    policy.game = Description("nethack", {"record_dir": str(tmp_path)})
     save_policy(policy, tmp_path / "evil.ckpt")
     with pytest.raises(InputError, match=r"evil\.ckpt: .*record_dir"):
         load_policy(tmp_path / "evil.ckpt")

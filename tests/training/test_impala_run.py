@@ -16,7 +16,7 @@ import torch
 
 from agent_scaling.envs.pool.processes import GameError
 from agent_scaling.policies.checkpoints.files import read_checkpoint
-from agent_scaling.policies.checkpoints.load import load_policy
+from agent_scaling.policies.checkpoints.load import build_policy
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.runtime.errors import InputError
 from tests.conftest import ROOT
@@ -55,7 +55,8 @@ def test_bit_reproducible_from_its_seed(whole: Any, tmp_path: Path) -> None:
 
 def test_accounts(whole: Any) -> None:
     output, saved = whole
-    forward = flops_per_frame(load_policy(output / "checkpoints/last.ckpt"), training=False)
+    # The game is no extension's, so that load_policy() refuses it.
+    forward = flops_per_frame(build_policy(saved["policy_config"]), training=False)
     assert saved["frames"] == 6 * FRAMES
     (row,) = json.loads((output / "milestones.json").read_text())
     learning = 3 * 6 * LANES * (STEPS + 1)

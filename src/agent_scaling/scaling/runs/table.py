@@ -41,8 +41,8 @@ TEXT = ("run", "status", "mlflow_run_id")
 ENDLESS = 10**9
 """Degrees of freedom that stand for a known standard error."""
 
-LARGEST = 1e300
-"""Numbers beyond are infinite: MLflow stores 1.797e308 for the infinity of a diverged run."""
+LARGEST = 1.79e308
+"""The largest number that is taken for finite: MLflow stores 1.797e308 for the infinity of a diverged run."""
 
 EDGE = 0.01
 """Fraction by which a budget may lie outside the requested ``budgets``."""
