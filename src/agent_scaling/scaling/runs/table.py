@@ -42,7 +42,7 @@ ENDLESS = 10**9
 """Degrees of freedom that stand for a known standard error."""
 
 LARGEST = 1.79e308
-"""The largest number that is taken for finite: MLflow stores 1.797e308 for the infinity of a diverged run."""
+"""The largest finite number: MLflow stores 1.797e308 for the infinity of a diverged run."""
 
 EDGE = 0.01
 """Fraction by which a budget may lie outside the requested ``budgets``."""
