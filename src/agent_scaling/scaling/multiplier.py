@@ -53,13 +53,10 @@ def best_cells(cells: pd.DataFrame, cost: str) -> pd.DataFrame:
         cells: Columns variant, flops, params, eval_loss and ``cost``.
         cost: The column that holds what a run spent.
     """
-    columns = {"loss": ("eval_loss", "mean"), "spent": (cost, "mean")}
-    kept = cells[(cells["eval_loss"] > 0) & (cells[cost] > 0)].assign(flops=cells["flops"])
-    key = ["variant", "flops", "params"]
-    if cost == "flops":
-        kept, cost = kept.assign(spent=kept["flops"]), "spent"
-        columns["spent"] = ("spent", "mean")
-    means = kept.groupby(key, sort=False).agg(**columns).reset_index()
+    kept = cells[(cells["eval_loss"] > 0) & (cells[cost] > 0)]
+    kept = kept.assign(spent=kept[cost])  # of flops too, which are a key of the groups
+    groups = kept.groupby(["variant", "flops", "params"], sort=False)
+    means = groups.agg(loss=("eval_loss", "mean"), spent=("spent", "mean")).reset_index()
     return means.sort_values(["flops", "loss"]).drop_duplicates(["variant", "flops"])
 
 
