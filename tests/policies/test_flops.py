@@ -12,10 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from agent_scaling.data.batch import blank_batch
-from agent_scaling.policies.cores import mamba
+from agent_scaling.policies.cores import mamba, selective_scan
 from agent_scaling.policies.cores.bidirectional_lstm import BidirectionalLSTMCore
 from agent_scaling.policies.cores.lstm import LSTMCore
 from agent_scaling.policies.cores.mamba import MambaCore
+from agent_scaling.policies.cores.mamba1 import Mamba1Core
 from agent_scaling.policies.cores.none import NoCore
 from agent_scaling.policies.cores.transformer import TransformerCore
 from agent_scaling.policies.encoders.nethack import NetHackEncoder
@@ -41,6 +42,7 @@ CORES: dict[str, Callable[[int], Any]] = {
     "bidirectional_lstm": lambda width: BidirectionalLSTMCore(width, 24, 2),
     "transformer": lambda width: TransformerCore(width, 40, 3, context=5, head_dim=20),
     "mamba": lambda width: MambaCore(width, 40, 2, state_size=8, head_dim=20),
+    "mamba1": lambda width: Mamba1Core(width, 40, 2, state_size=8),
     "none": NoCore,
 }
 
@@ -111,6 +113,10 @@ def core_surplus(core: Any, steps: int) -> int:
     if isinstance(core, TransformerCore):
         # Each query meets all context − 1 + T keys, and the mask hides T − 1 of them.
         return 3 * core.layers * steps * (steps - 1) * 4 * core.inner
+    if isinstance(core, Mamba1Core):
+        # The states of a window of several chunks are computed again: x ⊗ write, not state · read.
+        products = 2 * core.inner * core.state_size
+        return core.layers * (products * steps if steps > selective_scan.CHUNK else 0)
     block, surplus = core.blocks[0], 0
     inner, size = block.inner, block.state_size
     chunks = [min(mamba.CHUNK, steps - t) for t in range(0, steps, mamba.CHUNK)]
@@ -130,6 +136,7 @@ def test_hardware_differs_from_model_by_what_can_be_named(
     core: str, shape: dict[str, Any], steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mamba, "CHUNK", 8)
+    monkeypatch.setattr(selective_scan, "CHUNK", 8)
     made = policy(shape, core)
     costs = {cost.name: cost.flops for cost in made.costs()}
     # The status lines' first convolution sees bytes: no gradient of its input.

@@ -18,6 +18,7 @@ CORES = {
     "transformer": ["policy/core=transformer", "policy.core.layers=2", "policy.core.context=24"],
     "none": ["policy/core=none", "policy.encoder.frames=2"],
     "mamba": ["policy/core=mamba", "policy.core.layers=2", "policy.params=2e4"],
+    "mamba1": ["policy/core=mamba1", "policy.core.layers=2"],
 }
 
 

@@ -16,6 +16,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.policies.cores import mamba
 from agent_scaling.policies.cores.lstm import LSTMCore
 from agent_scaling.policies.cores.mamba import MambaCore
+from agent_scaling.policies.cores.mamba1 import Mamba1Core
 from agent_scaling.policies.cores.none import NoCore
 from agent_scaling.policies.cores.transformer import TransformerCore
 from tests.helpers.policies import cut, random_batch
@@ -25,6 +26,7 @@ MAKE: dict[str, Callable[[], Any]] = {
     "transformer": lambda: TransformerCore(6, 10, 2, context=4, head_dim=4),
     "transformer-long": lambda: TransformerCore(6, 12, 2, context=40, head_dim=6),
     "mamba": lambda: MambaCore(6, 10, 2, state_size=5, head_dim=6),
+    "mamba1": lambda: Mamba1Core(6, 10, 2, state_size=5),
 }
 STEPS, LANES = 9, 3
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.policies.cores.causal_conv import TAPS, convolve
 from agent_scaling.policies.costs import LayerCost, linear_cost
 
 State = tuple[Tensor, Tensor]
-TAPS = 4  # frames that the causal convolution sees
 CHUNK = 64  # frames scanned at once; a chunk costs CHUNK² and its memory
 
 
@@ -93,7 +93,7 @@ class Block(nn.Module):
         """A window → its frames, the convolution's last inputs, the scan's state."""
         widths = [self.inner, self.mixed, self.heads]
         gate_TBD, mixed_TBD, step_TBH = torch.split(self.project(self.norm(x_TBD)), widths, dim=-1)
-        mixed_TBD, tail_BDK = self._convolve(mixed_TBD, batch, tail_BDK)
+        mixed_TBD, tail_BDK = convolve(self.conv, mixed_TBD, batch, tail_BDK)
         widths = [self.inner, self.state_size, self.state_size]
         in_TBD, write_TBN, read_TBN = torch.split(F.silu(mixed_TBD), widths, dim=-1)
         in_TBHP = torch.unflatten(in_TBD, -1, (self.heads, self.features))
@@ -106,18 +106,6 @@ class Block(nn.Module):
         y_TBHP = y_TBHP + in_TBHP * self.skip[:, None]
         gated_TBD = self.out_norm(y_TBHP.flatten(2) * F.silu(gate_TBD))
         return x_TBD + self.out(gated_TBD), tail_BDK, state_BHPN
-
-    def _convolve(self, x_TBD: Tensor, batch: Batch, tail_BDK: Tensor) -> tuple[Tensor, Tensor]:
-        """Over the last ``TAPS`` frames of the game; cut where one opens, as the LSTM is."""
-        x_BDT = x_TBD.permute(1, 2, 0)
-        cuts = [t for t in batch.opening_steps() if t > 0]
-        outputs: list[Tensor] = []
-        for begin, end in zip([0, *cuts], [*cuts, batch.steps], strict=True):
-            keep_B11 = ~batch.first_TB[begin][:, None, None]
-            seen = torch.cat([tail_BDK * keep_B11, x_BDT[..., begin:end]], dim=-1)
-            tail_BDK = seen[..., 1 - TAPS :]
-            outputs.append(self.conv(seen))
-        return torch.cat(outputs, dim=-1).permute(2, 0, 1), tail_BDK
 
     def _scan(
         self,
