@@ -46,6 +46,23 @@ def test_it_says_its_version() -> None:
     assert agent_scaling("--version").stdout == f"agent-scaling {version}\n"
 
 
+AT_THE_END = """
+import atexit, gc, sys
+atexit.register(lambda: print(len(gc.get_objects())))
+from agent_scaling.cli.main import main
+sys.argv[1:] = ["--version"]
+main()
+"""
+
+
+def test_its_end_follows_no_object() -> None:
+    """Otherwise it takes seconds: all of torch and MLflow, several times."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.split()[-1]) < 100
+
+
 def test_help_takes_choices() -> None:
     done = agent_scaling("train", "data=actors", "--help")
     assert done.returncode == 0

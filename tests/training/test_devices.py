@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from logging.handlers import BufferingHandler
+from pathlib import Path
+
 import pytest
 
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.build import choose_strategy
-from tests.helpers.runs import composed
+from tests.helpers.runs import composed, train
 
 CPU = "trainer.accelerator=cpu"
 
@@ -30,3 +35,22 @@ def test_others_keep_what_they_have(words: list[str]) -> None:
     before = trainer.copy()
     choose_strategy(trainer)
     assert trainer == before
+
+
+def test_lightning_says_nothing_while_it_counts_ranks(tmp_path: Path) -> None:
+    said = BufferingHandler(100)
+    logger = logging.getLogger("lightning.pytorch")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(said)
+    try:
+        with pytest.raises(InputError, match="no-shards"):
+            train(
+                tmp_path / "no-shards",
+                tmp_path / "run",
+                CPU,
+                "trainer.devices=2",
+                "flops_budget=1e9",
+            )
+    finally:
+        logger.removeHandler(said)
+    assert said.buffer == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -111,6 +113,9 @@ def fail(text: str, error: BaseException | None = None) -> NoReturn:
 
 def main() -> None:
     """Run the console script ``agent-scaling``."""
+    # Last of all: otherwise the interpreter follows every object of torch and MLflow at its end,
+    # several times, for seconds.
+    atexit.register(gc.freeze)
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         # CI and notebooks set FORCE_COLOR, which makes rich draw bars into a log.
         os.environ.setdefault("TTY_COMPATIBLE", "0")

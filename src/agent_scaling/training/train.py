@@ -44,8 +44,8 @@ def train(**config: Unpack[TrainKeys]) -> None:
     """
     cfg = OmegaConf.create(dict(config))
     check_callbacks(cfg)
-    choose_strategy(cfg.trainer)
     quiet()
+    choose_strategy(cfg.trainer)
     keep_memory()
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
