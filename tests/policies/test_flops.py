@@ -20,6 +20,7 @@ from agent_scaling.policies.cores.mamba1 import Mamba1Core
 from agent_scaling.policies.cores.none import NoCore
 from agent_scaling.policies.cores.transformer import TransformerCore
 from agent_scaling.policies.encoders.nethack import NetHackEncoder
+from agent_scaling.policies.encoders.release2 import Release2Encoder
 from agent_scaling.policies.executed_flops import COUNTED, hardware_flops, without_memory
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.flops_table import account, layer_params
@@ -68,6 +69,19 @@ def test_model_convention_equals_count_on_meta_device(shape: dict[str, Any], cor
     made = policy(shape, core)
     assert flops_per_frame(made, training=False) * 6 == forward_on_meta(made, 3, 2)
     assert flops_per_frame(made) == 3 * flops_per_frame(made, training=False)
+
+
+RELEASE2 = [
+    {"width": 32, "message_width": 4, "map_width": 16, "frames": 2, "whole": True},
+    {"width": 24, "summed": False, "kernel": 5, "norms": False, "inventory": False},
+]
+
+
+@pytest.mark.parametrize("shape", RELEASE2)
+def test_model_convention_of_the_second_release(shape: dict[str, Any]) -> None:
+    made = Policy(Release2Encoder(**shape), CORES["mamba1"], baseline=False)
+    assert flops_per_frame(made, training=False) * 6 == forward_on_meta(made, 3, 2)
+    assert hardware_flops(made, 6, 3) == real_step(made, 6, 3)
 
 
 # Kernels that torch's counter does not know, by the formulas of what they do.

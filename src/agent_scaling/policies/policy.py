@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol, get_args
 
+import torch
 from torch import Tensor, nn
 
 from agent_scaling.data.batch import Batch
@@ -15,6 +17,8 @@ from agent_scaling.runtime.errors import InputError
 
 OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
 """Observation that some data lack → the option that makes policies read it."""
+
+Resets = Literal["games", "windows", "calls"]
 
 State = tuple[Tensor, ...]
 """The tensors that cross windows; the second axis of each is the lane."""
@@ -64,6 +68,10 @@ class Policy(nn.Module):
         baseline: Add a baseline, which imitation does not need; without one it is 0.
         path: Feed the heads the sum of the encoder's features and the core's output, so that an
             untrained narrow core does not hide the features.
+        resets: Where the core's state is zeroed. ``games``: where a game opens. ``windows`` and
+            ``calls`` are the ways of the second release of the paper's authors: a window of several
+            frames begins from zero and runs on over the ends of games; a single frame (in a
+            rollout) carries its game's state with ``windows``, and is seen alone with ``calls``.
     """
 
     encoder: Encoder
@@ -76,8 +84,12 @@ class Policy(nn.Module):
         num_actions: int = NUM_ACTIONS,
         baseline: bool = True,
         path: bool = False,
+        resets: Resets = "games",
     ) -> None:
         super().__init__()
+        if resets not in get_args(Resets):
+            raise InputError(f"policy.resets={resets!r}: use one of {', '.join(get_args(Resets))}")
+        self.resets = resets
         self.encoder = encoder
         self.core = core(encoder.width)
         self.path = around(encoder.width, self.core.width) if path else None
@@ -97,7 +109,7 @@ class Policy(nn.Module):
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
         """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
         features_TBD, seen = self.encoder(batch, state[self.core_parts :])
-        core_TBD, after = self.core(features_TBD, batch, state[: self.core_parts])
+        core_TBD, after = self.core(features_TBD, self._reset(batch), state[: self.core_parts])
         if self.path is not None:
             core_TBD = core_TBD + self.path(features_TBD)
         logits_TBA = self.policy(core_TBD)
@@ -105,6 +117,14 @@ class Policy(nn.Module):
         if self.baseline is not None:
             baseline_TB = self.baseline(core_TBD).squeeze(-1)
         return logits_TBA, baseline_TB, (*after, *seen)
+
+    def _reset(self, batch: Batch) -> Batch:
+        """The batch with the openings at which the core's state is zeroed."""
+        if self.resets == "games" or (self.resets == "windows" and batch.steps == 1):
+            return batch
+        first_TB = torch.zeros_like(batch.first_TB)
+        first_TB[0] = True
+        return replace(batch, first_TB=first_TB, openings=(0,))
 
     @property
     def observations(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""Checkpoints that the paper's authors publish (first version), as policies of ours.
+"""Checkpoints that the paper's authors publish, as policies of ours.
 
-The network's shape is read from the tensors; the flags only tell what shapes cannot.
+This module has the first release's network; ``release2`` has the second's. A network's shape is
+read from the tensors; the flags only tell what shapes cannot.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.console import Console
 from torch import Tensor
 
 from agent_scaling.envs.actions import NUM_ACTIONS
+from agent_scaling.policies.checkpoints import release2
 from agent_scaling.policies.checkpoints.files import write_checkpoint
 from agent_scaling.policies.checkpoints.foreign import read_foreign
 from agent_scaling.policies.checkpoints.load import build_policy
@@ -70,13 +72,19 @@ FIXED_FLAGS: dict[str, Any] = {
 """Flags of the release's network that change its function and have one supported value."""
 
 
-def import_checkpoint(*, ckpt: str, output: str) -> None:
+def import_checkpoint(*, ckpt: str, output: str, as_released: bool = False) -> None:
     """The ``import`` verb: write ``ckpt`` (theirs) as ``output`` (ours).
+
+    Args:
+        ckpt: A checkpoint of the first or the second release.
+        output: The file to write.
+        as_released: Reset the core's state as the second release does, see
+            :class:`~agent_scaling.policies.policy.Policy`; otherwise where games open.
 
     Raises:
         InputError: The file cannot be read, or uses what is not supported (flag or tensor named).
     """
-    policy = import_policy(ckpt)
+    policy = import_policy(ckpt, as_released)
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     made: dict[str, Any] = {"policy_config": policy.config, "state_dict": weights}
     made |= {"game": policy.game.to_dict(), "imported_from": ckpt}
@@ -84,7 +92,7 @@ def import_checkpoint(*, ckpt: str, output: str) -> None:
     Console().print(f"{output}: {policy.num_params:,} parameters imported from {ckpt}")
 
 
-def import_policy(path: str | Path) -> Policy:
+def import_policy(path: str | Path, as_released: bool = False) -> Policy:
     """Load a published checkpoint as a :class:`Policy` in evaluation mode.
 
     Raises:
@@ -97,10 +105,16 @@ def import_policy(path: str | Path) -> Policy:
     weights = {unwrapped(name): value for name, value in theirs.items()}
     try:
         flags = read_flags(checkpoint.get("flags"))
-        check_flags(flags, has_core="core.weight_ih_l0" in weights)
-        policy = build_policy(policy_config(weights))
-        ours = rename(weights)
-        check_shapes(ours, policy.state_dict())
+        if release2.MARK in weights:
+            policy = build_policy(release2.policy_config(weights, flags, as_released))
+            ours, names = release2.rename(weights)
+        else:
+            check_flags(flags, has_core="core.weight_ih_l0" in weights)
+            if as_released:
+                raise InputError("as_released=true is for checkpoints of the second release")
+            policy = build_policy(policy_config(weights))
+            ours, names = rename(weights)
+        check_shapes(ours, policy.state_dict(), names)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     policy.load_state_dict(ours)
@@ -210,10 +224,11 @@ def channel_scale(weights: Mapping[str, Tensor]) -> float:
     return first / 16 if second is None else (first + second.shape[0]) / 48
 
 
-def rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Their names → ours; the message line's matrix is transposed into a table of rows.
+def rename(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Their tensors under our names, and their names by ours.
 
-    A line whose layers have no width takes no part, and is left out.
+    The message line's matrix is transposed into a table of rows. A line whose layers have no width
+    takes no part, and is left out.
 
     Raises:
         InputError: A parameter belongs to a part that we do not have.
@@ -224,6 +239,7 @@ def rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not weights[f"{line}{layer}.bias"].numel()
     ]
     found: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
     for name, value in weights.items():
         if name.startswith((*UNUSED, *empty)):
             continue
@@ -232,16 +248,18 @@ def rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise InputError(f"parameter {name} belongs to a part that is not supported")
         new = RENAMED[prefix] + name[len(prefix) :]
         found[new] = value.T.contiguous() if new == "encoder.message.table" else value
-    return found
+        names[new] = name
+    return found, names
 
 
-def check_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_shapes(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], names: Mapping[str, str]
+) -> None:
     """Raise :class:`InputError` with the first tensor that is not as the others imply."""
     for name in sorted(expected.keys() | found.keys()):
         there, here = (str([*m[name].shape]) if name in m else "none" for m in (found, expected))
         if there != here:
-            old = next(theirs for theirs, ours in RENAMED.items() if name.startswith(ours))
             raise InputError(
-                f"{old}{name.removeprefix(RENAMED[old])} has shape {there}, where the other "
-                f"tensors imply {here}: a network that is not supported"
+                f"{names.get(name, name)} has shape {there}, where the other tensors imply {here}: "
+                "a network that is not supported"
             )

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.costs import LayerCost, linear_cost
+from agent_scaling.runtime.errors import InputError
 
 State = tuple[Tensor, Tensor, Tensor]
 ROTARY_BASE = 10_000.0
@@ -33,11 +34,20 @@ def rotate(x_BHSD: Tensor, cos_SD: Tensor, sin_SD: Tensor) -> Tensor:
 class Block(nn.Module):
     """Llama-type block: RMSNorm → attention, RMSNorm → SwiGLU, each added to its input."""
 
-    def __init__(self, width: int, heads: int, head_width: int, hidden: int, layers: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        head_width: int,
+        hidden: int,
+        layers: int,
+        norm_eps: float | None = None,
+    ) -> None:
         super().__init__()
         self.heads, self.head_width = heads, head_width
         inner = heads * head_width
-        self.attention_norm, self.mlp_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.attention_norm = nn.RMSNorm(width, eps=norm_eps)
+        self.mlp_norm = nn.RMSNorm(width, eps=norm_eps)
         self.qkv = nn.Linear(width, 3 * inner, bias=False)
         self.out = nn.Linear(inner, width, bias=False)
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
@@ -87,6 +97,9 @@ class TransformerCore(nn.Module):
         context: Frames that a frame sees, itself included, ≥ 2.
         head_dim: Width that heads have about: ``width`` is dealt to round(width / head_dim) heads.
         mlp_ratio: Hidden width of the SwiGLU over ``width``.
+        embed: A linear layer brings features to ``width``; without it they must have that width.
+        norm_eps: Added to the mean square in each RMSNorm; None is the smallest that the dtype
+            tells from 1.
     """
 
     def __init__(
@@ -97,19 +110,27 @@ class TransformerCore(nn.Module):
         context: int = 128,
         head_dim: int = 64,
         mlp_ratio: float = 8 / 3,
+        embed: bool = True,
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__()
+        if not embed and input_width != width:
+            raise InputError(
+                f"policy.core.embed=false: features have width {input_width}, the core {width}; "
+                "give both the same width, or embed=true"
+            )
         if context < 2:
             raise ValueError(f"context={context}: a frame must see at least one before it (2)")
         self.width, self.layers, self.context = width, layers, context
         heads = max(1, round(width / head_dim))
         self.head_width = 2 * max(1, round(width / heads / 2))  # rotation pairs features
         self.inner, self.hidden = heads * self.head_width, max(1, round(mlp_ratio * width))
-        self.embed = nn.Linear(input_width, width)
+        self.embed = nn.Linear(input_width, width) if embed else nn.Identity()
         self.blocks = nn.ModuleList(
-            Block(width, heads, self.head_width, self.hidden, layers) for _ in range(layers)
+            Block(width, heads, self.head_width, self.hidden, layers, norm_eps)
+            for _ in range(layers)
         )
-        self.norm = nn.RMSNorm(width)
+        self.norm = nn.RMSNorm(width, eps=norm_eps)
 
     @staticmethod
     def sized(width: int, params: int) -> dict[str, Any]:
@@ -120,7 +141,7 @@ class TransformerCore(nn.Module):
         """Keys and values [layers, lanes, context − 1, inner], and which are valid (none): bool
         [1, lanes, context − 1]."""
         shape = (self.layers, lanes, self.context - 1, self.inner)
-        like = self.embed.weight  # its new_zeros() would be sharded as it is
+        like = self.norm.weight  # its new_zeros() would be sharded as it is
         zeros = torch.zeros(shape, device=like.device, dtype=like.dtype)
         valid = zeros.new_zeros((1, lanes, self.context - 1), dtype=torch.bool)
         return zeros, zeros.clone(), valid
@@ -157,7 +178,9 @@ class TransformerCore(nn.Module):
         So a frame early in a game costs what a late one does. A training window of T frames
         multiplies each query with all context − 1 + T keys and masks: that is ``hardware``.
         """
-        found = [linear_cost("core.embed", self.embed.in_features, self.width)]
+        found: list[LayerCost] = []
+        if isinstance(self.embed, nn.Linear):
+            found.append(linear_cost("core.embed", self.embed.in_features, self.width))
         for index in range(self.layers):
             name = f"core.blocks.{index}"
             attention = 4 * self.context * self.inner

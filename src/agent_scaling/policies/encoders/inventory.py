@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from nle import nethack
-from torch import Tensor
+from torch import Tensor, nn
 
-from agent_scaling.policies.encoders.lines import Bag
+from agent_scaling.data.batch import INVENTORY_SLOTS
+from agent_scaling.policies.costs import LayerCost
+from agent_scaling.policies.encoders.lines import Bag, mlp, mlp_costs
 
 ITEMS = (
     *range(nethack.GLYPH_BODY_OFF, nethack.GLYPH_BODY_OFF + nethack.NUMMONS),
@@ -31,3 +35,28 @@ class Inventory(Bag):
     def forward(self, glyphs_NI: Tensor) -> Tensor:
         """Sum the items' rows, then the second layer."""
         return self.summed(self.row_of[glyphs_NI.long()])
+
+
+class InventorySlots(nn.Module):
+    """int16 [N, 55] → [N, width]: the slots' glyphs in order, embedded side by side; then two
+    layers, as in the second release of the paper's authors.
+
+    Args:
+        embedding: Width of a glyph's vector.
+        width: Width of both layers.
+    """
+
+    def __init__(self, embedding: int, width: int) -> None:
+        super().__init__()
+        self.glyphs = nn.Embedding(nethack.MAX_GLYPH + 1, embedding)  # the last is an empty slot
+        joined = INVENTORY_SLOTS * embedding
+        self.mlp = nn.Sequential(*mlp([joined, width], nn.ELU, norm=True), nn.Linear(width, width))
+
+    def forward(self, glyphs_NI: Tensor) -> Tensor:
+        """Embed, join, two layers; no activation behind the second."""
+        return cast(Tensor, self.mlp(self.glyphs(glyphs_NI.long()).flatten(1)))
+
+    def costs(self) -> list[LayerCost]:
+        """The table is a look-up."""
+        table = LayerCost("inventory.glyphs", "lookup", 0)
+        return [table, *mlp_costs("inventory.mlp", self.mlp)]

@@ -22,11 +22,15 @@ def scaled(channels: int, scale: float) -> int:
     return max(1, round(channels * scale))
 
 
-def mlp(widths: list[int], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers, each followed by ``activation``; ``widths`` has the input's first."""
+def mlp(widths: list[int], activation: type[nn.Module], norm: bool = False) -> nn.Sequential:
+    """Linear layers, each followed by ``activation``; ``widths`` has the input's first.
+
+    With ``norm``, a LayerNorm stands between the two.
+    """
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
-        layers += [nn.Linear(width_in, width_out), activation()]
+        norms = [nn.LayerNorm(width_out)] if norm else []
+        layers += [nn.Linear(width_in, width_out), *norms, activation()]
     return nn.Sequential(*layers)
 
 
@@ -47,21 +51,32 @@ class Bag(nn.Module):
         rows: Rows of the table.
         width: Width of both layers.
         padding_row: A row that adds nothing, if there is one.
+        norm: LayerNorm behind both layers.
     """
 
-    def __init__(self, name: str, rows: int, width: int, padding_row: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        rows: int,
+        width: int,
+        padding_row: int | None = None,
+        norm: bool = False,
+    ) -> None:
         super().__init__()
         self.name, self.padding_row = name, padding_row
         # Stored this way round, a look-up reads whole rows: the transpose of the released weight.
         bound = rows**-0.5
         self.table = nn.Parameter(torch.empty(rows, width).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
+        self.norm = nn.LayerNorm(width) if norm else nn.Identity()
         self.out = nn.Linear(width, width)
+        self.out_norm = nn.LayerNorm(width) if norm else nn.Identity()
 
     def summed(self, rows_NK: Tensor) -> Tensor:
         """Sum the rows, then the second layer."""
         sum_ND = F.embedding_bag(rows_NK, self.table, mode="sum", padding_idx=self.padding_row)
-        return F.elu(self.out(F.elu(sum_ND + self.bias)))
+        hidden_ND = F.elu(self.norm(sum_ND + self.bias))
+        return F.elu(self.out_norm(self.out(hidden_ND)))
 
     def costs(self) -> list[LayerCost]:
         """The table is a look-up."""
@@ -75,8 +90,9 @@ class MessageLine(Bag):
 
     offsets: Tensor
 
-    def __init__(self, width: int) -> None:
-        super().__init__("message", COLUMNS * 256, width)  # row = position · 256 + character
+    def __init__(self, width: int, norm: bool = False) -> None:
+        # row = position · 256 + character
+        super().__init__("message", COLUMNS * 256, width, norm=norm)
         self.register_buffer("offsets", torch.arange(COLUMNS) * 256, persistent=False)
 
     def forward(self, chars_NW: Tensor) -> Tensor:
@@ -92,9 +108,10 @@ class MessageLine(Bag):
 class StatusLines(nn.Module):
     """uint8 [N, 160] → [N, width]: two views of the characters through 1-d convolutions."""
 
-    views: Tensor
+    numerators: Tensor
+    denominators: Tensor
 
-    def __init__(self, width: int, scale: float = 1.0) -> None:
+    def __init__(self, width: int, scale: float = 1.0, norm: bool = False) -> None:
         super().__init__()
         self.channels = (2, scaled(32, scale), scaled(64, scale))
         self.convs = nn.Sequential(
@@ -104,16 +121,19 @@ class StatusLines(nn.Module):
             nn.ELU(),
         )
         self.lengths = ((STATUS_CHARS - 8) // 4 + 1, (STATUS_CHARS - 8) // 4 + 1 - 3)
-        self.mlp = mlp([self.channels[2] * self.lengths[1], width, width], nn.ELU)
+        self.mlp = mlp([self.channels[2] * self.lengths[1], width, width], nn.ELU, norm)
         codes = torch.arange(256)
-        digits = torch.where((codes >= 45) & (codes <= 57), (codes - 47) / 10, 0.0)
-        # Both views are functions of one byte: a table of 256 rows.
-        views = torch.stack([(codes - 32) / 96, digits], dim=1)
-        self.register_buffer("views", views, persistent=False)
+        digits = torch.where((codes >= 45) & (codes <= 57), codes - 47, 0)
+        # Both views are functions of one byte: a table of 256 rows, exact in any precision.
+        numerators, denominators = torch.stack([codes - 32, digits], dim=1), torch.tensor([96, 10])
+        self.register_buffer("numerators", numerators, persistent=False)
+        self.register_buffer("denominators", denominators, persistent=False)
 
     def forward(self, chars_NW: Tensor) -> Tensor:
         """Views as channels, convolutions, MLP."""
-        seen_N2W = self.views[chars_NW.long()].transpose(1, 2)
+        dtype = cast(nn.Conv1d, self.convs[0]).weight.dtype
+        views = self.numerators.to(dtype) / self.denominators.to(dtype)
+        seen_N2W = views[chars_NW.long()].transpose(1, 2)
         return cast(Tensor, self.mlp(self.convs(seen_N2W).flatten(1)))
 
     def costs(self) -> list[LayerCost]:

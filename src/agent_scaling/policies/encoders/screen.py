@@ -17,13 +17,14 @@ CROP_CHANNELS = (16, 16, 16, 16, 8)
 
 
 class ResidualBlock(nn.Module):
-    """``x + (conv 3×3, BatchNorm, ELU) × layers``."""
+    """``x + (convolution, BatchNorm, ELU) × layers``."""
 
-    def __init__(self, channels: int, layers: int) -> None:
+    def __init__(self, channels: int, layers: int, kernel: int = 3) -> None:
         super().__init__()
         net: list[nn.Module] = []
         for _ in range(layers):
-            net += [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ELU()]
+            conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+            net += [conv, nn.BatchNorm2d(channels), nn.ELU()]
         self.net = nn.Sequential(*net)
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ class ResidualBlock(nn.Module):
 
 
 class MapEncoder(nn.Module):
-    """[N, C, 21, 80] embedded cells → [N, width]: convolution blocks, then ELU layers."""
+    """[N, C, ``rows``, 80] embedded cells → [N, width]: convolution blocks, then ELU layers."""
 
     def __init__(
         self,
@@ -42,27 +43,34 @@ class MapEncoder(nn.Module):
         residual_layers: int,
         fc_layers: int,
         width: int,
+        kernel: int = 3,
+        rows: int = MAP_ROWS,
+        norm: bool = False,
     ) -> None:
         super().__init__()
+        self.kernel = kernel
         blocks: list[nn.Module] = []
-        size, before = (MAP_ROWS, COLUMNS), inputs
+        size, before = (rows, COLUMNS), inputs
         self.sizes: list[tuple[int, int]] = []
         for after in channels:
             self.sizes.append(size)
             blocks.append(
                 nn.Sequential(
-                    nn.Conv2d(before, after, 3, padding=1),
+                    nn.Conv2d(before, after, kernel, padding=kernel // 2),
                     nn.MaxPool2d(3, stride=2),
-                    *(ResidualBlock(after, residual_layers) for _ in range(residual_blocks)),
+                    *(
+                        ResidualBlock(after, residual_layers, kernel)
+                        for _ in range(residual_blocks)
+                    ),
                 )
             )
             size, before = ((size[0] - 3) // 2 + 1, (size[1] - 3) // 2 + 1), after
         if min(size) < 1:
-            raise ValueError(f"{len(channels)} blocks shrink the 21×80 map to nothing: use fewer")
+            raise ValueError(f"{len(channels)} blocks shrink {rows}×80 cells to nothing: use fewer")
         self.sizes.append(size)
         self.blocks = nn.Sequential(*blocks)
         flat = before * size[0] * size[1]
-        self.mlp = mlp([flat] + [width] * fc_layers, nn.ELU)
+        self.mlp = mlp([flat] + [width] * fc_layers, nn.ELU, norm)
 
     def forward(self, cells_NCHW: Tensor) -> Tensor:
         """Blocks, flatten (channel-major, as released), layers."""
@@ -77,23 +85,33 @@ class MapEncoder(nn.Module):
                     # The block's first convolution comes before its pooling.
                     size = self.sizes[index] if name == "0" else self.sizes[index + 1]
                     widths = (layer.in_channels, layer.out_channels)
-                    found.append(conv2d_cost(f"map.blocks.{index}.{name}", widths, 3, size))
+                    found.append(
+                        conv2d_cost(f"map.blocks.{index}.{name}", widths, self.kernel, size)
+                    )
         return [*found, *mlp_costs("map.mlp", self.mlp)]
 
 
 class Crop(nn.Module):
     """The 9×9 cells around the cursor, through five convolutions: → [N, features].
 
-    ``offset`` is the window's first row and column relative to the cursor. The release floors −9/2
-    to −5 and so sees −5…+3; that is kept, because its checkpoints were trained so.
+    The planes have ``rows`` rows, of which the first is the terminal's ``top``. ``offset`` is the
+    window's first row and column relative to the cursor. The release floors −9/2 to −5 and so sees
+    −5…+3; that is kept, because its checkpoints were trained so.
     """
 
     window: Tensor
 
     def __init__(
-        self, inputs: int, norm: bool = True, scale: float = 1.0, offset: int = -5
+        self,
+        inputs: int,
+        norm: bool = True,
+        scale: float = 1.0,
+        offset: int = -5,
+        top: int = 1,
+        rows: int = MAP_ROWS,
     ) -> None:
         super().__init__()
+        self.top, self.rows = top, rows
         layers: list[nn.Module] = []
         before = inputs
         for after in (scaled(c, scale) for c in CROP_CHANNELS):
@@ -109,13 +127,13 @@ class Crop(nn.Module):
         """Gather the window from each plane, int64 [N, 9, 9]; 0 outside the map."""
         # The release subtracts the message row from a uint8: on that row the cursor wraps to 255,
         # and the crop is empty.
-        row_N = (cursor_N2[:, 0].to(torch.uint8) - 1).long()
+        row_N = (cursor_N2[:, 0].to(torch.uint8) - self.top).long()
         row_N9 = row_N[:, None] + self.window
         column_N9 = cursor_N2[:, 1].long()[:, None] + self.window
-        inside = ((row_N9 >= 0) & (row_N9 < MAP_ROWS))[:, :, None] & (
+        inside = ((row_N9 >= 0) & (row_N9 < self.rows))[:, :, None] & (
             (column_N9 >= 0) & (column_N9 < COLUMNS)
         )[:, None, :]
-        rows, columns = row_N9.clamp(0, MAP_ROWS - 1), column_N9.clamp(0, COLUMNS - 1)
+        rows, columns = row_N9.clamp(0, self.rows - 1), column_N9.clamp(0, COLUMNS - 1)
         index = (rows[:, :, None] * COLUMNS + columns[:, None, :]).flatten(1)
         return [
             plane.flatten(1).gather(1, index).view_as(inside).long() * inside
