@@ -16,6 +16,7 @@ from agent_scaling.policies.checkpoints.files import LAST, PREVIOUS
 from agent_scaling.runtime.files import disk_errors, part_of
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.runtime.terminal import say
+from agent_scaling.training.course.stopping import preempted
 from agent_scaling.training.hooks import (
     RunCallback,
     Stage,
@@ -26,7 +27,6 @@ from agent_scaling.training.hooks import (
     run_module,
 )
 from agent_scaling.training.modules.base import PolicyModule
-from agent_scaling.training.stopping import preempted
 
 
 class Checkpoints(RunCallback):

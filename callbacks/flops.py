@@ -9,9 +9,9 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.course.stopping import preempted
 from agent_scaling.training.hooks import HasBudget, run_callbacks, run_module
 from agent_scaling.training.modules.base import PolicyModule
-from agent_scaling.training.stopping import preempted
 
 
 class FlopBudget(HasBudget):
@@ -27,7 +27,8 @@ class FlopBudget(HasBudget):
     Args:
         budget: Training FLOPs, all ranks, forward and backward; ``None`` trains until something
             else stops it.
-        milestones: FLOPs at which to evaluate, play and save.
+        milestones: FLOPs at which to evaluate, play and save; where the schedule branches, they
+            are the budgets of its branches.
         convention: The convention of budget and milestones: ``model``, ``exact``, ``paper``,
             ``paper_atari`` or ``6nd``.
     """
@@ -72,7 +73,8 @@ class FlopBudget(HasBudget):
         module = run_module(pl_module)
         before, spent = self._before, self.spent(module)
         self._before = spent
-        crossed = [m for m in self.milestones if before < m <= spent]
+        ways = [] if module.schedule.branches else self.milestones  # branches announce their ends
+        crossed = [m for m in ways if before < m <= spent]
         if self.budget is not None and spent >= self.budget:
             trainer.should_stop = True
         elif crossed:

@@ -13,6 +13,7 @@ from agent_scaling.policies.checkpoints.load import load_policy
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.logger import BufferedMLFlowLogger
+from agent_scaling.training.course.stopping import preempted
 from agent_scaling.training.hooks import (
     KeepsMilestones,
     MeasuresLoss,
@@ -23,7 +24,6 @@ from agent_scaling.training.hooks import (
     run_module,
 )
 from agent_scaling.training.modules.base import PolicyModule
-from agent_scaling.training.stopping import preempted
 
 FOLDER = "model"
 NAME = re.compile(r"[\w.-][\w .-]*")

@@ -18,7 +18,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import PARTIAL
 from agent_scaling.scaling.fit import fit
 from agent_scaling.tracking.store import read_artifact
-from agent_scaling.training.resume import clean
+from agent_scaling.training.course.resume import clean
 from tests.helpers.runs import train
 from tests.helpers.stores import new_store
 

@@ -113,6 +113,20 @@ def test_budgets_in_another_convention(tiny_shards: Path, tmp_path: Path) -> Non
         assert cfg.callbacks.flops.convention == "6nd"
 
 
+def test_a_plan_of_branches_counts_what_they_add(
+    tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_plan(tiny_shards, tmp_path / "plan", train={"schedule": "cooldown"}, sizes=[2e4])
+    (run,) = made.runs
+    assert run.trained == pytest.approx(BUDGETS[1] + 0.2 * BUDGETS[0])
+    assert load(tmp_path / "plan") == made
+    cfg = as_train_composes(tmp_path / "plan", run.name)
+    assert (cfg.schedule.branches, list(cfg.milestones)) == (True, BUDGETS[:-1])
+    said = capsys.readouterr().out
+    assert "2 cells in 1 runs: 4.2e+09 FLOPs in all" in said
+    assert "with runs=cells it would be 5e+09 FLOPs in all" in said
+
+
 def test_ratios_leave_cells_out(tiny_shards: Path, tmp_path: Path) -> None:
     whole = make_plan(tiny_shards, tmp_path / "whole")
     small, large = whole.runs

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from agent_scaling.studies.run_cell import (
     Progress,
     executable,
     last_line,
-    milestones,
     progress,
 )
+from agent_scaling.studies.study import measured_cells
+from agent_scaling.tracking.milestones import milestones
 from tests.helpers.stores import new_store
 from tests.studies.plans import BUDGETS, make_plan
 
@@ -139,7 +141,10 @@ def written(run: Run, folder: Path, budgets: tuple[float, ...], checkpoint: bool
     """A run's record of milestones, as a run writes it."""
     output = run.output(folder)
     (output / "checkpoints").mkdir(parents=True, exist_ok=True)
-    rows = [{"milestone": b, "checkpoint": f"checkpoints/flops_{b:.4g}.ckpt"} for b in budgets]
+    rows = [
+        {"milestone": b, "frames": 64, "checkpoint": f"checkpoints/flops_{b:.4g}.ckpt"}
+        for b in budgets
+    ]
     (output / "milestones.json").write_text(json.dumps(rows))
     if checkpoint:
         for row in rows:
@@ -159,6 +164,25 @@ def test_finished_is_what_the_record_says(tiny_shards: Path, tmp_path: Path) -> 
     assert state(run, folder) == "finished"
     (run.output(folder) / "milestones.json").write_text('[{"milestone": 1e9')
     assert state(run, folder) == "stopped"
+
+
+def test_branches_are_cells_of_their_run(tiny_shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plan"
+    made = make_plan(tiny_shards, folder, train={"schedule": "cooldown"}, sizes=[2e4])
+    (run,) = made.runs
+    branch = replace(run, name=f"{run.name}/branches/1e9")
+    written(run, folder, tuple(BUDGETS[1:]), True)
+    assert progress(run, folder) == Progress("stopped", BUDGETS[1])
+    written(branch, folder, tuple(BUDGETS[:1]), False)
+    assert state(run, folder) == "stopped"  # the branch was cut off before its checkpoint
+    written(branch, folder, tuple(BUDGETS[:1]), True)
+    assert progress(run, folder) == Progress("finished", BUDGETS[1])
+    for name, owner in (("trunk", run), ("branch", branch)):
+        (owner.output(folder) / "mlflow_run_id").write_text(name)
+    cells = measured_cells(made, folder)
+    assert list(cells["flops"]) == BUDGETS
+    assert list(cells["mlflow_run_id"]) == ["branch", "trunk"]
+    assert set(cells["run"]) == {run.name}
 
 
 def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import agent_scaling
 from agent_scaling.config.call import call_verb
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.training.resume import find_resume
+from agent_scaling.training.course.resume import find_resume
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.policies import cut, random_batch

@@ -77,8 +77,9 @@ class Request:
     Attributes:
         sized_by: The key of ``train`` that makes the size: by default parameters, which are solved
             for.
-        runs: ``milestones``: a run per size, which serves all budgets (constant learning rate);
-            ``cells``: a run per budget and size (a rate that decays to the budget's end).
+        runs: ``milestones``: a run per size, which serves all budgets (a constant learning rate, or
+            ``schedule=cooldown``, which branches at each); ``cells``: a run per budget and size (a
+            rate that decays to the budget's end).
         ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
         composed: Configs by variant, once :func:`compose` has made them.
     """
@@ -177,6 +178,7 @@ def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: D
         model_cost=module.cost_of_batches(data.steps),
         step_frames=data.lanes * data.steps,
         epoch_frames=data.epoch_frames,
+        branched=1 - cfg.schedule.hold if cfg.schedule.get("branches", False) else 0.0,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -270,12 +270,19 @@ def show(made: Plan) -> None:
         table.add_row(*cell_row(made, run, budget))
     console = Console()
     console.print(table)
-    total = sum(run.flops(run.budgets[-1]) for run in made.runs)
-    hours = [made.hours(run, run.budgets[-1]) or 0.0 for run in made.runs]
-    time = f", {sum(hours):.3g} hours of one process" if made.speeds else ""
-    say(f"{len(cells)} cells in {len(made.runs)} runs: {total:.3g} FLOPs in all{time}")
+    say(f"{len(cells)} cells in {len(made.runs)} runs: {cost(made, lambda run: run.trained)}")
+    if any(run.branched for run in made.runs):
+        say(f"with runs=cells it would be {cost(made, lambda run: sum(run.budgets))}")
     for line in made.warnings:
         console.print(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
+
+
+def cost(made: Plan, flops: Callable[[Run], float]) -> str:
+    """Say what all runs cost; ``flops`` gives a run's FLOPs, in the plan's convention."""
+    total = sum(run.flops(flops(run)) for run in made.runs)
+    hours = [made.hours(run, flops(run)) or 0.0 for run in made.runs]
+    time = f", {sum(hours):.3g} hours of one process" if made.speeds else ""
+    return f"{total:.3g} FLOPs in all{time}"
 
 
 def cell_row(made: Plan, run: Run, budget: float) -> list[str]:

@@ -52,6 +52,8 @@ class Run:
     """Frames of an optimiser step; of a run that plays, interactions with the game."""
     epoch_frames: int
     """Frames of the training games that it uses; 0: it plays, and each frame is a new one."""
+    branched: float = 0.0
+    """Share of a budget below its last that a branch trains by itself; 0: it has no branches."""
 
     def frames(self, budget: float) -> float:
         """Frames that a budget buys."""
@@ -60,6 +62,11 @@ class Run:
     def flops(self, budget: float) -> float:
         """A budget in the ``model`` convention."""
         return self.frames(budget) * self.model_cost
+
+    @property
+    def trained(self) -> float:
+        """FLOPs of all that it trains, branches included, in the plan's convention."""
+        return self.budgets[-1] + self.branched * sum(self.budgets[:-1])
 
     def output(self, folder: Path) -> Path:
         """Its output folder in the plan's ``folder``."""

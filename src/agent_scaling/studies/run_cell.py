@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import shutil
 import signal
@@ -12,12 +10,13 @@ import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.locks import is_held
 from agent_scaling.runtime.processes import die_with_parent
 from agent_scaling.studies.plan_file import Run
+from agent_scaling.tracking.milestones import is_at, is_saved, milestones
 
 State = Literal["finished", "running", "failed", "stopped", "to do"]
 STOP = "STOP"
@@ -46,9 +45,9 @@ def progress(run: Run, folder: Path) -> Progress:
     rows = milestones(output)
     reached = [b for b in run.budgets if any(is_at(row, b) for row in rows)]
     last = max(reached, default=None)
-    ended = next((row for row in rows if is_at(row, run.budgets[-1])), None)
     # The record is written just before the checkpoint: without it the end was not reached.
-    if ended and len(reached) == len(run.budgets) and (output / ended["checkpoint"]).exists():
+    ends = [row for row in rows if row["folder"] != output or is_at(row, run.budgets[-1])]
+    if len(reached) == len(run.budgets) and all(map(is_saved, ends)):
         return Progress("finished", last)
     if is_held(output):
         return Progress("running", last)
@@ -56,20 +55,6 @@ def progress(run: Run, folder: Path) -> Progress:
     if status not in (None, 0, PREEMPTED, -signal.SIGTERM, -signal.SIGKILL):
         return Progress("failed", last, last_line(log_of(output)))
     return Progress("stopped" if (output / "checkpoints").exists() else "to do", last)
-
-
-def milestones(output: Path) -> list[dict[str, Any]]:
-    """The rows of a run's ``milestones.json``; none where there is none or half of one."""
-    try:
-        rows: list[dict[str, Any]] = json.loads((output / "milestones.json").read_text())
-    except (OSError, ValueError):
-        return []
-    return rows
-
-
-def is_at(row: dict[str, Any], budget: float) -> bool:
-    """True where a row of the record belongs to a budget."""
-    return math.isclose(row["milestone"], budget, rel_tol=1e-6)
 
 
 def log_of(output: Path) -> Path:

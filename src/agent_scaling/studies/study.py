@@ -21,9 +21,9 @@ from agent_scaling.studies.grid import sizes_of, values_of
 from agent_scaling.studies.mlflow_parent import REMEMBERED, log_results
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import Plan
-from agent_scaling.studies.run_cell import is_at, milestones
 from agent_scaling.studies.sweep import sweep
 from agent_scaling.studies.variants import compare_variants
+from agent_scaling.tracking.milestones import is_at, milestones
 
 MEASURED = {
     "eval_loss": "val/nats",
@@ -98,12 +98,12 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
     """A row per cell that the runs of a plan have measured, columns as ``fit source=csv`` reads."""
     rows = []
     for run in made.runs:
-        remembered = run.output(folder) / REMEMBERED
-        run_id = remembered.read_text().strip() if remembered.exists() else None
         for found in milestones(run.output(folder)):
             nominal = next((b for b in run.budgets if is_at(found, b)), None)
             if nominal is None:
                 continue
+            remembered = found["folder"] / REMEMBERED
+            run_id = remembered.read_text().strip() if remembered.exists() else None
             row = {"study": run.study, "variant": run.variant, "run": run.name, "seed": run.seed}
             row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
             row |= {"mlflow_run_id": run_id}

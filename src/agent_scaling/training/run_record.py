@@ -63,8 +63,13 @@ def run_tags(policy: Policy, budget: float | None, seed: int) -> dict[str, str]:
     return found | environment() | {"git_commit": commit}
 
 
-def description(module: PolicyModule, data: RunData, budget: float | None, output: Path) -> str:
-    """Markdown for the run's page: data, policy, budget, and the commands to resume and to play."""
+def description(
+    module: PolicyModule, data: RunData, budget: float | None, output: Path, home: Path
+) -> str:
+    """Markdown for the run's page: data, policy, budget, and the commands to resume and to play.
+
+    A branch goes on by the command of its trunk, whose folder ``home`` is.
+    """
     policy, cost = module.policy, module.flops_per_frame
     goal = "no budget"
     if budget:
@@ -76,7 +81,7 @@ def description(module: PolicyModule, data: RunData, budget: float | None, outpu
     ]
     if (words := typed_words()) is not None:
         given = [word for word in words if not word.startswith(OWN)]
-        again = command(*given, "ckpt_path=last", setting("output", output))
+        again = command(*given, "ckpt_path=last", setting("output", home))
         lines.append(f"- go on: `{again}`")
     if policy.causal:  # a policy that looks ahead cannot play
         checkpoint = output / "checkpoints" / "last.ckpt"
@@ -118,7 +123,12 @@ def git_commit() -> str:
 
 
 def reach_logger(
-    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData, frames: int = 0
+    cfg: DictConfig,
+    output: Path,
+    home: Path,
+    module: PolicyModule,
+    data: RunData,
+    frames: int = 0,
 ) -> BufferedMLFlowLogger:
     """Call :func:`make_logger`, and turn an error of MLflow that would recur into one line.
 
@@ -126,7 +136,7 @@ def reach_logger(
         InputError: MLflow can neither begin nor find the run.
     """
     try:
-        return make_logger(cfg, output, module, data, frames)
+        return make_logger(cfg, output, home, module, data, frames)
     except STORE_ERRORS as error:
         raise InputError(
             f"logger.tracking_uri={cfg.logger.tracking_uri}: MLflow cannot begin or find the run "
@@ -167,7 +177,12 @@ def changes(before: Path, cfg: DictConfig) -> dict[str, tuple[object, object]]:
 
 
 def make_logger(
-    cfg: DictConfig, output: Path, module: PolicyModule, data: RunData, frames: int = 0
+    cfg: DictConfig,
+    output: Path,
+    home: Path,
+    module: PolicyModule,
+    data: RunData,
+    frames: int = 0,
 ) -> BufferedMLFlowLogger:
     """Make the logger; it continues the MLflow run that this output folder began, if any."""
     remembered = output / RUN_ID_FILE
@@ -179,7 +194,7 @@ def make_logger(
         outbox=output / OUTBOX_FILE,
         remember=remembered,
     )
-    note = description(module, data, cfg.flops_budget, output)
+    note = description(module, data, cfg.flops_budget, output, home)
     if logger.begun:
         logger.take_up()
         describe_resumed(logger, cfg, output, frames, {**run_tags(*about), NOTE: note})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from omegaconf import DictConfig
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.config.command import command, setting
 from agent_scaling.evaluation.accuracy import accuracy_rows
-from agent_scaling.runtime.formats import measured
-from agent_scaling.runtime.terminal import say
+from agent_scaling.runtime.formats import compact, measured
+from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.tracking.milestones import milestones
 from agent_scaling.training.hooks import measurements, run_data, run_module
 
 if TYPE_CHECKING:
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
     from agent_scaling.policies.policy import Policy
     from agent_scaling.tracking.logger import BufferedMLFlowLogger
+    from agent_scaling.training.course.branches import Branch
     from agent_scaling.training.modules.base import PolicyModule
 
 LOSSES = {
@@ -90,17 +95,17 @@ def print_milestone(trainer: Trainer, module: PolicyModule, flops: float, consol
 
 def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> None:
     """Print losses beside baselines, returns beside references, and the next commands."""
-    found, console = measurements(trainer), Console()
+    values, console = measurements(trainer), Console()
     losses = Table("held-out cross-entropy", "nats per action", title_justify="left")
     for key, text in LOSSES.items():
-        if key in found:
-            losses.add_row(text, measured(found[key], found.get(f"{key}_se")))
+        if key in values:
+            losses.add_row(text, measured(values[key], values.get(f"{key}_se")))
     returns = Table("mean return", "score", title_justify="left")
     for key, text in RETURNS.items():
-        if f"{key}_mean" in found:
-            returns.add_row(text, measured(found[f"{key}_mean"], found.get(f"{key}_se"), 1))
+        if f"{key}_mean" in values:
+            returns.add_row(text, measured(values[f"{key}_mean"], values.get(f"{key}_se"), 1))
     accuracies = Table("held-out accuracy", "and 95 % interval", title_justify="left")
-    for row in accuracy_rows({k.removeprefix("val/"): v for k, v in found.items()}):
+    for row in accuracy_rows({k.removeprefix("val/"): v for k, v in values.items()}):
         accuracies.add_row(*row)
     for table in (losses, accuracies, returns):
         if table.row_count:
@@ -120,6 +125,36 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     else:
         words = ("label", setting("ckpt", checkpoint), "input=SHARDS", "output=LABELLED")
         say(f"label with {command(*words)}")
+
+
+def begin_branch(branch: Branch) -> None:
+    """Print the heading of a branch: its end, and the checkpoint that it leaves the run at."""
+    say(f"branch  {branch.name} FLOPs, cooled down from {branch.point}", bold=6)
+
+
+def print_branches(output: Path, schedule: DictConfig) -> None:
+    """Print what a run and its branches measured, and what they took beside runs of their own."""
+    rows, table = milestones(output), Table("FLOPs", "frames", title_justify="left", box=SIMPLE)
+    for column in ("held-out nats", "mean return", "checkpoint"):
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    apart = beside = 0.0
+    for row in rows:
+        cells = [found(row, "val/nats", 3), found(row, "rollout/return_mean", 1)]
+        where = (row["folder"] / row["checkpoint"]).relative_to(output)
+        table.add_row(compact(row["milestone"]), f"{row['frames']:,}", *cells, str(where))
+        apart += row["flops"]
+        own = 1 - schedule.warmup / row["milestone"]
+        share = (1 - schedule.hold) * own if row["folder"] != output else 1
+        beside += share * row["flops"]
+    if is_first():
+        Console().print(table)
+    say(f"in all  {beside:.3g} FLOPs; as runs of their own, {apart:.3g}", bold=6)
+
+
+def found(row: Mapping[str, Any], key: str, digits: int) -> str:
+    """Format a measurement of a milestone, with its standard error; a dash where there is none."""
+    name = key.removesuffix("_mean")
+    return measured(row[key], row.get(f"{name}_se"), digits) if key in row else "–"
 
 
 def mtime(path: Path) -> float:

@@ -51,6 +51,18 @@ def test_the_rate_stays_for_a_share_of_the_way() -> None:
     assert change(Schedule(**options), schedule, 50, spent(50)) is not None
 
 
+def test_a_cooldown_is_held_and_falls_as_one_minus_the_root() -> None:
+    options: dict[str, Any] = {"decay": "sqrt", "hold": 0.8, "warmup": 20 * COST}
+    schedule = Schedule(**options, budget=120 * COST, branches=True)
+    assert rates(schedule, range(20, 101, 20)) == [1.0] * 5
+    by_formula = [1 - math.sqrt((n - 100) / 20) for n in (105, 110, 120)]
+    assert rates(schedule, range(105, 106)) == pytest.approx(by_formula[:1])
+    assert rates(schedule, range(110, 121, 10)) == pytest.approx(by_formula[1:])
+    branch = Schedule(**options, budget=60 * COST)
+    assert change(schedule, branch, 52, spent(52)) is None  # as yet the rates are the same
+    assert change(schedule, branch, 53, spent(53)) is not None
+
+
 def test_units_and_conventions_agree_on_the_same_frames() -> None:
     own: dict[str, Any] = {"decay": "cosine", "final": 0.1}
     frames = Schedule(**own, unit="frames", warmup=10, horizon=90)
