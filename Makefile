@@ -11,7 +11,10 @@ QUICK := tests/test_imports.py tests/config tests/policies/test_policy.py tests/
 	tests/training/objectives tests/training/optim/test_schedules.py tests/data/shards/test_codec.py \
 	tests/data/windows tests/scaling/test_minima.py
 
-.PHONY: help demo test check lint audit format ui docs benchmarks clean
+FUZZED := manifest index chunk xlogfile ttyrec checkpoint csv
+INPUTS := 1000000
+
+.PHONY: help demo test check lint fuzz audit format ui docs benchmarks clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -49,6 +52,10 @@ lint: $(FOR_TESTS) audit ## ruff, mypy, import rules, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(FOR_TESTS) ## coverage-guided fuzzing of all readers; goes on where it was stopped
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	@for target in $(FUZZED); do $(BIN)/python -m tests.fuzz.run $$target --inputs $(INPUTS) || exit 1; done
 
 audit: $(FOR_TESTS) ## known vulnerabilities of what is installed (pip-audit)
 	$(BIN)/python .ci/audit

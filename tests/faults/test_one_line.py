@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 
 from agent_scaling.cli import main
 from agent_scaling.policies.checkpoints.files import read_checkpoint
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import PARTIAL
 from agent_scaling.scaling.fit import fit
+from agent_scaling.scaling.runs.table import as_rows, read_csv
 from agent_scaling.tracking.store import read_artifact
 from agent_scaling.training.course.resume import clean
 from tests.helpers.runs import train
@@ -42,6 +43,30 @@ def test_a_table_that_cannot_be_fitted(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError) as caught:
         fit(source="csv", path=str(path), output=str(tmp_path / "laws"), bootstraps=0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("game,params,flops,loss\na,1e3,1e12,1\n,2e3,1e12,1\n", r"add game= one of \['a'\]"),
+        ("game,params,flops,loss\na,1e3,1e12,1\nb,2e3,1e12,1\n", r"one of \['a', 'b'\]"),
+        ("params,flops,loss,value\n1e3,1e12,1,2\n", "has both value and loss"),
+    ],
+)
+def test_a_table_that_says_two_things(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_csv(str(tmp_path / "table.csv"))
+
+
+def test_a_number_beyond_all_numbers_is_infinite(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(f"params,flops,loss\n1e3,1e12,{'9' * 400}\n1e3,1e12,1\n")
+    rows = as_rows(read_csv(str(tmp_path / "table.csv")), "table.csv")
+    assert rows["loss"].tolist() == [float("inf"), 1]
+
+
+def test_a_long_message_of_another_program_is_cut() -> None:
+    assert len(error_line(ValueError("x" * 10_000))) < 400
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from agent_scaling.runtime.secrets import mask
 
+LONGEST = 300
+"""Characters of another program's message that are shown; it may quote a whole file."""
+
 
 class InputError(Exception):
     """Wrong input; the message is one line that names the file, the key or value, and the fix.
@@ -41,5 +44,6 @@ def reading(file: object, fix: str) -> Iterator[None]:
 
 
 def error_line(error: BaseException) -> str:
-    """Return the first line of an exception's text, without credentials."""
-    return mask(str(error).strip().partition("\n")[0]) or type(error).__name__
+    """Return the beginning of the first line of an exception's text, without credentials."""
+    line = mask(str(error).strip().partition("\n")[0]) or type(error).__name__
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"

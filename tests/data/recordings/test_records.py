@@ -155,6 +155,11 @@ def test_a_line_with_a_bad_number_is_left_out_and_named(tmp_path: Path, points: 
     assert "xlogfile.nh366 line 2: points=" in "\n".join(map(str, found.skipped))
 
 
+def test_a_line_with_while_and_no_death_is_read(tmp_path: Path) -> None:
+    asleep = line("bob").replace(b"death=killed by a newt", b"while=sleeping")
+    assert players(altorg(tmp_path / "in", line("alice"), asleep)) == ["alice", "bob"]
+
+
 def test_variants_xlogfiles(tmp_path: Path) -> None:
     root = altorg(tmp_path / "in", line("alice").replace(b"\t", b":"), line("bob", mode="x\xff"))
     assert players(root) == ["alice", "bob"]

@@ -16,15 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_scaling.data.shards import codec
-from agent_scaling.data.shards.manifest import MAX_CHUNK_BYTES, parse_manifest
+from agent_scaling.data.shards.manifest import parse_manifest
 from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.data.shards.storage import Damaged
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.runtime.files import content_hash
 from tests.data.shards.test_codec import random_frames
+from tests.fuzz.mutations import places
+from tests.fuzz.shard_files import MANIFEST, TAR, read_set, small_set
 from tests.helpers.fuzz import FUZZ
-
-MANIFEST, INDEX, TAR = "manifest.json", "train-00000.json", "train-00000.tar"
 
 NUMBERS = st.one_of(
     st.integers(),
@@ -40,13 +39,6 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(NAMES, inner, max_size=3)),
     max_leaves=6,
 )
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths to everything in a JSON value."""
-    items = list(value.items()) if isinstance(value, dict) else []
-    items += enumerate(value) if isinstance(value, list) else []
-    return [at, *(place for key, inner in items for place in places(inner, (*at, key)))]
 
 
 @st.composite
@@ -76,40 +68,17 @@ def broken(draw: Callable[[Any], Any], data: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def small(short_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A set of one shard of one game of one chunk, so that most of its JSON matters."""
-    folder = tmp_path_factory.mktemp("fuzz")
-    shutil.copy(short_shards / TAR, folder)
-    index = json.loads((short_shards / INDEX).read_text())
-    game = index["games"][0]
-    game["chunks"], game["frames"] = game["chunks"][:1], 300
-    manifest = json.loads((short_shards / MANIFEST).read_text())
-    manifest["splits"] = {"train": manifest["splits"]["train"][:1]}
-    manifest["layout"]["keys"] = manifest["layout"]["keys"][:5]
-    (folder / "index").write_text(json.dumps(index))
-    (folder / "manifest").write_text(json.dumps(manifest))
+    """See :func:`small_set`."""
+    folder = small_set(short_shards, tmp_path_factory.mktemp("fuzz"))
     assert frames_of(folder, (folder / "manifest").read_bytes(), (folder / "index").read_bytes())
     return folder
 
 
 def frames_of(folder: Path, manifest: bytes, index: bytes) -> int:
-    """Frames that can be read, 0 where an InputError of one line says why none can.
-
-    The manifest knows the index, as that of someone who means harm would.
-    """
-    known = json.loads((folder / "manifest").read_text())["splits"]["train"][0]["index_hash"]
-    found = manifest.replace(known.encode(), content_hash(index).encode())
-    (folder / MANIFEST).write_bytes(found)
-    (folder / INDEX).write_bytes(index)
+    """Frames that can be read, 0 where an InputError of one line says why none can."""
     said = ""
     try:
-        reader = ShardReader(folder, "train")
-        decoder = reader.decoder()
-        assert decoder.raw.nbytes <= MAX_CHUNK_BYTES + 1
-        return sum(
-            len(reader.chunk(game, number, decoder).small)
-            for game, entry in enumerate(reader.games)
-            for number in range(len(entry.chunks))
-        )
+        return read_set(folder, manifest, index)
     except InputError as error:
         said = str(error)
     assert "\n" not in said

@@ -57,6 +57,15 @@ def test_a_call_that_takes_any_memory_is_refused(
         read(write(tmp_path / "bomb.ckpt", call))
 
 
+def test_a_class_whose_name_is_no_name_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "odd.ckpt", "w") as file:
+        file.writestr("archive/data.pkl", b"\x80\x02cargparse\nName\0space\n)\x81.")
+        file.writestr("archive/version", "3\n")
+        file.writestr("archive/byteorder", "little")
+    with pytest.raises(InputError, match=r"odd\.ckpt"):
+        read_foreign(tmp_path / "odd.ckpt")
+
+
 def test_an_array_of_unknown_bytes_is_refused(tmp_path: Path) -> None:
     scalar = np.float64().__reduce__()[0]
     path = write(tmp_path / "bomb.ckpt", Call(scalar, Call(np.dtype, f"V{HUGE}")))

@@ -7,6 +7,7 @@ blacklist's last line alone, knows bz2 by its suffix, and takes brackets in a pa
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,16 +69,17 @@ def _lines(path: Path, skipped: list[Skipped]) -> list[bytes]:
         lines.pop()  # what follows the last line's end
     kept = []
     for number, line in enumerate(lines, 1):
-        tabs = line if b"\t" in line else line.replace(b":", b"\t")
-        if wrong := _wrong_number(tabs.decode("latin-1")):
+        tabs = (line if b"\t" in line else line.replace(b":", b"\t")).decode("latin-1").strip()
+        fields = dict(word.partition("=")[::2] for word in tabs.split("\t"))
+        if wrong := _wrong_number(fields):
             skipped.append(Skipped(f"{readable(path.name)} line {number}", wrong))
-        else:
-            kept.append(tabs)
+        else:  # nle adds what follows ``while`` to a death that must be there
+            lacks = "while" in fields and "death" not in fields
+            kept.append(f"{tabs}\tdeath=".encode("latin-1") if lacks else tabs.encode("latin-1"))
     return kept
 
 
-def _wrong_number(line: str) -> str | None:
-    fields = dict(word.partition("=")[::2] for word in line.strip().split("\t"))
+def _wrong_number(fields: Mapping[str, str]) -> str | None:
     for name in NUMBERS:
         try:
             fits = -LARGEST <= int(fields.get(name, -1)) < LARGEST

@@ -52,6 +52,6 @@ def read_foreign(path: str | Path) -> dict[str, Any]:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # missing or torn: the reader says which
         names = list(PLAIN)
-    stand_ins = [(PLAIN.get(name) or type(name, (Inert,), {}), name) for name in names]
+    stand_ins = [(PLAIN.get(name) or type("Unknown", (Inert,), {}), name) for name in names]
     with torch.serialization.safe_globals([*stand_ins, *DTYPES]):
         return read_checkpoint(path, foreign=True)

@@ -41,12 +41,17 @@ def _selected(table: pd.DataFrame, where: Mapping[str, object], path: Path) -> p
             raise InputError(f"where={{{name}: {value}}}: {path} has the columns {list(table)}")
         if value is None:
             continue
-        chosen = table[table[name].astype(str) == str(value)]
+        chosen = table[table[name].map(str) == str(value)]
         if chosen.empty:
-            known = sorted(table[name].astype(str).unique())[:MOST_TABLES]
+            known = texts(table[name])[:MOST_TABLES]
             raise InputError(f"where={{{name}: {value}}}: not in {path}; use one of {known}")
         table = chosen
     return table
+
+
+def texts(column: pd.Series) -> list[str]:
+    """Return the distinct values of a column as text, sorted, without blank cells."""
+    return sorted(set(map(str, column.dropna())))
 
 
 def _check_one_table(
@@ -68,6 +73,6 @@ def _check_one_table(
         if (table.groupby(cell, dropna=False)[name].nunique() > 1).any():
             raise InputError(
                 f"path={path}: rows of one budget and size differ in {name}: choose one with "
-                f"where={{{name}: VALUE}} of {sorted(map(str, values.unique()))}, or average them "
+                f"where={{{name}: VALUE}} of {texts(values)}, or average them "
                 f"with where={{{name}: null}}"
             )

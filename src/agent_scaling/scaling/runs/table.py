@@ -13,7 +13,7 @@ import pandas as pd
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
-from agent_scaling.scaling.runs.choice import choose
+from agent_scaling.scaling.runs.choice import choose, texts
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
@@ -115,15 +115,18 @@ def _read_one(path: Path, game: str | None, where: Mapping[str, object]) -> pd.D
     except (OSError, ValueError) as error:
         raise InputError(f"path={path}: not a readable CSV ({error})") from error
     if "game" in table:
-        known = sorted(table["game"].astype(str).unique())
-        if game is None and len(known) > 1:
+        known = texts(table["game"])
+        if game is None and known and (len(known) > 1 or table["game"].isna().any()):
             raise InputError(f"path={path}: holds several games; add game= one of {known}")
         if game is not None and game not in known:
             raise InputError(f"game={game}: not in {path}; use one of {known}")
-        table = table if game is None else table[table["game"] == game]
+        table = table if game is None else table[table["game"].map(str) == game]
     table = choose(table, where, path, COLUMNS)
     if "value" in table:
-        table = table.rename(columns={"value": "return" if "return" in path.name else "loss"})
+        meant = "return" if "return" in path.name else "loss"
+        if meant in table:
+            raise InputError(f"path={path}: has both value and {meant}; remove or rename one")
+        table = table.rename(columns={"value": meant})
     return table.reset_index(drop=True)
 
 
@@ -138,7 +141,7 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         found = next((name for name in theirs if name in table), None)
         values = table[found] if found else pd.Series(np.nan, index=table.index)
         text = ours in TEXT
-        rows[ours] = values.astype(object) if text else pd.to_numeric(values, errors="coerce")
+        rows[ours] = values.astype(object) if text else numbers_of(values)
     numbers = [name for name in COLUMNS if name not in TEXT]
     rows[numbers] = rows[numbers].astype(float)
     rows[numbers] = rows[numbers].mask(rows[numbers] > LARGEST, np.inf)
@@ -153,6 +156,14 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         seed = table["seed"].astype(str) if "seed" in table else ""
         rows["run"] = rows["params"].map("{:.0f}".format) + "/" + seed
     return rows
+
+
+def numbers_of(values: pd.Series) -> pd.Series:
+    """Return a column's numbers; text is NaN, and integers beyond a double's range are infinite."""
+    try:
+        return pd.to_numeric(values, errors="coerce")
+    except OverflowError:  # pandas reads them as Python's own
+        return pd.to_numeric(values.map(str), errors="coerce")
 
 
 def tidy(

@@ -1,0 +1,63 @@
+"""A fuzz target: bytes in, and out comes content, a refusal of one line, or a finding."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+SECONDS = 3.0
+"""CPU time that no input may take."""
+MEGABYTES = 200
+"""Memory that no input may add to the process's peak."""
+LONGEST_LINE = 1500
+
+
+class Finding(AssertionError):  # noqa: N818  # what fuzzers call it
+    """An input did something else than be read or be refused in one line."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of file, its reader, and its generator of inputs."""
+
+    seeds: list[bytes]
+    """Real files from which inputs are made; each can be read."""
+    read: Callable[[bytes], object]
+    """The reader that is tried."""
+    refusals: tuple[type[Exception], ...]
+    """Exceptions by which the reader refuses a file; their text is one line."""
+    mutate: Callable[[bytes, Random], bytes]
+    """A generator that knows the format: a changed input."""
+    megabytes: int = MEGABYTES
+    longest: int = 4096
+    """Bytes of the longest input that is made."""
+
+    def accepts(self, data: bytes) -> bool:
+        """Return True for an input that is read, False for one that is refused.
+
+        Raises:
+            Finding: It raises anything else, or takes too much time or memory.
+        """
+        memory, began = peak_megabytes(), time.process_time()
+        try:
+            self.read(data)
+            accepted = True
+        except self.refusals as error:
+            accepted, said = False, str(error)
+            if "\n" in said or len(said) > LONGEST_LINE:
+                raise Finding(f"its refusal is not one line: {said[:200]!r}") from error
+        except Exception as error:
+            raise Finding(f"{type(error).__name__}: {error}") from error
+        if (took := time.process_time() - began) > SECONDS:
+            raise Finding(f"it takes {took:.1f} s")
+        if (grown := peak_megabytes() - memory) > self.megabytes:
+            raise Finding(f"it takes {grown} MB")
+        return accepted
+
+
+def peak_megabytes() -> int:
+    """Return the most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
