@@ -27,6 +27,7 @@ CHECKS: dict[str, Check] = {
     "NetHack": games.nethack,
     "MiniHack": games.minihack,
     "Atari": games.atari,
+    "recorded games": games.recorded,
     "MLflow store": data.store,
     "shards": data.shards,
 }

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from typing import Any
 
-from agent_scaling.cli.doctor.findings import Asked, Finding, broken, ok
+from agent_scaling.cli.doctor.findings import Asked, Finding, broken, ok, warning
 from agent_scaling.cli.doctor.packages import installed
+from agent_scaling.envs import goldens
 
 STEPS = 20
 PATIENCE = 60.0
@@ -33,6 +34,24 @@ def atari(asked: Asked) -> Finding:
     """Check that Atari plays, through ALE, whose package holds the games."""
     fix = "pip install --force-reinstall ale-py opencv-python-headless"
     return play("atari", {"env": "Breakout"}, fix, "ale-py")
+
+
+def recorded(asked: Asked) -> Finding:
+    """Check that a seed gives the game that it gives elsewhere, by some games' first steps."""
+    command = [sys.executable, "-P", "-m", "agent_scaling.envs.goldens", "--first"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode not in (0, 1) or not done.stdout:
+        *_, line = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        return broken(f"the recorded games do not play ({line})", "see the games' lines")
+    line = done.stdout.splitlines()[-1]
+    here = ", ".join(f"{package} {number}" for package, number in goldens.installed().items())
+    if done.returncode == 0:
+        return ok(f"{line} ({here})")
+    there = [f"{name}=={number}" for name, number in goldens.recorded()[0].items()]
+    return warning(
+        f"{line}: the same seeds give other games here ({here})",
+        f"pip install {' '.join(there)}; or compare tables only with those made here",
+    )
 
 
 def play(family: str, options: dict[str, Any], fix: str, package: str) -> Finding:
