@@ -42,6 +42,31 @@ def test_any_size_is_met_within_five_percent(core: str, exponent: float) -> None
 
 
 @pytest.mark.parametrize("core", CORES)
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(exponent=st.floats(4, 8.7))
+def test_the_compact_policy_has_any_size(core: str, exponent: float) -> None:
+    params = 10**exponent
+    _, parts = config("policy=compact", f"policy/core={core}")
+    assert num_params(solve(parts, params)) == pytest.approx(params, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("params", "overrides"),
+    [
+        (8_048, ["policy=compact"]),
+        (9_323, ["policy=compact", "policy.encoder.far=true"]),
+        (28_900, ["policy=compact", "policy/core=none"]),
+        (13_400, ["policy/core=none"]),
+        (20_227, ["policy/core=none"]),
+    ],
+)
+def test_sizes_between_widths_at_which_a_part_grows(params: float, overrides: list[str]) -> None:
+    """Where the vector of a cell grows by one, all parameters jump by a tenth or more."""
+    parts = config(*overrides)[1]
+    assert num_params(solve(parts, params)) == pytest.approx(params, rel=0.05)
+
+
+@pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("size", options("policy/size"))
 def test_named_sizes(core: str, size: str) -> None:
     unit = {"k": 1e3, "m": 1e6}[size[-1]]

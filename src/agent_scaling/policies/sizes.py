@@ -18,6 +18,8 @@ from agent_scaling.runtime.errors import InputError
 
 TOLERANCE = 0.05
 SMALLEST, LARGEST = 4, 65_536  # widths
+STRETCH = 0.75, 1.5
+"""Bounds of an encoder's number of features, as shares of the width of its other parts."""
 
 
 class HasActions(Protocol):
@@ -61,8 +63,9 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
     """The config with the width whose parameters come nearest to ``params``.
 
     Encoder and core have the same width, but for a step or two where that misses by over 2.5 %.
-    Steps are about 3 %, and multiples of powers of two. Each trial is built on the meta device: it
-    takes no memory.
+    Steps are about 3 %, and multiples of powers of two. Where that misses by over 5 %, as between
+    widths at which a narrow part of the encoder grows by one, the number of features alone is
+    moved. Each trial is built on the meta device: it takes no memory.
 
     Raises:
         InputError: None comes within 5 %.
@@ -81,6 +84,9 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
     if abs(num_params(found) - params) > TOLERANCE / 2 * params:  # few steps where it is narrow
         around = (low - (high - low), low, high, high + (high - low))
         found = nearest(config, params, product(around, around))
+    if abs(num_params(found) - params) > TOLERANCE * params:
+        tried = [found, *stretched(config, low, params), *stretched(config, high, params)]
+        found = closest(tried, params)
     count = num_params(found)
     if abs(count - params) > TOLERANCE * params:
         raise InputError(
@@ -94,7 +100,21 @@ def nearest(
     config: Mapping[str, Any], params: float, widths: Iterable[tuple[int, int]]
 ) -> dict[str, Any]:
     """Return the config at the pair of widths (encoder's, core's) nearest to ``params``."""
-    tried = [at_widths(config, *pair, params) for pair in widths if min(pair) > 0]
+    return closest([at_widths(config, *pair, params) for pair in widths if min(pair) > 0], params)
+
+
+def stretched(config: Mapping[str, Any], width: int, params: float) -> list[dict[str, Any]]:
+    """The configs at ``width`` whose encoder gives fewer or more features, within STRETCH."""
+    sized = at_widths(config, width, width, params)
+    if sized["encoder"].get("width") != width:  # an encoder without that argument
+        return []
+    least, most = (round(width * share) for share in STRETCH)
+    features = range(max(1, least), most + 1, max(1, width // 32))
+    return [{**sized, "encoder": {**sized["encoder"], "width": number}} for number in features]
+
+
+def closest(tried: Iterable[dict[str, Any]], params: float) -> dict[str, Any]:
+    """Return the config whose parameters come nearest to ``params``."""
     return min(tried, key=lambda sized: abs(num_params(sized) - params))
 
 
