@@ -52,6 +52,18 @@ def test_a_column_that_tells_tables_apart_is_chosen_from(
         read_csv(path, where={"data": "c4"})
 
 
+def test_columns_may_have_names_of_their_own(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = str(tmp_path / "runs.csv")
+    own = {"params": "n_parameters", "loss": "nll"}
+    theirs = table.rename(columns=own).assign(loss=99.0)  # another loss, that is not meant
+    theirs.to_csv(path, index=False)
+    assert fit_laws(path, columns=own).exponents.equals(fit_laws(table).exponents)
+    with pytest.raises(InputError, match=r"columns\.params=N: .* has the columns"):
+        read_csv(path, columns={"params": "N"})
+    with pytest.raises(InputError, match=r"columns\.size: unknown; use one of game, run"):
+        read_csv(path, columns={"size": "nll"})
+
+
 def test_a_program_chooses_as_the_command_does(table: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     other = table.assign(dataset="other", loss=2 * table["loss"])

@@ -84,6 +84,7 @@ def fit_laws(
     *,
     game: str | None = None,
     where: Mapping[str, object] | None = None,
+    columns: Mapping[str, str] | None = None,
     budgets: tuple[float, float] | None = None,
     merge_within: float = MERGE_WITHIN,
     bootstraps: int = 0,
@@ -99,6 +100,7 @@ def fit_laws(
         game: The game to fit, where a CSV holds several.
         where: Values of columns that a CSV's rows must have, such as ``{"dataset": "c4"}``; a
             value of None takes any.
+        columns: A CSV's own names of columns, such as ``{"params": "n_parameters"}``.
         budgets: Lowest and highest budget used, FLOPs; None: all.
         merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
             budget; 0: none are merged.
@@ -113,6 +115,7 @@ def fit_laws(
     if isinstance(table, pd.DataFrame):
         runs = tidy(table, "table", budgets, merge_within)
     else:
-        runs = tidy(read_csv(str(table), game, where), f"{table}", budgets, merge_within)
+        rows = read_csv(str(table), game, where, columns)
+        runs = tidy(rows, f"{table}", budgets, merge_within)
     ahead = [10 * float(runs.cells["flops"].max())]
     return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))

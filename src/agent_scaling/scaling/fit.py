@@ -35,6 +35,7 @@ def fit(
     tracking_uri: str | None = None,
     game: str | None = None,
     where: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
     budgets: Sequence[float] | None = None,
     merge_within: float = MERGE_WITHIN,
     forecast: Sequence[float] | float | None = None,
@@ -60,6 +61,8 @@ def fit(
         game: The game to fit, where the table holds several.
         where: With ``source=csv``, values of columns that rows must have, such as
             ``{dataset: c4}``; a value of None takes any.
+        columns: With ``source=csv``, the table's own names of columns, such as
+            ``{params: n_parameters}``.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
         merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
             budget; 0: none are merged.
@@ -85,6 +88,7 @@ def fit(
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
     origin |= {"where": dict(where)} if where else {}
+    origin |= {"columns": dict(columns)} if columns else {}
     with reading(path or f"source={source}", "check its columns"):
         runs = read(budgets=budgets, **origin)
         expert = runs.expert(expert_return)
@@ -167,6 +171,7 @@ def read(
     experiment: str | None = None,
     merge_within: float = MERGE_WITHIN,
     where: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Runs:
     """Read the table of runs that ``fit`` works on; raises :class:`InputError` as ``fit`` does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -174,7 +179,8 @@ def read(
     if source == "csv":
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
-        return tidy(read_csv(path, game, where), f"path={path}", budgets, merge_within)
+        table = read_csv(path, game, where, columns)
+        return tidy(table, f"path={path}", budgets, merge_within)
     if source == "mlflow":
         if not study and not experiment:
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")

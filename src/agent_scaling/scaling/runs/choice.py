@@ -35,6 +35,33 @@ def choose(
     return table
 
 
+def rename(
+    table: pd.DataFrame,
+    columns: Mapping[str, str],
+    path: Path,
+    known: Mapping[str, tuple[str, ...]],
+) -> pd.DataFrame:
+    """Give a table's columns our names; what else would be read under such a name is left out.
+
+    Args:
+        table: A table as it was read.
+        columns: Our name → the table's.
+        path: Its file, for messages.
+        known: Our names, each with those that are read without being told.
+
+    Raises:
+        InputError: One of ours is unknown, or the table has no such column.
+    """
+    for ours, theirs in columns.items():
+        if ours not in (*known, "game"):
+            raise InputError(f"columns.{ours}: unknown; use one of game, {', '.join(known)}")
+        if theirs not in table:
+            raise InputError(f"columns.{ours}={theirs}: {path} has the columns {list(table)}")
+        others = [name for name in known.get(ours, ()) if name in table and name != theirs]
+        table = table.drop(columns=others).rename(columns={theirs: known.get(ours, (ours,))[0]})
+    return table
+
+
 def _selected(table: pd.DataFrame, where: Mapping[str, object], path: Path) -> pd.DataFrame:
     for name, value in where.items():
         if name not in table:

@@ -13,7 +13,7 @@ import pandas as pd
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
-from agent_scaling.scaling.runs.choice import choose, texts
+from agent_scaling.scaling.runs.choice import choose, rename, texts
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
@@ -94,26 +94,31 @@ def read_csv(
     path: str | Sequence[str],
     game: str | None = None,
     where: Mapping[str, object] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Read the rows of one CSV, or of several whose columns complete each other.
 
-    ``where`` selects the rows whose columns have those values; None takes any. A column ``value``
-    is the return where the file's name contains "return", else the loss.
+    ``where`` selects the rows whose columns have those values; None takes any. ``columns`` has the
+    table's names for some of :data:`COLUMNS`. A column ``value`` is the return where the file's
+    name contains "return", else the loss.
 
     Raises:
         InputError: A file cannot be read, the game is unknown or ambiguous, or a column of text
             tells several tables apart that ``where`` does not choose from.
     """
     paths = [path] if isinstance(path, str) else list(path)
-    tables = [_read_one(Path(p), game, where or {}) for p in paths]
+    tables = [_read_one(Path(p), game, where or {}, columns or {}) for p in paths]
     return pd.concat(tables, ignore_index=True).assign(partial=len(tables) > 1)
 
 
-def _read_one(path: Path, game: str | None, where: Mapping[str, object]) -> pd.DataFrame:
+def _read_one(
+    path: Path, game: str | None, where: Mapping[str, object], columns: Mapping[str, str]
+) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(f"path={path}: not a readable CSV ({error})") from error
+    table = rename(table, columns, path, COLUMNS)
     if "game" in table:
         known = texts(table["game"])
         if game is None and known and (len(known) > 1 or table["game"].isna().any()):
