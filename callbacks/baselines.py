@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
+from agent_scaling.data.batch import Batch
 from agent_scaling.evaluation.action_tables import fit_tables
+from agent_scaling.runtime.ranks import count_ranks
 from agent_scaling.tracking.logger import log_metrics
 from agent_scaling.training.hooks import CountsActions, run_data, run_module
 
@@ -42,9 +43,8 @@ class Baselines(CountsActions):
         data = run_data(trainer).recorded
         if self.found or data is None or data.val_games == 0:
             return
-        frames = min(self.max_frames, data.train_frames)
-        steps = math.ceil(frames / data.frames_per_step)
-        tables = fit_tables(islice(iter(data.train_dataloader()), steps), module.policy.num_actions)
+        batches = first(data.train_dataloader(), min(self.max_frames, data.train_frames))
+        tables = fit_tables(batches, module.policy.num_actions)
         self.unigram_A = tables.unigram_A
         self.found = tables.nats(data.val_dataloader())
         log_metrics(trainer, module, self.at_milestone())
@@ -52,3 +52,13 @@ class Baselines(CountsActions):
     def at_milestone(self) -> dict[str, float]:
         """Return the losses of both tables."""
         return {f"baseline/{name}": value for name, value in self.found.items()}
+
+
+def first(batches: Iterable[Batch], frames: int) -> Iterator[Batch]:
+    """Yield the first batches, until all ranks together have had ``frames`` frames."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += (batch.steps - batch.ahead) * batch.lanes * count_ranks()
+        if seen >= frames:
+            return

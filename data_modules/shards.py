@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast, get_args
 
+from agent_scaling.data.batch import Batch
 from agent_scaling.data.run_data import RecordedData
 from agent_scaling.data.shards.opening import open_storage
 from agent_scaling.data.shards.reader import OnCorrupt, ShardReader
 from agent_scaling.data.shards.storage import CACHE_DIR, CACHE_GB, PATIENCE_MINUTES
+from agent_scaling.data.windows.growth import Growing, Growth
 from agent_scaling.data.windows.loader import WindowLoader
 from agent_scaling.data.windows.order import PADDING, EvalLanes, TrainLanes, rank_lanes
 from agent_scaling.data.windows.overlap import Overlapping
 from agent_scaling.envs.families import Description
 from agent_scaling.envs.rules import game_from_file
 from agent_scaling.runtime.errors import InputError
+
+GROWTH = ("unroll_start", "unroll_doubling")
+"""Keys of the data position that are there where windows grow."""
 
 
 class ShardsDataModule(RecordedData):
@@ -42,6 +48,8 @@ class ShardsDataModule(RecordedData):
         beyond: float = 0.0,
         lookahead: int = 0,
         val_shards: str | None = None,
+        unroll_start: int | None = None,
+        unroll_doubling: int = 600,
     ) -> None:
         """Raise :class:`InputError` for shards that are missing or broken.
 
@@ -65,9 +73,17 @@ class ShardsDataModule(RecordedData):
             beyond: Leave out the training games that ``fraction=beyond`` uses.
             lookahead: Frames of the next window behind each; see ``Batch.ahead``.
             val_shards: Validate on the held-out games of these shards instead.
+            unroll_start: Frames of each lane in the first batches, so that a small budget has steps
+                enough; None: ``unroll_length`` at once.
+            unroll_doubling: Batches after which that length doubles, up to ``unroll_length``.
         """
         super().__init__()
         _check(unroll_length, workers, fraction, beyond, lookahead, on_corrupt)
+        if unroll_start is not None and lookahead:
+            raise InputError(f"data.unroll_start={unroll_start}: not with data.lookahead; null it")
+        start = unroll_length if unroll_start is None else unroll_start
+        self.growth = Growth(unroll_length, start, unroll_doubling)
+        """The lengths of training windows."""
         self.lanes, self.unroll_length, self.seed = lanes, unroll_length, seed
         self.fraction, self.beyond, self.lookahead = fraction, beyond, lookahead
         self.options: dict[str, Any] = {
@@ -105,11 +121,6 @@ class ShardsDataModule(RecordedData):
     def num_actions(self) -> int:
         """Size of the recordings' action set."""
         return len(self.train_reader.layout.keys)
-
-    @property
-    def frames_per_step(self) -> int:
-        """Frames of one batch, all ranks together."""
-        return self.lanes * self.unroll_length
 
     @property
     def train_frames(self) -> int:
@@ -163,10 +174,10 @@ class ShardsDataModule(RecordedData):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _overlapping(self, windows: WindowLoader) -> WindowLoader | Overlapping:
+    def _overlapping(self, windows: WindowLoader) -> Iterable[Batch]:
         return Overlapping(windows, self.lookahead) if self.lookahead else windows
 
-    def train_dataloader(self) -> WindowLoader | Overlapping:
+    def train_dataloader(self) -> Iterable[Batch]:
         """Return this rank's lanes from ``start_step`` on, without end."""
         lanes = rank_lanes(self.lanes, *self._rank())
         windows = WindowLoader(
@@ -174,12 +185,14 @@ class ShardsDataModule(RecordedData):
             self.order,
             lanes,
             self.unroll_length,
-            start_step=self.start_step,
+            start_step=self.growth.place(self.start_step).window,
             **self.options,
         )
+        if self.growth.start < self.unroll_length:
+            return Growing(windows, self.growth, self.start_step)
         return self._overlapping(windows)
 
-    def val_dataloader(self) -> WindowLoader | Overlapping:
+    def val_dataloader(self) -> Iterable[Batch]:
         """Return this rank's lanes of the pass over held-out games, the same frames each time."""
         lanes = rank_lanes(self.val_order.lanes, *self._rank())
         # The standard error is over games, so evaluation needs each frame's game.
@@ -199,7 +212,8 @@ class ShardsDataModule(RecordedData):
         return {**self._position(), "lanes": lanes}
 
     def _spans(self, lane: int, step: int) -> list[dict[str, Any]]:
-        position, end = step * self.unroll_length, (step + 1) * self.unroll_length
+        position, length = self.growth.frames(step)
+        end = position + length
         spans = []
         while position < end:
             span = self.order.span(lane, position, end - position)
@@ -209,11 +223,14 @@ class ShardsDataModule(RecordedData):
         return spans
 
     def _position(self) -> dict[str, Any]:
+        grows = self.growth.start < self.unroll_length
+        growth = dict(zip(GROWTH, (self.growth.start, self.growth.doubling), strict=True))
         return {
             "seed": self.seed,
             "lanes": self.lanes,
             "unroll_length": self.unroll_length,
             "fingerprint": self.fingerprint,
+            **(growth if grows else {}),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -227,10 +244,12 @@ class ShardsDataModule(RecordedData):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a checkpoint's data position; raise :class:`InputError` for other data."""
-        for name, value in self._position().items():
-            if state_dict[name] != value:
+        position = self._position()
+        for name in dict.fromkeys((*position, *GROWTH)):
+            value = position.get(name)
+            if (saved := state_dict.get(name)) != value:
                 raise InputError(
-                    f"data.{name}={value}: the checkpoint was trained with {state_dict[name]}; "
+                    f"data.{name}={value}: the checkpoint was trained with {saved}; "
                     "resume with that, or start a new run"
                 )
         self.start_step = state_dict["step"]

@@ -136,7 +136,6 @@ def test_a_checkpoint_of_other_data_is_refused(short_shards: Path, other: dict[s
 def test_sizes(short_shards: Path) -> None:
     data = module(short_shards, val_frames=300)
     total = load_manifest(Folder(short_shards)).totals["train"]
-    assert data.frames_per_step == 240
     assert (data.train_frames, data.train_games) == (total.frames, total.games)
     assert len(list(data.val_dataloader())) == 4  # 150 frames per lane
 

@@ -125,9 +125,19 @@ class Batch:
 
     def until(self, steps: int) -> Batch:
         """Return the first ``steps`` steps."""
-        openings = self.openings and tuple(t for t in self.openings if t < steps)
-        cut = replace(self, openings=openings, played=None)
-        return cut._map(lambda tensor: tensor[:steps])
+        return self.between(0, steps)
+
+    def between(self, begin: int, end: int) -> Batch:
+        """Return the steps from ``begin`` to before ``end``.
+
+        What is known of the whole batch alone stays with its first steps.
+        """
+        openings = self.openings
+        if openings is not None:
+            openings = tuple(t - begin for t in openings if begin <= t < end)
+        skipped = 0 if begin else self.skipped
+        cut = replace(self, openings=openings, played=None, skipped=skipped)
+        return cut._map(lambda tensor: tensor[begin:end])
 
     def opening_steps(self) -> tuple[int, ...]:
         """Return the steps t at which any lane has ``first_TB[t]``, ascending."""

@@ -82,11 +82,6 @@ class RecordedData(RunData):
 
     @property
     @abstractmethod
-    def frames_per_step(self) -> int:
-        """Frames of one window, all lanes of all ranks."""
-
-    @property
-    @abstractmethod
     def val_games(self) -> int:
         """Number of held-out games; 0: there is no held-out loss."""
 

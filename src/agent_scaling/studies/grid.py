@@ -13,6 +13,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from agent_scaling.data.windows.growth import Growth
 from agent_scaling.policies.flops import Convention
 from agent_scaling.policies.sizes import on_meta, take_actions
 from agent_scaling.runtime.errors import InputError
@@ -34,7 +35,12 @@ class Data:
     epoch_frames: int
     lanes: int
     steps: int
+    growth: Growth
     num_actions: int | None
+
+    def batches(self, frames: float) -> int:
+        """Return the steps of a run of ``frames`` frames."""
+        return self.growth.steps(frames / self.lanes)
 
 
 def values_of(given: object, key: str) -> list[float]:
@@ -122,7 +128,7 @@ def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
         for size in request.sizes:
             cfg = compose(request, variant, size)
             made = solved(request, variant, size, cfg, data[variant])
-            budgets = served(request, made)
+            budgets = served(request, made, data[variant])
             runs += [named(request, made, part, s) for s in request.seeds for part in budgets]
     for run in runs:
         if not NAME.fullmatch(run.name):
@@ -151,11 +157,13 @@ def data_of(cfg: DictConfig) -> Data:
         raise InputError("train.data.shards=null: training on recorded games needs their folder")
     found: Any = instantiate(cfg.data)
     windows = cfg.data.get("unrolls", cfg.data)  # demonstrations that come beside are no frames
+    steps = int(windows.get("unroll_length", 1))
     return Data(
         getattr(found, "fingerprint", ""),
         getattr(found, "train_frames", 0),
         int(windows.get("lanes", 1)),
-        int(windows.get("unroll_length", 1)),
+        steps,
+        getattr(found, "growth", Growth(steps, steps, 1)),
         getattr(found, "num_actions", None),
     )
 
@@ -176,13 +184,13 @@ def solved(request: Request, variant: str, size: float, cfg: DictConfig, data: D
         budgets=(),
         cost=module.cost_of_batches(data.steps, request.convention),
         model_cost=module.cost_of_batches(data.steps),
-        step_frames=data.lanes * data.steps,
+        step_frames=data.lanes * data.growth.start,
         epoch_frames=data.epoch_frames,
         branched=1 - cfg.schedule.hold if cfg.schedule.get("branches", False) else 0.0,
     )
 
 
-def served(request: Request, run: Run) -> list[tuple[float, ...]]:
+def served(request: Request, run: Run, data: Data) -> list[tuple[float, ...]]:
     """The budgets of each run of a size.
 
     Raises:
@@ -192,7 +200,7 @@ def served(request: Request, run: Run) -> list[tuple[float, ...]]:
     budgets = [b for b in request.budgets if low <= run.frames(b) / run.params <= high]
     if request.runs == "cells":
         return [(budget,) for budget in budgets]
-    steps = [math.ceil(run.frames(budget) / run.step_frames) for budget in budgets]
+    steps = [data.batches(run.frames(budget)) for budget in budgets]
     for budget, step, following in zip(budgets, steps, steps[1:], strict=False):
         if step == following:
             raise InputError(

@@ -49,7 +49,8 @@ class Run:
     model_cost: float
     """Training FLOPs per frame, ``model`` convention."""
     step_frames: int
-    """Frames of an optimiser step; of a run that plays, interactions with the game."""
+    """Frames of an optimiser step, of the first ones where they grow; of a run that plays,
+    interactions with the game."""
     epoch_frames: int
     """Frames of the training games that it uses; 0: it plays, and each frame is a new one."""
     branched: float = 0.0

@@ -17,19 +17,21 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import compact
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.tracking.milestones import milestones
-from agent_scaling.training.hooks import HasBudget, find
+from agent_scaling.training.hooks import HasBudget, find, run_module
 from tests.helpers.runs import train
 from tests.training.test_resume import COMPARED, assert_same
 
 LAST = "checkpoints/last.ckpt"
-BUDGETS = (1.5e10, 3.1e10, 6e10)
-"""FLOPs of 17 to 65 steps."""
+BUDGETS = (8e9, 1.5e10, 2.5e10)
+"""FLOPs of 551, 1,034 and 1,723 frames; branches leave at 468 and 855."""
 SETTINGS = [
     "schedule=cooldown",
     "schedule.warmup=2e9",
     f"flops_budget={BUDGETS[-1]}",
     "callbacks.tracking.every_frames=64",
     "callbacks.ema.decay=0.9",
+    "data.unroll_start=4",  # windows still grow where branches leave and runs stop
+    "data.unroll_doubling=15",
     "callbacks.reference_players=null",
     "callbacks.baselines=null",
     "tags.study=branched",
@@ -90,8 +92,8 @@ def test_a_branch_resumes_exactly_and_what_is_done_stays(
 ) -> None:
     output, first = tmp_path / "run", BUDGETS[0]
     stop = "+callbacks.stop={_target_: tests.training.course.test_branches.StopsAt, "
-    for budget, steps in ((BUDGETS[-1], 40), (first, 15), (BUDGETS[1], 30)):
-        at = f"{stop}budget: {budget}, steps: {steps}}}"
+    for budget, frames in ((BUDGETS[-1], 1000), (first, 500), (BUDGETS[1], 900)):
+        at = f"{stop}budget: {budget}, frames: {frames}}}"
         with pytest.raises(SystemExit) as stopped:
             train(tiny_shards, output, *SETTINGS, WITH, "ckpt_path=last", at)
         assert stopped.value.code == 128 + signal.SIGTERM
@@ -111,23 +113,24 @@ def test_a_branch_resumes_exactly_and_what_is_done_stays(
 
 
 class StopsAt(Callback):
-    """Sends its own process SIGTERM after so many steps of the run of a budget."""
+    """Sends its own process SIGTERM once the run of a budget has trained on so many frames."""
 
-    def __init__(self, budget: float, steps: int) -> None:
-        self.budget, self.steps = budget, steps
+    def __init__(self, budget: float, frames: int) -> None:
+        self.budget, self.frames = budget, frames
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         budget = find(trainer, HasBudget)
-        if budget and budget.budget == self.budget and trainer.global_step == self.steps:
+        due = run_module(pl_module).frames >= self.frames
+        if budget and budget.budget == self.budget and due:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["milestones=[1e9]"], "1e9 FLOPs cool down from an earlier step"),
+        (["milestones=[2e8]"], "2e8 FLOPs cool down from an earlier step"),
         ([WITH, "callbacks.tracking=null"], "callbacks.tracking=null: branches need it"),
         ([WITH, "schedule.unit=frames", "schedule.horizon=99"], "schedule.branches=true: "),
         ([WITH, "schedule.hold=0"], "schedule.branches=true: "),
