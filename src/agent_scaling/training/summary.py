@@ -134,14 +134,14 @@ def begin_branch(branch: Branch) -> None:
 
 def print_branches(output: Path, schedule: DictConfig) -> None:
     """Print what a run and its branches measured, and what they took beside runs of their own."""
-    rows, table = milestones(output), Table("FLOPs", "frames", title_justify="left", box=SIMPLE)
-    for column in ("held-out nats", "mean return", "checkpoint"):
-        table.add_column(column, no_wrap=True, overflow="ignore")
+    rows, table = milestones(output), Table(box=SIMPLE)
+    for column in ("FLOPs", "frames", "held-out nats", "mean return", "folder"):
+        table.add_column(column, no_wrap=True)
     apart = beside = 0.0
     for row in rows:
         cells = [found(row, "val/nats", 3), found(row, "rollout/return_mean", 1)]
-        where = (row["folder"] / row["checkpoint"]).relative_to(output)
-        table.add_row(compact(row["milestone"]), f"{row['frames']:,}", *cells, str(where))
+        where = str(row["folder"].relative_to(output))
+        table.add_row(compact(row["milestone"]), f"{row['frames']:,}", *cells, where)
         apart += row["flops"]
         own = 1 - schedule.warmup / row["milestone"]
         share = (1 - schedule.hold) * own if row["folder"] != output else 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,10 @@ def test_a_branch_resumes_exactly_and_what_is_done_stays(
     said = capsys.readouterr().out
     assert "another learning-rate schedule" not in said
     assert "in all" in said
+    for budget in BUDGETS:  # the table at the end fits a terminal
+        assert re.search(
+            rf"^ +{re.escape(compact(budget))} +[\d,]+ +\d\.\d+ ± ", said, re.MULTILINE
+        )
     assert (folder_of(first, output) / LAST).stat().st_mtime_ns == before
     for budget in BUDGETS:
         ours, theirs = (read_checkpoint(folder_of(budget, f) / LAST) for f in (output, branched))

@@ -39,7 +39,7 @@ class Growth:
     doubling: int
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Refuse a first length that does not double to the full one."""
         parts = self.full // self.start if self.start > 0 else 0
         if parts * self.start != self.full or parts & (parts - 1):
             raise InputError(
