@@ -82,8 +82,8 @@ def check(words: tuple[str, ...]) -> None:
     elif program == "python":
         check_benchmark(rest)
     elif program == "make":
-        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
-        assert set(rest) <= set(targets), words
+        known = re.findall(r"^(\w+)(?::| [:?]?=)", (ROOT / "Makefile").read_text(), re.M)
+        assert {word.partition("=")[0] for word in rest} <= set(known), words
     elif program == "pip":
         check_extras(rest)
     elif program == "pytest":
