@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from torch.utils.flop_counter import FlopCounterMode
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.policies.encoders.atari import AtariProfiles, Centring
 from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.policy import Policy
@@ -20,6 +21,8 @@ from tests.helpers.runs import composed
 PUBLISHED = {1: 725, 3: 2.6e3, 5: 5e3, 8: 9.6e3, 13: 2e4, 23: 5.1e4, 34: 1.01e5, 50: 2.03e5,
              81: 4.99e5, 117: 1e6, 167: 2e6, 266: 5e6}  # fmt: skip
 """Width → parameters at four actions."""
+
+NETWORKS = ["atari_cnn", "atari_resnet", "atari_compact"]
 
 
 def atari_policy(*overrides: str, name: str = "atari_cnn") -> Policy:
@@ -61,13 +64,13 @@ def test_model_charges_the_first_layer_a_gradient_that_nobody_computes(
     assert model / exact == pytest.approx(ratio, abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["atari_cnn", "atari_resnet"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_exact_is_what_a_training_step_executes(name: str) -> None:
     policy = atari_policy(name=name)
     assert hardware_flops(policy, 4, 1) == 4 * flops_per_frame(policy, "exact")
 
 
-@pytest.mark.parametrize("name", ["atari_cnn", "atari_resnet"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_costs_are_what_the_forward_pass_executes(name: str) -> None:
     policy = atari_policy(name=name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -75,7 +78,7 @@ def test_costs_are_what_the_forward_pass_executes(name: str) -> None:
     assert counter.get_total_flops() == flops_per_frame(policy, training=False)
 
 
-@pytest.mark.parametrize("name", ["atari_cnn", "atari_resnet"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_window_cut_in_two_gives_the_same(name: str) -> None:
     policy, batch = atari_policy(name=name).eval(), pixels(8, 3, openings=0.2)
     whole, _, _ = policy(batch, policy.initial_state(3))
@@ -103,3 +106,24 @@ def test_a_policy_of_another_game_says_so() -> None:
         policy(random_batch(1, 1), policy.initial_state(1))
     with pytest.raises(InputError, match="NetHack"):
         pixels(1, 1).terminal()
+
+
+def test_what_moves_is_as_bright_on_any_background() -> None:
+    """Centring takes the mean screen away, in evaluation as in training."""
+    batch = pixels(8, 4)
+    assert batch.frame_TBHW is not None
+    batch.frame_TBHW.fill_(100)
+    batch.frame_TBHW[:, :, 40, 40] = torch.tensor([90, 110, 90, 110], dtype=torch.uint8)
+    for background in (0, 120):
+        centring = Centring()
+        for _ in range(3):
+            learnt = centring(batch.frame_TBHW + background)
+        shown = centring.eval()(batch.frame_TBHW + background)
+        torch.testing.assert_close(shown, learnt)
+        assert shown[:, :40].abs().max() == 0
+        assert shown[:4, 40, 40].tolist() == pytest.approx([-84, 84, -84, 84], rel=1e-3)
+
+
+def test_a_profile_of_no_size_is_refused() -> None:
+    with pytest.raises(InputError, match="profiles=0"):
+        AtariProfiles(profiles=0)

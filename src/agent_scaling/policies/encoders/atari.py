@@ -1,4 +1,4 @@
-"""Atari's screen: the paper's CNN, and the IMPALA network as the larger alternative."""
+"""Atari's screen: the paper's CNN, IMPALA's larger network, and our own, which is cheap."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.envs.screens import SIDE
@@ -144,3 +145,105 @@ class AtariResNet(AtariEncoder):
     def sized(width: int, params: int) -> dict[str, Any]:
         """Channels grow with the width's square root, as IMPALA's own have 16 at 256."""
         return {"width": width, "channel_scale": round((width / 256) ** 0.5, 3)}
+
+
+class Centring(nn.Module):
+    """Subtracts the mean screen, and divides by how far pixels lie from it.
+
+    A screen hardly changes: what moves on it is faint beside what does not. Mean and spread are
+    running averages over the frames trained on, used alike in training and evaluation.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    windows: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(SIDE, SIDE))
+        self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("windows", torch.zeros(()))
+
+    def forward(self, frame_TBHW: Tensor) -> Tensor:
+        """[T, B, H, W] of 0 … 255 → [T·B, H, W], centred; in training, learn from frame 0."""
+        if self.training:
+            self._learn(frame_TBHW[0])
+        scale = self.variance.add(1e-6).rsqrt()
+        return (frame_TBHW.flatten(0, 1).to(self.mean.dtype) - self.mean).mul_(scale)
+
+    @torch.no_grad()
+    def _learn(self, frame_BHW: Tensor) -> None:
+        self.windows += 1
+        seen_BHW = frame_BHW.to(self.mean.dtype)
+        self.mean += (seen_BHW.mean(0) - self.mean) / self.windows
+        spread = (seen_BHW - self.mean).square().mean()
+        self.variance += (spread - self.variance) / self.windows
+
+
+class AtariProfiles(nn.Module):
+    """A screen as weighted sums of its rows and of its columns, then two layers.
+
+    Each profile weighs the columns (or rows) of the centred screen, and gives a value for every
+    row (or column): where things are, at the screen's resolution, for a hundredth of a
+    convolution's FLOPs. The layers behind compare those of the last frames.
+
+    Args:
+        width: Features that it gives.
+        profiles: Profiles along either axis.
+        hidden: Width of the layer behind.
+        frames: Frames that are seen, the current one included.
+    """
+
+    observations = ("frame",)
+    """Observations that a game must provide."""
+
+    first_layers = ("rows", "columns")
+    """Layers that read raw inputs."""
+
+    def __init__(
+        self, width: int = 32, profiles: int = 2, hidden: int = 64, frames: int = 2
+    ) -> None:
+        super().__init__()
+        if min(width, profiles, hidden, frames) < 1:
+            raise InputError(
+                f"policy.encoder: width={width}, profiles={profiles}, hidden={hidden} and "
+                f"frames={frames}: at least 1"
+            )
+        self.width, self.profiles = width, profiles
+        self.centring = Centring()
+        self.rows = nn.Linear(SIDE, profiles, bias=False)
+        self.columns = nn.Linear(SIDE, profiles, bias=False)
+        self.stack = FrameStack(frames, (2 * SIDE * profiles,), torch.float32)
+        self.enter = nn.Linear(2 * SIDE * profiles * frames, width)
+        self.norm, self.out_norm = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    @staticmethod
+    def sized(width: int, params: int) -> dict[str, Any]:
+        """Profiles and the layer behind grow with the width."""
+        return {"width": width, "profiles": max(1, round(width / 16)), "hidden": 2 * width}
+
+    def initial_state(self, lanes: int) -> State:
+        """Profiles of the mean screen, [frames − 1, lanes, 168 · profiles], which are 0."""
+        return (self.stack.initial_state(lanes, self.enter.weight.device),)
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """T·B frames and the state → [T, B, width] and the state after the window."""
+        if batch.frame_TBHW is None:
+            raise InputError("the policy reads Atari's screen, the data are another game's")
+        screen_NHW = self.centring(batch.frame_TBHW)
+        along_NHP = self.columns(screen_NHW)
+        across_NPW = torch.matmul(self.rows.weight, screen_NHW)
+        profiles_ND = torch.cat([along_NHP.flatten(1), across_NPW.flatten(1)], dim=1).float()
+        profiles_TBD = profiles_ND.view(batch.steps, batch.lanes, -1)
+        seen_TBDK, after = self.stack(profiles_TBD, batch.first_TB, state[0], batch.ahead)
+        x_TBD = self.enter(seen_TBDK.flatten(2))
+        x_TBD = x_TBD + self.down(F.relu(self.up(self.norm(x_TBD))).square())
+        return cast(Tensor, self.out_norm(x_TBD)), (after,)
+
+    def costs(self) -> list[LayerCost]:
+        """Forward cost per frame by layer."""
+        found = [linear_cost(name, SIDE * SIDE, self.profiles) for name in self.first_layers]
+        for name, layer in (("enter", self.enter), ("up", self.up), ("down", self.down)):
+            found.append(linear_cost(name, layer.in_features, layer.out_features))
+        return found
