@@ -76,7 +76,8 @@ def test_help_of_study_has_the_keys_of_plan_and_the_studies() -> None:
 @pytest.mark.usefixtures("added")
 def test_help_has_the_options_of_others() -> None:
     text = " ".join(shown("train").split())  # the list of options is wrapped
-    options = "atari_cnn, atari_compact, atari_resnet, checkpoint, compact, mine, resnet_lstm"
+    options = "atari_cnn, atari_compact, atari_resnet, checkpoint, compact, mine, "
+    options += "release2, release2_167m, resnet_lstm"
     assert f"policy=resnet_lstm {options}" in text
     assert "a part is added by 'callbacks=[mine,default]': mine" in text
 
