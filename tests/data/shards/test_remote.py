@@ -128,9 +128,16 @@ def test_a_store_that_is_away_is_waited_for_and_said_once(
 ) -> None:
     """With more attempts than damaged bytes would get."""
     monkeypatch.setattr("agent_scaling.data.shards.patience.SAID_AFTER", 0.0)
-    away = itertools.count()
+    asked: list[str] = []
+
+    def away(_: int, name: str) -> str:
+        """The whole store is, for six requests from the first for a shard on."""
+        asked.append(name)
+        since = [n for n in range(len(asked)) if "0.tar" in asked[n]]
+        return "503" if since and len(asked) - since[0] <= 6 else ""
+
     with ShardServer(short_shards) as server:
-        server.fault = lambda number, name: "503" if "0.tar" in name and next(away) < 6 else ""
+        server.fault = away
         assert agree(windows(remote(server.url, tmp_path, attempts=2)), expected)
         said = [record.getMessage() for record in caplog.records]
         assert len(said) == 2
