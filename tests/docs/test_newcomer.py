@@ -36,7 +36,7 @@ CELLS = (
     "train.callbacks.rollouts=null train.callbacks.reference_players=null "
     "+train.callbacks.model=null"
 )
-GRID = f"budgets=[2e7,4e7,8e7,1.6e8] sizes=[6e3,1e4,2e4] {CELLS}"
+GRID = f"budgets=[2e7,4e7,8e7,1.6e8] sizes=[6e3,1e4,2e4] ratios=[0,300] {CELLS}"
 ONE = f"budgets=[2e7,4e7] sizes=[6e3] {CELLS}"
 CLONES = ("run-aa", "run-nao", "clone")
 """Runs whose games nobody asks for."""
