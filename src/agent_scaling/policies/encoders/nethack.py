@@ -22,7 +22,7 @@ from agent_scaling.policies.encoders.lines import MessageLine, StatusLines, mlp,
 from agent_scaling.policies.encoders.lookup import LookupConv
 from agent_scaling.policies.encoders.moves import Moves
 from agent_scaling.policies.encoders.screen import MAP_ROWS, Crop, MapEncoder
-from agent_scaling.policies.encoders.stack import FrameStack
+from agent_scaling.policies.encoders.stack import FrameStack, stack_planes
 from agent_scaling.runtime.errors import InputError
 
 State = tuple[Tensor, ...]
@@ -178,7 +178,7 @@ class NetHackEncoder(nn.Module):
         chars_NHW = chars_TBHW.flatten(0, 1)
         planes_TBHW = [chars_TBHW, colors_TBHW][: 2 if self.colors else 1]
         map_TBHW = [plane[:, :, 1 : 1 + MAP_ROWS] for plane in planes_TBHW]
-        seen, after = self._stack(map_TBHW, batch, state[: len(self.stacks)])
+        seen, after = stack_planes(self.stacks, map_TBHW, batch, state[: len(self.stacks)])
         parts = [self.message(chars_NHW[:, 0])] if self.message else []
         if self.status:
             parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
@@ -200,16 +200,6 @@ class NetHackEncoder(nn.Module):
             moves_TBD, cursor = self.moves(batch, state[-1])
             features_TBD, after = features_TBD + moves_TBD, (*after, cursor)
         return features_TBD, after
-
-    def _stack(
-        self, planes_TBHW: list[Tensor], batch: Batch, state: State
-    ) -> tuple[list[Tensor], State]:
-        """Planes → [N, 21, 80] or, of several frames, [N, 21, 80, frames]; the state after."""
-        if not self.stacks:
-            return [plane.flatten(0, 1) for plane in planes_TBHW], ()
-        parts = zip(self.stacks, planes_TBHW, state, strict=True)
-        pairs = [stack(plane, batch.first_TB, old, batch.ahead) for stack, plane, old in parts]
-        return [seen.flatten(0, 1) for seen, _ in pairs], tuple(after for _, after in pairs)
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""

@@ -20,7 +20,7 @@ from agent_scaling.policies.costs import LayerCost
 from agent_scaling.policies.encoders.inventory import InventorySlots
 from agent_scaling.policies.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
 from agent_scaling.policies.encoders.screen import MAP_ROWS, Crop, MapEncoder
-from agent_scaling.policies.encoders.stack import FrameStack
+from agent_scaling.policies.encoders.stack import FrameStack, stack_planes
 from agent_scaling.runtime.errors import InputError
 
 State = tuple[Tensor, ...]
@@ -78,7 +78,7 @@ class Release2Encoder(nn.Module):
         super().__init__()
         color_embedding = embedding if color_embedding is None else color_embedding
         check_shape(kernel, frames, status_width, summed and embedding != color_embedding)
-        self.width, self.summed, self.frames = width, summed, frames
+        self.width, self.summed = width, summed
         self.top, self.rows = (0, ROWS) if whole else (1, MAP_ROWS)
         self.chars = nn.Embedding(256, embedding)
         self.colors = nn.Embedding(128, color_embedding)
@@ -90,7 +90,8 @@ class Release2Encoder(nn.Module):
         self.map = MapEncoder(frames * cell, list(channels), *shape, norms)
         self.crop = Crop(cell, top=self.top, rows=self.rows)
         kinds = [(torch.uint8, ord(" ")), (torch.int8, 0)]
-        self.stacks = [FrameStack(frames, (self.rows, COLUMNS), *kind) for kind in kinds]
+        stacks = [FrameStack(frames, (self.rows, COLUMNS), *kind) for kind in kinds]
+        self.stacks = stacks if frames > 1 else []
         joined = [message_width, status_width // 4, inventory_width if inventory else 0]
         joined += [map_width, NUM_ACTIONS, self.crop.features]
         self.fc = mlp([sum(joined)] + [width] * fc_layers, nn.ReLU, norms)
@@ -129,8 +130,7 @@ class Release2Encoder(nn.Module):
 
     def initial_state(self, lanes: int) -> State:
         """Blank frames of characters and colours [frames − 1, lanes, rows, 80]; nothing for one."""
-        stacks = self.stacks if self.frames > 1 else []
-        return tuple(stack.initial_state(lanes, self.chars.weight.device) for stack in stacks)
+        return tuple(stack.initial_state(lanes, self.chars.weight.device) for stack in self.stacks)
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """T·B frames and the state → [T, B, width] and the state after the window."""
@@ -138,7 +138,7 @@ class Release2Encoder(nn.Module):
         chars_NHW = chars_TBHW.flatten(0, 1)
         rows = slice(self.top, self.top + self.rows)
         map_TBHW = [plane[:, :, rows] for plane in (chars_TBHW, colors_TBHW)]
-        seen, after = self._stack(map_TBHW, batch, state)
+        seen, after = stack_planes(self.stacks, map_TBHW, batch, state)
         parts = [
             self.message(chars_NHW[:, 0]),
             self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)),
@@ -162,16 +162,6 @@ class Release2Encoder(nn.Module):
         joined = cells[0] + cells[1] if self.summed else torch.cat(cells, dim=-1)
         planes = joined.flatten(3).permute(0, 3, 1, 2)
         return planes.contiguous(memory_format=self.memory_format)
-
-    def _stack(
-        self, planes_TBHW: list[Tensor], batch: Batch, state: State
-    ) -> tuple[list[Tensor], State]:
-        """Planes → [N, H, W] or, of several frames, [N, H, W, frames]; the state after."""
-        if self.frames == 1:
-            return [plane.flatten(0, 1) for plane in planes_TBHW], ()
-        parts = zip(self.stacks, planes_TBHW, state, strict=True)
-        pairs = [stack(plane, batch.first_TB, old, batch.ahead) for stack, plane, old in parts]
-        return [seen.flatten(0, 1) for seen, _ in pairs], tuple(after for _, after in pairs)
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from agent_scaling.data.batch import Batch
 
 
 class FrameStack:
@@ -47,3 +51,17 @@ class FrameStack:
         stacked_TBXK = torch.stack(shifted, dim=-1)
         # The last frame's stack is already rid of earlier games; so the next window starts clean.
         return stacked_TBXK, stacked_TBXK[steps - 1 - ahead, ..., 1:].movedim(-1, 0)
+
+
+def stack_planes(
+    stacks: Sequence[FrameStack],
+    planes_TBHW: Sequence[Tensor],
+    batch: Batch,
+    state: tuple[Tensor, ...],
+) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """Planes → [N, H, W] or, with ``stacks``, [N, H, W, frames]; and the state after the window."""
+    if not stacks:
+        return [plane.flatten(0, 1) for plane in planes_TBHW], ()
+    parts = zip(stacks, planes_TBHW, state, strict=True)
+    pairs = [stack(plane, batch.first_TB, old, batch.ahead) for stack, plane, old in parts]
+    return [seen.flatten(0, 1) for seen, _ in pairs], tuple(after for _, after in pairs)
