@@ -5,7 +5,9 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 SECONDS = 3.0
@@ -41,6 +43,7 @@ class Target:
         Raises:
             Finding: It raises anything else, or takes too much time or memory.
         """
+        forget_peak()
         memory, began = peak_megabytes(), time.process_time()
         try:
             self.read(data)
@@ -58,6 +61,12 @@ class Target:
         return accepted
 
 
+def forget_peak() -> None:
+    """Let the peak be what the process has now: an earlier one would hide an input's memory."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_megabytes() -> int:
-    """Return the most memory that this process has had."""
+    """Return the most memory that this process has had since `forget_peak`."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
