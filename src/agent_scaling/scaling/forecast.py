@@ -1,12 +1,12 @@
-"""The verb ``forecast``: predicts the best run at a budget and compares it with a measurement."""
+"""The verb ``forecast``: predicts the best run at a budget, or the budget that reaches a value."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from rich.console import Console
 
@@ -14,57 +14,98 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
 from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fit import FILE, analyse, read
+from agent_scaling.scaling.reach import reach
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
+from agent_scaling.scaling.runs.table import Runs
 from agent_scaling.tracking.store import default_store
+
+Reached = TypedDict("Reached", {"loss": float | None, "return": float | None}, total=False)
+"""A loss, or a return, whose budget is asked for."""
 
 
 def forecast(
     *,
-    fit: str,
-    budget: float,
+    fit: str | None = None,
+    budget: float | None = None,
+    within: float | None = None,
     measured: Mapping[str, float | None] | None = None,
+    source: str | None = None,
+    path: str | Sequence[str] | None = None,
+    game: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    budgets: Sequence[float] | None = None,
+    expert_return: float | None = None,
     study: str | None = None,
     experiment: str | None = None,
     run: str | None = None,
     tracking_uri: str | None = None,
     output: str | None = None,
+    **reached: Unpack[Reached],
 ) -> dict[str, Any]:
-    """Predict the best run at ``budget`` from a fit; compare it with the ``measured`` values.
+    """Predict the best run at ``budget``, or the budget that reaches ``loss=`` or ``return=``.
 
     The runs of the fit are read again, within the fit's budgets. Runs at later, higher budgets
-    therefore do not change the forecast.
+    therefore do not change the forecast. With ``source``, runs are read as ``fit`` reads them.
 
     Args:
         fit: A ``fit.json``, or the folder that holds it.
         budget: Training FLOPs.
+        within: Highest budget at which a loss or a return is looked for, FLOPs; ``None``: 1,000
+            times the highest measured one.
         measured: ``loss`` and ``return`` of the run made at that budget; ``None``: not measured.
-        study: Tag of runs in MLflow, among which metrics absent from ``measured`` are looked up.
-        experiment: Experiment among whose runs they are looked up.
+        source: In place of ``fit``, ``csv`` or ``mlflow``.
+        path: With ``source=csv``, one CSV, or several that complete each other.
+        game: The game, where a CSV holds several.
+        where: Values of columns that a CSV's rows must have.
+        columns: A CSV's own names of columns.
+        budgets: With ``source``, lowest and highest budget used, FLOPs; ``None``: all.
+        expert_return: With ``source``, return at which the ``expert`` form saturates.
+        study: With ``source=mlflow``, the tag ``study`` of the runs; else the tag of runs in
+            MLflow, among which metrics absent from ``measured`` are looked up.
+        experiment: Experiment of those runs.
         run: Id of the one run in which they are looked up.
-        tracking_uri: The store of the look-up; ``None``: the fit's own.
+        tracking_uri: The MLflow store; ``None``: the fit's own.
         output: Folder for ``forecast.json``; ``None``: nothing is written.
+        reached: ``loss`` or ``return`` whose budget is asked for.
 
     Returns:
-        The row of ``fit.json``'s ``forecast``, with a ``comparison`` of each measured metric.
+        The row of ``fit.json``'s ``forecast``, with a ``comparison`` of each measured metric; or
+        the result of :func:`~agent_scaling.scaling.reach.reach`.
 
     Raises:
-        InputError: There is no such fit, the budget or a measurement is not above 0, or MLflow has
-            no run at that budget.
+        InputError: There is no such fit or table, not exactly one of budget, loss and return is
+            given, a value is not above 0, or MLflow has no run at that budget.
     """
-    if not budget > 0:
-        raise InputError(f"budget={budget}: give FLOPs above 0")
-    fitted = _load(fit)
-    row: dict[str, Any] = _predict(fitted, budget)
-    known = {name: value for name, value in (measured or {}).items() if value is not None}
-    if study or experiment or run:
-        uri = tracking_uri or fitted["origin"].get("tracking_uri") or default_store()
-        table = read_mlflow(study, experiment, uri, run).table
-        found = measured_at(table, budget)
-        known = {name: value for name, value in found.items() if name in row} | known
-    if known:
-        row["comparison"] = compare(row, known)
-    _print(row)
+    if (fit is None) == (source is None):
+        raise InputError("give fit=FOLDER, or source= with path= or study=, and not both")
+    given: dict[str, Any] = {"budget": budget, **reached}
+    asked = {key: value for key, value in given.items() if value}
+    if len(asked) != 1:
+        raise InputError("give one of budget=FLOPs, loss=L and return=R, above 0")
+    origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
+    origin |= {"columns": columns, "experiment": experiment, "where": where}
+    origin |= {"tracking_uri": tracking_uri or default_store()}
+    fitted: dict[str, Any] = {"origin": origin, "budgets": budgets, "forecast": []}
+    fitted = fitted if fit is None else _load(fit)
+    if budget is None:
+        ((target, value),) = asked.items()
+        runs = _runs(fitted)
+        expert = fitted.get("expert_return") or runs.expert(expert_return)
+        row = reach(runs, target, float(value), expert, within)
+        _print_reached(row)
+    else:
+        row = _predict(fitted, budget, expert_return)
+        known = {name: value for name, value in (measured or {}).items() if value is not None}
+        if fit is not None and (study or experiment or run):
+            uri = tracking_uri or fitted["origin"].get("tracking_uri") or default_store()
+            table = read_mlflow(study, experiment, uri, run).table
+            found = measured_at(table, budget)
+            known = {name: value for name, value in found.items() if name in row} | known
+        if known:
+            row["comparison"] = compare(row, known)
+        _print(row)
     if output is not None:
         write_json(Path(output) / "forecast.json", plain(row))
     return row
@@ -82,12 +123,20 @@ def _load(fit: str) -> dict[str, Any]:
     return loaded
 
 
-def _predict(fitted: dict[str, Any], budget: float) -> dict[str, Any]:
+def _runs(fitted: dict[str, Any]) -> Runs:
+    """Read the runs that a fit was made of, within its budgets."""
+    return read(budgets=fitted["budgets"], **fitted["origin"])
+
+
+def _predict(fitted: dict[str, Any], budget: float, expert: float | None) -> dict[str, Any]:
+    if not budget > 0:
+        raise InputError(f"budget={budget}: give FLOPs above 0")
     for row in fitted["forecast"]:
         if math.isclose(row["flops"], budget, rel_tol=1e-9):
             return {name: _unbounded(value) for name, value in row.items()}
-    runs = read(budgets=fitted["budgets"], **fitted["origin"])
-    chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=fitted.get("expert_return"))
+    runs = _runs(fitted)
+    expert = fitted.get("expert_return") or runs.expert(expert)
+    chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=expert)
     return dict(chosen["forecast"][0])
 
 
@@ -107,3 +156,25 @@ def _print(row: dict[str, Any]) -> None:
         place = "within" if found["within"] else "OUTSIDE"
         error = f"{math.expm1(found['log_error']):+.1%}"
         console.print(f"  {name} measured {found['measured']:.4g}: {place}, forecast {error} off")
+
+
+def _print_reached(row: Mapping[str, Any]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    asked = f"{row['target']} {row['value']:.4g}"
+    if row["measured"]:
+        console.print(f"{asked}: reached at {row['flops']:.3g} FLOPs by a measured run")
+        for name in ("params", "frames"):
+            console.print(f"  {name:7} {row[name]:.4g}")
+        return
+    if row["flops"] is None:
+        console.print(f"{asked}: not within {row['within']:.3g} FLOPs")
+        if row["flops_interval"]:
+            console.print(f"  at best {row['flops_interval'][0]:.3g} FLOPs (lower end, 90 %)")
+        return
+    console.print(f"{asked} is reached at, with 90 % intervals:")
+    for name in ("flops", "params", "frames"):
+        if name in row:
+            low, high = row[f"{name}_interval"]
+            none = f"not within {row['within']:.3g}" if name == "flops" else "no upper end"
+            end = none if math.isinf(high) else f"{high:.4g}"
+            console.print(f"  {name:7} {row[name]:.4g}  ({low:.4g} to {end})")
