@@ -15,6 +15,7 @@ from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics, forecasts
 from agent_scaling.scaling.fitting.interactions import against_frames
 from agent_scaling.scaling.fitting.outliers import outliers
+from agent_scaling.scaling.fitting.repeated import repeated
 from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.report.terminal import print_fit
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
@@ -142,6 +143,7 @@ def analyse(
     fitted = analysis.laws_of(runs)
     fitted["cells"] = runs.cells
     fitted["return_against_frames"] = None if budgets["loss"] else against_frames(runs.cells)
+    fitted["repeated"] = repeated(runs.every)
     fitted["expert_return"] = expert
     fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"], expert)
     fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)

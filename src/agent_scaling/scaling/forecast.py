@@ -88,10 +88,10 @@ def forecast(
     origin |= {"columns": columns, "experiment": experiment, "where": where}
     origin |= {"tracking_uri": tracking_uri or default_store()}
     fitted: dict[str, Any] = {"origin": origin, "budgets": budgets, "forecast": []}
-    fitted = fitted if fit is None else _load(fit)
+    fitted = fitted if fit is None else load_fit(fit)
     if budget is None:
         ((target, value),) = asked.items()
-        runs = _runs(fitted)
+        runs = runs_of(fitted)
         expert = fitted.get("expert_return") or runs.expert(expert_return)
         row = reach(runs, target, float(value), expert, within)
         _print_reached(row)
@@ -111,7 +111,12 @@ def forecast(
     return row
 
 
-def _load(fit: str) -> dict[str, Any]:
+def load_fit(fit: str) -> dict[str, Any]:
+    """Return the content of a ``fit.json``, given by its path or its folder.
+
+    Raises:
+        InputError: It is not there, or does not say which runs it was made of.
+    """
     path = Path(fit)
     path = path / FILE if path.is_dir() else path
     try:
@@ -123,7 +128,7 @@ def _load(fit: str) -> dict[str, Any]:
     return loaded
 
 
-def _runs(fitted: dict[str, Any]) -> Runs:
+def runs_of(fitted: dict[str, Any]) -> Runs:
     """Read the runs that a fit was made of, within its budgets."""
     return read(budgets=fitted["budgets"], **fitted["origin"])
 
@@ -134,7 +139,7 @@ def _predict(fitted: dict[str, Any], budget: float, expert: float | None) -> dic
     for row in fitted["forecast"]:
         if math.isclose(row["flops"], budget, rel_tol=1e-9):
             return {name: _unbounded(value) for name, value in row.items()}
-    runs = _runs(fitted)
+    runs = runs_of(fitted)
     expert = fitted.get("expert_return") or runs.expert(expert)
     chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=expert)
     return dict(chosen["forecast"][0])

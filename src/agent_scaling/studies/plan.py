@@ -24,6 +24,7 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.experiments import experiment_file
+from agent_scaling.studies.more_games import best_of_repeated
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
 from agent_scaling.studies.warnings import cautions
 
@@ -36,6 +37,7 @@ def plan(
     sizes: object = None,
     fit: str | None = None,
     budget: float | None = None,
+    unique: float | None = None,
     runs: grids.Runs = "milestones",
     convention: Convention = "model",
     seeds: Sequence[int] | int = (0,),
@@ -57,6 +59,8 @@ def plan(
         sizes: Parameters, likewise; or ``{policy.encoder.width: [1, 3]}``: values of one key.
         fit: A ``fit.json`` or its folder.
         budget: FLOPs to forecast from ``fit``.
+        unique: Frames of the distinct games that there are: the size is then that of the fit's law
+            of repeated data, and what more games would buy is printed.
         runs: ``milestones``: a run per size; ``cells``: a run per size and budget.
         convention: Convention that budgets count FLOPs in.
         seeds: Of each cell; a number n is 0 to n − 1.
@@ -77,8 +81,11 @@ def plan(
         del shared["data.shards"]
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     best = fit is not None and budget is not None
+    if unique is not None and not best:
+        raise InputError(f"unique={unique:g}: needs fit= and budget=")
     if best:
-        request, row = best_run(name, str(fit), float(budget or 0), shared, convention, seeds)
+        ahead = float(budget or 0)
+        request, row = best_run(name, str(fit), ahead, shared, convention, seeds, unique)
     elif budgets is None or sizes is None:
         raise InputError("give budgets= and sizes=, or fit= and budget=")
     else:
@@ -150,9 +157,16 @@ def best_run(
     train: Mapping[str, Any],
     convention: Convention,
     seeds: Sequence[int],
+    unique: float | None = None,
 ) -> tuple[grids.Request, dict[str, Any]]:
-    """The grid of the one cell that a fit says is the best at ``budget``, and what it predicts."""
-    row = forecast(fit=fit, budget=budget)
+    """The grid of the one cell that a fit says is the best at ``budget``, and what it predicts.
+
+    With ``unique`` frames of distinct games, by the law of repeated data.
+    """
+    if unique is None:
+        row = forecast(fit=fit, budget=budget)
+    else:
+        row = best_of_repeated(fit, budget, unique)
     if "params" not in row:
         raise InputError(f"fit={fit}: it forecasts no size; fit 4 budgets and 3 sizes or more")
     size = float(f"{row['params']:.4g}")

@@ -17,6 +17,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.fitting.select import FEWEST as TO_FORECAST
+from agent_scaling.studies.experiments import compose_train
 from agent_scaling.studies.grid import sizes_of, values_of
 from agent_scaling.studies.mlflow_parent import REMEMBERED, log_results
 from agent_scaling.studies.plan import plan
@@ -33,6 +34,11 @@ MEASURED = {
     "cpu_seconds": "cpu_seconds",
 }
 """Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""
+VARIED = ("unique", "lr", "batch")
+"""Columns of ``cells.csv`` of which variants may have laws: frames of distinct games, learning
+rate, and frames per step."""
+SETTINGS = ("optimizer.lr", "data.lanes", "data.unroll_length")
+"""Keys of ``train`` that rate and batch are read from."""
 CELLS = "cells.csv"
 LOGGED = (".csv", ".html", ".json", ".png")
 """Endings of a fit's files that the study's own MLflow run holds, too."""
@@ -73,6 +79,7 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
     fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
         compare_variants(made, cells, folder)
+        fit_across(cells, folder)
     if budget is not None:
         if not fits:
             raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
@@ -97,6 +104,7 @@ def check_grid(grid: Mapping[str, Any]) -> None:
 def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
     """A row per cell that the runs of a plan have measured, columns as ``fit source=csv`` reads."""
     rows = []
+    settings = {variant: settings_of(made, variant) for variant in made.variants}
     for run in made.runs:
         for found in milestones(run.output(folder)):
             nominal = next((b for b in run.budgets if is_at(found, b)), None)
@@ -106,10 +114,19 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
             run_id = remembered.read_text().strip() if remembered.exists() else None
             row = {"study": run.study, "variant": run.variant, "run": run.name, "seed": run.seed}
             row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
-            row |= {"mlflow_run_id": run_id}
+            row |= {"mlflow_run_id": run_id, "unique": run.epoch_frames or None}
+            row |= settings.get(run.variant, {"lr": None, "batch": None})
             rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
     cells = pd.DataFrame(rows)
-    return cells.astype(dict.fromkeys(MEASURED, float)) if rows else cells  # none is not a number
+    numbers = dict.fromkeys((*MEASURED, *VARIED), float)
+    return cells.astype(numbers) if rows else cells  # none is not a number
+
+
+def settings_of(made: Plan, variant: str) -> dict[str, float | None]:
+    """Return a variant's learning rate and its frames per step, where ``train`` has them."""
+    cfg = compose_train({**made.train, **made.variants[variant]}, {})
+    rate, lanes, length = (OmegaConf.select(cfg, key) for key in SETTINGS)
+    return {"lr": rate, "batch": lanes and length and float(lanes * length)}
 
 
 def fit_once(
@@ -146,6 +163,22 @@ def fit_once(
     log_results(made, folder / "grid", {}, files, variant or None)
     done.touch()
     return where
+
+
+def fit_across(cells: pd.DataFrame, folder: Path) -> None:
+    """Fit the cells of all variants together, where they differ in games, rates or batches.
+
+    ``folder/fit/across`` holds the laws of what they differ in.
+    """
+    varied = [name for name in VARIED if cells[name].nunique() > 1]
+    where = folder / "fit" / "across"
+    if not varied or cells["flops"].nunique() < FEWEST or (where / ".done").exists():
+        return
+    write_file(where / CELLS, cells.drop(columns=["study", "variant"]).to_csv(index=False))
+    say(f"laws of {', '.join(varied)}, over all variants:")
+    settings = {"path": str(where / CELLS), "output": str(where), "bootstraps": 0}
+    call("fit", [], {**settings, "figures": False, "log": False})
+    (where / ".done").touch()
 
 
 def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> Any:

@@ -46,6 +46,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         )
     if law := fitted.get("return_from_loss"):
         console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
+    for line in _repeated(fitted.get("repeated")):
+        console.print(line)
     for target, checks in fitted["validation"].items():
         show(_validation(target, checks, fitted["chosen"][target]))
         if averaged := fitted["averaged"][target]:
@@ -105,6 +107,21 @@ def _law(law: dict[str, Any] | None) -> str:
     if law["interval"] is None:
         return f"{law['exponent']:.4f} [none: {law['reason']}]"
     return f"{law['exponent']:.4f} {_span(law['interval'])}"
+
+
+def _repeated(laws: dict[str, Any] | None) -> list[str]:
+    """Return a line for each law of repeated data, with its own parameters."""
+    if not laws:
+        return []
+    lines = []
+    for name, law in laws["forms"].items():
+        own = [key for key in law if f"{key}_interval" in law and key not in ("alpha", "beta")]
+        values = ", ".join(f"{key} {law[key]:.3g} {_span(law[f'{key}_interval'])}" for key in own)
+        error = law["held_out_error"]
+        held = "" if error is None else f", most repeated cells off by {error:.3g} in logs"
+        chosen = " (chosen)" if name == laws["chosen"] else ""
+        lines.append(f"repeated data, {name}: {values}; SD {law['residual_sd']:.3g}{held}{chosen}")
+    return lines
 
 
 def _optima(fitted: dict[str, Any]) -> Table:

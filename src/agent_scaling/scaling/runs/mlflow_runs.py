@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,16 @@ def _milestones(client: MlflowClient, run: Run) -> list[dict[str, Any]]:
     shared = {"run": run_id, "mlflow_run_id": run_id, "status": status}
     shared["params"] = run.data.params.get("policy.num_params")
     shared["seed"] = run.data.params.get("seed")
+    shared |= _settings(run.data.params)
     return [row | shared | {"flops": row["milestone"]} for row in rows]
+
+
+def _settings(params: Mapping[str, str]) -> dict[str, float | None]:
+    """Return the frames of the run's games, its learning rate and its frames per step."""
+    names = ("data.train_frames", "optimizer.lr", "data.lanes", "data.unroll_length")
+    values = pd.to_numeric(pd.Series([params.get(name) for name in names]), errors="coerce")
+    unique, rate, lanes, length = values.astype(float)
+    return {"unique": unique or None, "lr": rate, "batch": lanes * length}
 
 
 def measured_at(table: pd.DataFrame, budget: float) -> dict[str, float]:

@@ -14,6 +14,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
 from agent_scaling.scaling.runs.choice import choose, rename, texts
+from agent_scaling.scaling.runs.settled import settled
 
 if TYPE_CHECKING:
     from pandas.api.typing import SeriesGroupBy
@@ -24,6 +25,9 @@ COLUMNS = {
     "params": ("params",),
     "flops": ("flops", "milestone", "budget"),
     "samples": ("samples", "frames", "tokens"),
+    "unique": ("unique", "unique_frames", "unique_tokens"),
+    "lr": ("lr", "learning_rate"),
+    "batch": ("batch", "batch_frames"),
     "loss": ("eval_loss", "loss", "val/nats"),
     "loss_se": ("eval_se", "loss_se", "val/nats_se"),
     "return": ("return_mean", "return", "rollout/return_mean"),
@@ -59,12 +63,15 @@ class Runs:
             weighted by rollouts, ``_low`` and ``_high`` of both, and ``runs`` (their number).
         flags: Missing, failed, averaged and dropped data, one line each, "kind: detail".
         experiments: Ids of the MLflow experiments of the runs.
+        every: All rows: of cells that were run on several numbers of distinct frames, or with
+            several learning rates or batches, ``rows`` has the most frames and the best setting.
     """
 
     rows: pd.DataFrame
     cells: pd.DataFrame
     flags: list[str] = field(default_factory=list)
     experiments: list[str] = field(default_factory=list)
+    every: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def expert(self, given: float | None = None) -> float | None:
         """Return the expert's return: ``given``, else the median over the runs that hold one.
@@ -204,9 +211,10 @@ def tidy(
     flags += _flag_rows(rows)
     values = ["samples", "loss", "return"]
     rows[values] = rows[values].where(np.isfinite(rows[values]))
-    cells = _average(rows)
-    flags += _flag_cells(rows, cells)
-    return Runs(rows, cells, flags)
+    used, lines = settled(rows)
+    cells = _average(used)
+    flags += lines + _flag_cells(used, cells)
+    return Runs(used, cells, flags, every=rows)
 
 
 def _cell(row: pd.Series) -> str:
