@@ -54,7 +54,7 @@ class CompactEncoder(nn.Module):
         text: bool = True,
         text_rows: int = 1024,
         text_width: int = 32,
-        actions: int = 4,
+        actions: int = 1,
     ) -> None:
         super().__init__()
         if min(width, near, actions) < 1:
