@@ -2,6 +2,9 @@
 
     python benchmarks/soak.py --shards DIR [--minutes 30] [override ...]
     python benchmarks/soak.py [--minutes 30] experiment=nethack_impala [override ...]
+    python benchmarks/soak.py --games [--minutes 10] [--seed 0] [--into FILE]
+
+With ``--games``: games alone, see ``soak_games.py``. Otherwise:
 
 Starts ``agent-scaling train`` in a folder of its own, samples each of its processes, ends it with
 SIGTERM after ``--minutes``, and looks for what stayed: processes, shared memory, temporary files.
@@ -35,6 +38,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
+from soak_games import soak_games
 
 EVERY_S = 2.0  # a held-out pass takes some seconds
 NOISE = 0.01  # of the largest value, in an hour
@@ -203,8 +207,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--warm-up", type=float, default=5, help="minutes that do not count")
     parser.add_argument("--samples", help="a CSV file to keep every sample in")
+    parser.add_argument("--games", action="store_true", help="games alone, without a trainer")
+    parser.add_argument("--seed", type=int, default=0, help="of --games")
+    parser.add_argument("--into", type=Path, help="a JSON file to which --games adds its counts")
     parser.add_argument("overrides", nargs="*", help="of train")
     given = parser.parse_args()
+    if given.games:
+        sys.exit(soak_games(given.minutes, given.seed, given.into))
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "tmp"
         temporary.mkdir()

@@ -31,6 +31,7 @@ from agent_scaling.training.modules.base import PolicyModule
 
 NAMES = {
     "return": "return",
+    "progression": "progression",
     "steps": "length",
     "turns": "turns",
     "max_depth": "depth",
@@ -181,8 +182,9 @@ def metrics_of(summary: dict[str, Any]) -> dict[str, float]:
         metrics["rollout/solved"] = summary["solved"]
     if "return" in summary:
         metrics["rollout/return_median"] = summary["return"]["median"]
-        if summary["return"]["se"] is not None:
-            metrics["rollout/return_se"] = summary["return"]["se"]
+    for column in ("return", "progression"):
+        if column in summary and summary[column]["se"] is not None:
+            metrics[f"rollout/{column}_se"] = summary[column]["se"]
     for role, entry in summary["roles"].items():
         metrics[f"rollout/return_mean/{role}"] = entry["return"]["mean"]
     return metrics

@@ -7,6 +7,7 @@ from nle import nethack
 from nle.env.tasks import NetHackScore
 
 from agent_scaling.envs.nethack import KEYS, NetHack
+from agent_scaling.envs.nethack.progression import progression
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.runtime.errors import InputError
 
@@ -122,6 +123,15 @@ def test_steps_without_progress_are_counted_once(game):
     # The first step learns the clock; the 25 after it see it stand still.
     assert (record["steps"], record["end"]) == (steps, "aborted")
     assert steps == 26
+
+
+def test_progression_counts_the_highest_level_of_experience_that_was_shown(game):
+    one = game(max_episode_steps=30)
+    one.reset(1)
+    while (record := one.step(MOVES[0])) is None:
+        one._highest = max(one._highest, 9)  # as after a drain from level 9
+    assert record["level"] == 1
+    assert record["progression"] == progression(record["max_depth"], 9) > progression(1, 1)
 
 
 def test_quitting_is_told_from_dying(game):

@@ -10,6 +10,8 @@ import pytest
 
 from agent_scaling import fit_laws
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.fit import fit
+from agent_scaling.scaling.runs.measure import take_measure
 from agent_scaling.scaling.runs.table import read_csv, tidy
 from tests.scaling.synthetic import known_law
 
@@ -70,3 +72,26 @@ def test_a_program_chooses_as_the_command_does(table: pd.DataFrame, tmp_path: Pa
     pd.concat([table.assign(dataset="c4"), other]).to_csv(path, index=False)
     chosen = fit_laws(path, where={"dataset": "c4"})
     assert chosen.exponents.equals(fit_laws(table).exponents)
+
+
+def test_another_measure_of_episodes_is_fitted_as_the_return(table: pd.DataFrame) -> None:
+    scores = table.assign(return_mean=1 / table["loss"], expert_return=9.0)
+    rising = table["flops"] ** 0.3
+    both = scores.assign(progression_mean=rising, progression_se=rising / 10)
+    taken = tidy(take_measure(both, "progression", "a table"), "a table").rows
+    assert taken["return"].tolist() == pytest.approx(sorted(rising))
+    assert taken["return_se"].tolist() == pytest.approx((taken["return"] / 10).tolist())
+    assert taken["expert"].isna().all()  # a score
+    assert take_measure(both, "return", "a table") is both
+    with pytest.raises(InputError, match="measure=gold: a table has none of the columns gold_mean"):
+        take_measure(both, "gold", "a table")
+
+
+def test_a_fit_says_which_measure_it_is_of(table: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    table.assign(**{"rollout/progression_mean": table["flops"] ** 0.3}).to_csv(path, index=False)
+    keys = {"path": str(path), "bootstraps": 0, "figures": False, "output": str(tmp_path)}
+    found = fit(source="csv", measure="progression", **keys)
+    assert found["origin"]["measure"] == "progression"
+    assert found["best_of_grid"]["return"]["optimum"]["exponent"] == pytest.approx(0.3, abs=1e-6)
+    assert "measure" not in fit(source="csv", **keys)["origin"]

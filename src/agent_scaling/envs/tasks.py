@@ -19,8 +19,8 @@ from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.envs.families import CUT, Record, Views
 from agent_scaling.envs.levels import check_level
 from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack
+from agent_scaling.envs.nethack.shared_code import prepare_library
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.envs.shared_code import prepare_library
 from agent_scaling.runtime.errors import InputError
 
 ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}

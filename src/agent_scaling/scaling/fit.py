@@ -19,6 +19,7 @@ from agent_scaling.scaling.fitting.repeated import repeated
 from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.report.terminal import print_fit
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
+from agent_scaling.scaling.runs.measure import RETURN, take_measure
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
@@ -37,6 +38,7 @@ def fit(
     game: str | None = None,
     where: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
+    measure: str = RETURN,
     budgets: Sequence[float] | None = None,
     merge_within: float = MERGE_WITHIN,
     forecast: Sequence[float] | float | None = None,
@@ -64,6 +66,8 @@ def fit(
             ``{dataset: c4}``; a value of None takes any.
         columns: With ``source=csv``, the table's own names of columns, such as
             ``{params: n_parameters}``.
+        measure: Measure of episodes that is fitted as the return: ``return``, or another whose mean
+            the table has, such as ``progression``.
         budgets: Lowest and highest budget used, FLOPs; ``None``: all.
         merge_within: Largest spread, as a fraction, of a cluster of FLOPs that is merged into one
             budget; 0: none are merged.
@@ -90,6 +94,7 @@ def fit(
     origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
     origin |= {"where": dict(where)} if where else {}
     origin |= {"columns": dict(columns)} if columns else {}
+    origin |= {"measure": measure} if measure != RETURN else {}
     with reading(path or f"source={source}", "check its columns"):
         runs = read(budgets=budgets, **origin)
         expert = runs.expert(expert_return)
@@ -174,6 +179,7 @@ def read(
     merge_within: float = MERGE_WITHIN,
     where: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
+    measure: str = RETURN,
 ) -> Runs:
     """Read the table of runs that ``fit`` works on; raises :class:`InputError` as ``fit`` does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -181,13 +187,14 @@ def read(
     if source == "csv":
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
-        table = read_csv(path, game, where, columns)
+        table = take_measure(read_csv(path, game, where, columns), measure, f"path={path}")
         return tidy(table, f"path={path}", budgets, merge_within)
     if source == "mlflow":
         if not study and not experiment:
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")
         tracked = read_mlflow(study, experiment, tracking_uri)
-        runs = tidy(tracked.table, tracked.origin, budgets, merge_within)
+        table = take_measure(tracked.table, measure, tracked.origin)
+        runs = tidy(table, tracked.origin, budgets, merge_within)
         runs.flags[:0] = tracked.flags
         runs.experiments = tracked.experiments
         return runs

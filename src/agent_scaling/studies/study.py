@@ -31,6 +31,8 @@ MEASURED = {
     "eval_se": "val/nats_se",
     "return_mean": "rollout/return_mean",
     "return_se": "rollout/return_se",
+    "progression_mean": "rollout/progression_mean",
+    "progression_se": "rollout/progression_se",
     "cpu_seconds": "cpu_seconds",
 }
 """Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""

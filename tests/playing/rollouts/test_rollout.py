@@ -7,6 +7,7 @@ import torch
 from mlflow import MlflowClient
 
 from agent_scaling.envs.nethack import NetHack
+from agent_scaling.envs.nethack.progression import progression
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.runtime.errors import InputError
 from tests.helpers.policies import small_policy
@@ -37,6 +38,9 @@ def test_a_checkpoint_is_played_and_written_down(checkpoint, tmp_path, capsys):
     assert table["seed"].tolist() == [5, 6, 7]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["steps"]["mean"] == table["steps"].mean()
+    reached = zip(table["max_depth"], table["level"], strict=True)
+    assert table["progression"].tolist() == [progression(*both) for both in reached]
+    assert summary["progression"]["mean"] == table["progression"].mean()
     assert json.loads((tmp_path / "out" / "settings.json").read_text())["seed"] == 5
     recorded = sorted(p.name for p in (tmp_path / "out" / "nle_data").glob("*/*.ttyrec3.bz2"))
     assert recorded == [f"nle.{seed}.0.ttyrec3.bz2" for seed in (5, 6, 7)]

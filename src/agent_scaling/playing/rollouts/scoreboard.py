@@ -38,7 +38,7 @@ def print_summary(
     shown = Table("", "mean", "± se", "90 % interval", "median", title="episodes")
     for name in MEASURES:
         if name in summary:
-            shown.add_row(name, *_cells(summary[name]))
+            shown.add_row(name, *_cells(summary[name], 4 if name == "progression" else 1))
     shown.add_section()
     if "solved" in summary:
         shown.add_row("solved", f"{summary['solved']:.1%}")
@@ -55,7 +55,12 @@ def print_summary(
     console.print(f"table: {folder / 'episodes.parquet'}", soft_wrap=True, highlight=False)
 
 
-def _cells(entry: dict[str, Any]) -> list[str]:
-    interval = "–" if entry["interval"] is None else "{:,.1f} … {:,.1f}".format(*entry["interval"])
-    error = "–" if entry["se"] is None else f"{entry['se']:,.1f}"
-    return [f"{entry['mean']:,.1f}", error, interval, f"{entry['median']:,.1f}"]
+def _cells(entry: dict[str, Any], digits: int = 1) -> list[str]:
+    """Return mean, error, interval and median as text; a single episode has two of them."""
+
+    def text(value: float) -> str:
+        return f"{value:,.{digits}f}"
+
+    interval = "–" if entry["interval"] is None else " … ".join(map(text, entry["interval"]))
+    error = "–" if entry["se"] is None else text(entry["se"])
+    return [text(entry["mean"]), error, interval, text(entry["median"])]

@@ -13,7 +13,7 @@ from agent_scaling.runtime.files import whole_file, write_file
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURES = ("return", "steps", "turns", "max_depth", "level", "gold")
+MEASURES = ("return", "progression", "steps", "turns", "max_depth", "level", "gold")
 RESAMPLES = 2000
 
 

@@ -13,8 +13,9 @@ from nle import nethack
 
 from agent_scaling.envs.actions import NUM_ACTIONS, action_name, action_to_key
 from agent_scaling.envs.families import Record, Views
+from agent_scaling.envs.nethack.progression import progression
+from agent_scaling.envs.nethack.shared_code import prepare_library
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.envs.shared_code import prepare_library
 from agent_scaling.runtime.errors import InputError
 
 MAX_EPISODE_STEPS = 100_000
@@ -90,9 +91,9 @@ class NetHack:
     """Shape and dtype of each observation; ``reward`` is the gain in score by the last key."""
     num_actions: ClassVar[int] = NUM_ACTIONS
     columns: ClassVar[tuple[str, ...]] = (
-        "return", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger", "role",
-        "race", "gender", "alignment", "end", "death", "achievements", "core_seed", "display_seed",
-        "lgen_seed",
+        "return", "progression", "steps", "turns", "max_depth", "level", "gold", "max_hp", "hunger",
+        "role", "race", "gender", "alignment", "end", "death", "achievements", "core_seed",
+        "display_seed", "lgen_seed",
     )  # fmt: skip
     """Columns of an episode's record; ``docs/rollouts.md`` explains them."""
 
@@ -154,7 +155,7 @@ class NetHack:
             if self._program[IN_MOVELOOP]:
                 break
             self._raw.step(SPACE)
-        self._steps = self._idle = self._deepest = 0
+        self._steps = self._idle = self._deepest = self._highest = 0
         self._turns = -1
         self._reward[0] = 0
         self._first_score = int(self._blstats[nethack.NLE_BL_SCORE])
@@ -179,6 +180,7 @@ class NetHack:
         else:
             self._turns, self._idle = turns, 0
             self._deepest = max(self._deepest, self._blstats.item(nethack.NLE_BL_DEPTH))
+            self._highest = max(self._highest, self._blstats.item(nethack.NLE_BL_XP))
         if self._steps >= self.max_episode_steps:
             return self._finish("cap")
         if self._idle >= self.idle_steps:
@@ -267,11 +269,14 @@ class NetHack:
         hunger = last[nethack.NLE_BL_HUNGER]
         cut = end in ("cap", "aborted")  # the log would say that the player quit
         cause = "" if cut else log.get("death", "")
+        depth = int(log.get("maxlvl", self._deepest))
+        highest = max(self._highest, last[nethack.NLE_BL_XP])
         return {
             "return": last[nethack.NLE_BL_SCORE] - self._first_score,
+            "progression": progression(depth, highest, end == "ascended"),
             "steps": self._steps,
             "turns": last[nethack.NLE_BL_TIME],
-            "max_depth": int(log.get("maxlvl", self._deepest)),
+            "max_depth": depth,
             "level": last[nethack.NLE_BL_XP],
             "gold": last[nethack.NLE_BL_GOLD],
             "max_hp": last[nethack.NLE_BL_HPMAX],
