@@ -12,7 +12,7 @@ from agent_scaling.runtime.errors import InputError
 from tests.helpers.runs import composed
 
 
-@pytest.mark.parametrize("verb", ["rollout", "watch"])
+@pytest.mark.parametrize("verb", ["rollout", "watch", "compare"])
 def test_configs_have_every_option_with_its_default(verb: str) -> None:
     cfg = composed(verb, [])
     defaults = asdict(PlayOptions())

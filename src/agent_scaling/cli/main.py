@@ -42,6 +42,7 @@ VERBS = {
     "label": "give games without actions those of an inverse-dynamics model",
     "import": "turn a checkpoint that the paper's authors published into one of ours",
     "rollout": "play a checkpoint and tabulate its episodes",
+    "compare": "compare two checkpoints, or two tables of episodes, on the same seeds",
     "watch": "play a checkpoint live in the terminal, with the policy's odds beside the game",
     "flops": "count what a policy costs by layer, and what a run of it costs",
     "plan": "lay out a grid of runs, or the best run of a law, as configs of train",
