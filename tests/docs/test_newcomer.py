@@ -74,6 +74,8 @@ SWAPS_OF = {
     },
 }
 """Those of some verbs alone."""
+FILE = re.compile(r"^```python\n# (?P<path>\w+\.py)\n(?P<text>.*?)^```$", re.M | re.S)
+"""A block of Python that is a file of its own."""
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 CODE = {"20, max_episode_steps=500": "2, max_episode_steps=20"}
 """The same for Python."""
@@ -129,11 +131,13 @@ def words_of(command: Command) -> list[str]:
 
 
 def run_page(page: Path, program: Path) -> None:
-    """Run the commands of a page, then its Python, in order."""
+    """Write a page's files, run its commands, then its other Python, in order."""
+    for match in FILE.finditer(page.read_text()):
+        Path(match["path"]).write_text(match["text"])
     for command in commands(page):
         if command.words[0] == "agent-scaling" and command.why is None:
             run([program, *words_of(command)[1:]])
-    for code in PYTHON.findall(page.read_text()):
+    for code in PYTHON.findall(FILE.sub("", page.read_text())):
         for shown, small in CODE.items():
             code = code.replace(shown, small)
         exec(compile(code, page.name, "exec"), {"__name__": page.stem})

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from agent_scaling.runtime.locks import output_locked
 MANIFEST = "games.jsonl"
 """One line per finished game: its folder and its :class:`GameRecord`, sorted by seed."""
 
+BROKE_OFF = "the game broke off"
 _RECORD = "game.json"
 _PARTIAL = ".partial-"
 _RETRIES = 3
@@ -43,17 +43,19 @@ def demonstrate(
     options: Mapping[str, Any] | None = None,
     output: str,
 ) -> None:
-    """Play ``games`` whole games with the scripted player of ``game`` and record them.
+    """Play ``games`` whole games with a player of ``game`` and record them.
 
     Game i has the seed ``seed + i``. Its folder (``nle_data/<seed>``; for Atari ``games/<seed>``)
     appears when the game is complete. Games that exist are not played again, so a killed run
     resumes, and a larger ``games`` adds games.
-    ``processes`` defaults to one per core. ``character`` is NetHack's; ``env``, ``player`` and
-    further ``options`` are Atari's.
+    ``processes`` defaults to one per core. ``character`` is NetHack's; ``env`` and further
+    ``options`` are Atari's. ``player`` is one of the game's, of NetHack also the import path of a
+    user's (``package.module:Class``, see :mod:`agent_scaling.playing.demonstrators.own_player`);
+    where that fails, its game is left out.
 
     Raises:
-        InputError: An unknown game, character or option, a count below 1, or an output that cannot
-            be written or that holds games with other settings.
+        InputError: An unknown game, character, player or option, a count below 1, no game that came
+            to its end, or an output that cannot be written or that holds games with other settings.
     """
     family = find_game(game)
     given = {"env": env, "player": player, **(options or {})}
@@ -73,13 +75,16 @@ def demonstrate(
         with GameProgress(total=games, done=games - len(todo)) as progress:
             for folder, record in _play(game, todo, workers, partial):
                 if not record.end:
-                    progress.say(f"seed {record.seed}: the game broke off; it is left out")
+                    why = f"the player failed ({record.fault})" if record.fault else BROKE_OFF
+                    progress.say(f"seed {record.seed}: {why}; its game is left out")
                     continue
                 _publish(folder, record, root / family.FOLDER)
                 done[record.seed] = record
                 progress.add(record)
         _write_manifest(root, family.FOLDER, done)
     records = [done[s] for s in range(seed, seed + games) if s in done]
+    if not records:
+        raise InputError(f"output={root}: none of the {games} games came to its end; see the lines")
     print_summary(game, records, root, len(todo), progress.seconds)
 
 
@@ -139,7 +144,7 @@ def _play(
 
 def _publish(folder: Path, record: GameRecord, target: Path) -> None:
     """Give a finished game its final name in one rename."""
-    (folder / _RECORD).write_text(json.dumps(asdict(record)) + "\n")
+    (folder / _RECORD).write_text(json.dumps(record.to_json()) + "\n")
     for file in folder.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -148,7 +153,7 @@ def _publish(folder: Path, record: GameRecord, target: Path) -> None:
 
 def _write_manifest(root: Path, folder: str, done: dict[int, GameRecord]) -> None:
     lines = [
-        json.dumps({"folder": f"{folder}/{seed:06d}", **asdict(done[seed])}) + "\n"
+        json.dumps({"folder": f"{folder}/{seed:06d}", **done[seed].to_json()}) + "\n"
         for seed in sorted(done)
     ]
     write_file(root / MANIFEST, "".join(lines))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -50,6 +50,12 @@ class GameRecord:
     seconds: float
     details: dict[str, int] = field(default_factory=dict)
     """Further numbers of the game, such as NetHack's turns and deepest level."""
+    fault: str = ""
+    """The line that says why a user's player failed; its game is left out."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a finished game's record as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "fault"}
 
 
 class Game(Protocol):

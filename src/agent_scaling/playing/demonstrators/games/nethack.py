@@ -19,6 +19,14 @@ from nle.env.tasks import NetHackScore
 from agent_scaling.envs.actions import NUM_ACTIONS, key_to_action
 from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec
 from agent_scaling.playing.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
+from agent_scaling.playing.demonstrators.own_player import (
+    GameOver,
+    PlayerError,
+    drive,
+    find_player,
+    is_own,
+    observations_of,
+)
 from agent_scaling.runtime.errors import InputError
 
 FOLDER = "nle_data"
@@ -33,6 +41,7 @@ _HEADER = struct.Struct("<IIIB")  # seconds, microseconds, payload bytes, channe
 _KEY_CHANNEL = 1
 _ESCAPE = "\x1b"
 
+SCRIPTED = "demonstrator"
 Policy = Callable[[Observation], int]
 
 
@@ -57,6 +66,10 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
         """Start a game; ``seed`` must have been called before."""
         self._turn, self._turn_step = -1, 0
         return super().reset(**kwargs)
+
+    def leave(self) -> None:
+        """Quit the game properly at the next step."""
+        self._max_episode_steps = self._steps
 
     def _check_abort(self, observation: Sequence[npt.NDArray[Any]]) -> bool:
         # Called twice per step, so it compares step numbers instead of counting calls.
@@ -84,18 +97,37 @@ def check_character(character: str) -> None:
         )
 
 
-def make_options(character: str = "@", **given: Any) -> dict[str, Any]:
-    """Return the character; raise :class:`InputError` for an unknown one or Atari's options."""
+def make_options(character: str = "@", player: str = SCRIPTED, **given: Any) -> dict[str, Any]:
+    """Return the character and, unless it is the scripted one, the player.
+
+    Raises:
+        InputError: There is no such character or player, or the options are Atari's.
+    """
     if given:
         raise InputError(f"{next(iter(given))}=: NetHack has no such option; it is for game=atari")
     check_character(character)
-    return {"character": character}
+    if player == SCRIPTED:
+        return {"character": character}
+    if not is_own(player):
+        raise InputError(
+            f"player={player}: NetHack has {SCRIPTED}, or your own as package.module:Class"
+        )
+    find_player(player)
+    return {"character": character, "player": player}
 
 
 def play(spec: GameSpec) -> GameRecord:
-    """Play one game with the scripted demonstrator and record it into ``spec.folder``."""
+    """Play one game and record it into ``spec.folder``; the options say who plays."""
+    if (own := spec.options.get("player")) is not None:
+        return play_own(own, spec)
     player = NetHackDemonstrator(spec.seed)
     return play_with(player.act, spec, record=True)
+
+
+def play_own(path: str, spec: GameSpec) -> GameRecord:
+    """Play one game with a user's player; where it fails, the record has the fault and no end."""
+    keys = observations_of(path)
+    return _played(lambda env: _driven(env, path, spec.seed), spec, True, keys)
 
 
 def random_policy(seed: int) -> Policy:
@@ -113,7 +145,7 @@ def random_walker(seed: int) -> Policy:
 
 
 PLAYERS: dict[str, Callable[[int], Policy]] = {
-    "demonstrator": lambda seed: NetHackDemonstrator(seed).act,
+    SCRIPTED: lambda seed: NetHackDemonstrator(seed).act,
     "random": random_policy,
     "random walker": random_walker,
 }
@@ -133,23 +165,33 @@ def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
 
     NetHack reads the clock for a few things (moon phase, shopkeepers' names); the moon is fixed.
     """
+    return _played(lambda env: _episode(env, policy), spec, record, KEYS)
+
+
+def _played(
+    episode: Callable[[SeededNetHack], dict[str, Any]],
+    spec: GameSpec,
+    record: bool,
+    keys: tuple[str, ...],
+) -> GameRecord:
     started = time.monotonic()
     env = SeededNetHack(
         character=spec.options["character"],
         max_episode_steps=spec.max_steps,
-        observation_keys=KEYS,
+        observation_keys=tuple({**dict.fromkeys(keys), "blstats": None}),
         save_ttyrec_every=int(record),
         savedir=str(spec.folder) if record else None,
         fix_moon_phase=True,
     )
     try:
         env.seed(2 * spec.seed, 2 * spec.seed + 1, reseed=False)
-        totals = _episode(env, policy)
+        totals = episode(env)
     finally:
         env.close()
-    if record:
+    end, frames = "", 0
+    if record and not totals.get("fault"):
         _name_after(spec.seed, spec.folder)
-    end, frames = _read_back(spec.folder) if record else ("", 0)
+        end, frames = _read_back(spec.folder)
     return GameRecord(
         seed=spec.seed,
         options=spec.options,
@@ -162,18 +204,62 @@ def play_with(policy: Policy, spec: GameSpec, *, record: bool) -> GameRecord:
     )
 
 
-def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
-    obs, _ = env.reset()
-    done, steps, score, turns, depth = False, 0, 0, 0, 0
-    while not done:
+class _Counted:
+    """Steps an environment, and keeps the totals of a game as of the last frame before its end."""
+
+    def __init__(self, env: SeededNetHack) -> None:
+        self.env, self.done = env, False
+        self.steps = self.depth = self.score = self.turns = 0
+        self.obs: Observation = env.reset()[0]
+
+    def press(self, action: int) -> Observation:
+        """Take an action; return the next observation."""
+        self._look()
+        self.obs, _, self.done, _, _ = self.env.step(action)
+        self.steps += 1
+        return self.obs
+
+    def press_on(self, action: int) -> Observation:
+        """Take an action; raise :class:`GameOver` if the game has ended."""
+        if not self.done:
+            self.press(action)
+        if self.done:
+            raise GameOver
+        return self.obs
+
+    def totals(self) -> dict[str, Any]:
+        """Return the fields of a record that the game has told."""
+        details = {"deepest level": self.depth, "turns": self.turns}
+        return {"env_steps": self.steps, "score": self.score, "details": details}
+
+    def _look(self) -> None:
         # The status line is blank once the game is over: keep the last one before.
-        stats = obs["blstats"]
-        score, turns = int(stats[nethack.NLE_BL_SCORE]), int(stats[nethack.NLE_BL_TIME])
-        depth = max(depth, int(stats[nethack.NLE_BL_DEPTH]))
-        obs, _, done, _, _ = env.step(policy(obs))
-        steps += 1
-    details = {"deepest level": depth, "turns": turns}
-    return {"env_steps": steps, "score": score, "details": details}
+        stats = self.obs["blstats"]
+        self.score = int(stats[nethack.NLE_BL_SCORE])
+        self.turns = int(stats[nethack.NLE_BL_TIME])
+        self.depth = max(self.depth, int(stats[nethack.NLE_BL_DEPTH]))
+
+
+def _episode(env: SeededNetHack, policy: Policy) -> dict[str, Any]:
+    game = _Counted(env)
+    while not game.done:
+        game.press(policy(game.obs))
+    return game.totals()
+
+
+def _driven(env: SeededNetHack, path: str, seed: int) -> dict[str, Any]:
+    """Play a game with a user's player; one that returns before the end quits the game."""
+    game = _Counted(env)
+    fault = ""
+    try:
+        drive(path, seed, game.obs, game.press_on)
+        env.leave()
+        game.press(int(key_to_action()[ord(_ESCAPE)]))
+    except GameOver:
+        pass
+    except PlayerError as error:
+        fault = str(error)
+    return {**game.totals(), "fault": fault}
 
 
 def _name_after(seed: int, folder: Path) -> None:
