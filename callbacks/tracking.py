@@ -11,6 +11,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from agent_scaling.envs.versions import COLUMNS, installed_versions, versions_text
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.tracking.logger import log_file, log_metrics
@@ -94,6 +95,9 @@ class Tracking(KeepsMilestones):
         log_metrics(trainer, module, {"num_params": params, "log10_params": math.log10(params)})
         row: dict[str, Any] = {"milestone": flops, "flops": module.flops, "frames": module.frames}
         row["cpu_seconds"] = round(self.cpu_seconds, 3)
+        game = module.policy.game
+        texts = (game.versions, installed_versions(game.family))
+        row |= {name: versions_text(found) for name, found in zip(COLUMNS, texts, strict=True)}
         row["checkpoint"] = f"checkpoints/{milestone_name(flops)}"
         row |= measurements(trainer)
         self.milestones.append(row)

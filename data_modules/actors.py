@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -19,6 +20,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.data.run_data import RunData
 from agent_scaling.envs.families import Description, describe, find_game
 from agent_scaling.envs.pool.pool import Pool
+from agent_scaling.envs.versions import installed_versions
 from agent_scaling.playing.actor import Actor
 from agent_scaling.playing.sampling import Sampling
 from agent_scaling.playing.unrolls import REWARD, UnrollPlayer, episode_seeds
@@ -98,7 +100,8 @@ class ActorsDataModule(RunData):
     @property
     def game(self) -> Description:
         """The game that the policy learns; checkpoints name it, and rollouts play it."""
-        return describe(self.path, self.options)
+        found = describe(self.path, self.options)
+        return replace(found, versions=installed_versions(found.family))
 
     @property
     def game_name(self) -> str:

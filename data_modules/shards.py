@@ -102,7 +102,8 @@ class ShardsDataModule(RecordedData):
         self.val_reader = ShardReader(storage, "val")
         _check_games(self.train_reader, self.val_reader, shards, val_shards)
         layout = self.train_reader.layout
-        given = {"family": layout.game, "options": dict(layout.options)}
+        versions = self.train_reader.manifest.versions
+        given = {"family": layout.game, "options": dict(layout.options), "versions": dict(versions)}
         self._game = game_from_file(given, f"data.shards={shards}")
         self.observations = tuple(layout.shown)
         """Names of the recorded observations; NetHack's recordings lack the inventory."""

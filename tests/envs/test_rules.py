@@ -54,3 +54,18 @@ def test_rules_are_taken(family: str, options: dict[str, Any]) -> None:
     game = {"family": family, "options": options}
     assert game_from_file(game, "there.ckpt").to_dict() == game
     assert game_from_file(None, "there.ckpt") == NETHACK
+
+
+def test_versions_are_taken_and_make_no_other_game() -> None:
+    game = {"family": "nethack", "options": {}, "versions": {"nethack": "3.6.6, 3.6.7", "nle": "1"}}
+    found = game_from_file(game, "there.ckpt")
+    assert found.to_dict() == game
+    assert found == NETHACK
+
+
+@pytest.mark.parametrize(
+    "versions", [{"nle": "../1"}, {"nle": 1}, {"n/e": "1"}, ["1"], {str(n): "1" for n in range(11)}]
+)
+def test_versions_that_are_none_are_refused(versions: object) -> None:
+    with pytest.raises(InputError, match="its game cannot be believed"):
+        game_from_file({"family": "nethack", "options": {}, "versions": versions}, "there.ckpt")

@@ -55,7 +55,7 @@ def test_other_noise_gives_other_episodes(policy, table):
 
 
 def test_the_table_has_a_row_per_seed_in_order(table):
-    assert table.columns.tolist() == ["seed", *NetHack.columns]
+    assert table.columns.tolist() == ["seed", *NetHack.columns, "versions"]
     assert table["seed"].tolist() == SEEDS
     assert table["steps"].between(1, 80).all()
     assert table.loc[table["end"] == "cap", "steps"].eq(80).all()

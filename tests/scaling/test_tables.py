@@ -87,6 +87,22 @@ def test_another_measure_of_episodes_is_fitted_as_the_return(table: pd.DataFrame
         take_measure(both, "gold", "a table")
 
 
+def test_a_fit_of_several_versions_of_a_game_says_so(table: pd.DataFrame, tmp_path: Path) -> None:
+    seeds = [table.assign(seed=seed, versions=f"nle 1.{seed}") for seed in (0, 1)]
+    seeds.append(table.assign(seed=1))  # a table of before, of the same cells
+    path, count = tmp_path / "cells.csv", len(table)
+    pd.concat(seeds).to_csv(path, index=False)
+    keys = {"bootstraps": 0, "figures": False, "output": str(tmp_path)}
+    flags = fit(source="csv", path=str(path), **keys)["flags"]
+    assert flags[0] == (
+        f"mixed versions: games learnt by nle 1.0 ({count}); nle 1.1 ({count}); "
+        f"unknown versions ({count})"
+    )
+    seeds[0].assign(played_versions="nle 1.0").to_csv(path, index=False)
+    flags = fit(source="csv", path=str(path), **keys)["flags"]
+    assert not any(flag.startswith("mixed versions") for flag in flags)
+
+
 def test_a_fit_says_which_measure_it_is_of(table: pd.DataFrame, tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     table.assign(**{"rollout/progression_mean": table["flops"] ** 0.3}).to_csv(path, index=False)

@@ -29,13 +29,16 @@ class Description:
     """A name of :data:`FAMILIES`, or the import path of an extension's game."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game's class."""
+    versions: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Versions of the programs that played it when the policy learnt; empty: unknown."""
 
     def __str__(self) -> str:
         return " ".join([self.family, *(f"{k}={v}" for k, v in self.options.items())])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds; ``envs.rules.game_from_file`` reads it."""
-        return {"family": self.family, "options": dict(self.options)}
+        found: dict[str, Any] = {"family": self.family, "options": dict(self.options)}
+        return found | ({"versions": dict(self.versions)} if self.versions else {})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import Parameter, signature
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -18,6 +18,9 @@ from agent_scaling.runtime.errors import InputError
 
 Name = Annotated[str, Field(pattern=r"\A[\w@:. -]{1,100}\z")]
 """A character, a task or a console's game: nothing that could be a path."""
+Version = Annotated[str, Field(pattern=r"\A[A-Za-z0-9.+, -]+\z", max_length=300)]
+Versions = Annotated[dict[Name, Version], Field(max_length=10)]
+"""Program → version, or several with commas."""
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Reward = Annotated[float, Field(allow_inf_nan=False)]
@@ -75,6 +78,7 @@ class GameFromFile(TypedDict):
 
     family: Annotated[str, Field(min_length=1, max_length=300)]
     options: Annotated[dict[str, Any], Field(max_length=100)]
+    versions: NotRequired[Versions]
 
 
 _GAME = TypeAdapter(GameFromFile)
@@ -112,7 +116,7 @@ def game_from_file(value: object, where: str) -> Description:
             "a file may name rules of its game, no folders and no other options"
         ) from None
     _check_taken(game["family"], options, where)
-    return Description(game["family"], options)
+    return Description(game["family"], options, game.get("versions", {}))
 
 
 def _rules_of(family: str) -> TypeAdapter[Any]:

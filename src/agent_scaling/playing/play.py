@@ -20,6 +20,7 @@ from torch import nn
 
 from agent_scaling.envs.families import NETHACK, Description, find_family, find_game
 from agent_scaling.envs.pool.pool import Pool, Report
+from agent_scaling.envs.versions import installed_versions, versions_text
 from agent_scaling.playing.actor import SCREEN, Actor, default_block
 from agent_scaling.playing.options import PlayOptions
 from agent_scaling.runtime.errors import InputError
@@ -65,8 +66,8 @@ def play(
         changes: Options that replace those of ``how``, such as ``max_episode_steps``.
 
     Returns:
-        One row per seed, in their order: ``seed`` and the game's record of the episode
-        (``docs/rollouts.md``).
+        One row per seed, in their order: ``seed``, the game's record of the episode, and the
+        ``versions`` that played it (``docs/rollouts.md``).
 
     Raises:
         InputError: An option is wrong, seeds are negative or stand twice, or the policy's game is
@@ -117,7 +118,10 @@ def play(
             remove_partial(Path(record_dir), seeds)
     rows = [{"seed": seed, **work.records[seed]} for seed in seeds]
     columns = getattr(find_game(path), "columns", None)
-    return pd.DataFrame(rows, columns=["seed", *columns] if columns else None)
+    table = pd.DataFrame(rows, columns=["seed", *columns] if columns else None)
+    if text := versions_text(installed_versions(path)):
+        table["versions"] = text
+    return table
 
 
 def remove_partial(folder: Path, seeds: Sequence[int]) -> None:

@@ -19,7 +19,7 @@ from agent_scaling.scaling.fitting.repeated import repeated
 from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.report.terminal import print_fit
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
-from agent_scaling.scaling.runs.measure import RETURN, take_measure
+from agent_scaling.scaling.runs.measure import RETURN, mixed_versions, take_measure
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
@@ -188,14 +188,16 @@ def read(
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
         table = take_measure(read_csv(path, game, where, columns), measure, f"path={path}")
-        return tidy(table, f"path={path}", budgets, merge_within)
+        runs = tidy(table, f"path={path}", budgets, merge_within)
+        runs.flags[:0] = mixed_versions(table)
+        return runs
     if source == "mlflow":
         if not study and not experiment:
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")
         tracked = read_mlflow(study, experiment, tracking_uri)
         table = take_measure(tracked.table, measure, tracked.origin)
         runs = tidy(table, tracked.origin, budgets, merge_within)
-        runs.flags[:0] = tracked.flags
+        runs.flags[:0] = [*tracked.flags, *mixed_versions(table)]
         runs.experiments = tracked.experiments
         return runs
     raise InputError(f"source={source}: use csv or mlflow")

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import command, typed_words
 from agent_scaling.config.compose import hydra
+from agent_scaling.envs.versions import COLUMNS as VERSIONS
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.terminal import say
@@ -118,6 +119,7 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
             row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
             row |= {"mlflow_run_id": run_id, "unique": run.epoch_frames or None}
             row |= settings.get(run.variant, {"lr": None, "batch": None})
+            row |= {name: found.get(name) for name in VERSIONS}
             rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
     cells = pd.DataFrame(rows)
     numbers = dict.fromkeys((*MEASURED, *VARIED), float)

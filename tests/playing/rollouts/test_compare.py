@@ -73,6 +73,12 @@ def test_what_has_no_pair_is_left_out_and_said():
     ]
     other = pair(first, first.assign(core_seed=7))
     assert notes(first, first, other) == ["the same seeds were other games: core_seed differ"]
+    older, newer = (first.assign(versions=f"nle {n}") for n in (1, 2))
+    assert notes(older, newer, pair(older, newer)) == [
+        "the same seeds may be other games, since versions differ: nle 1 (6); nle 2 (6)"
+    ]
+    (line,) = notes(older, first, pair(older, first))
+    assert line.endswith("since versions differ: nle 1 (6); unknown versions (6)")
     with pytest.raises(InputError, match="share no seed"):
         pair(first, episodes(range(100, 104)))
     with pytest.raises(InputError, match="first=: no table of episodes with each seed once"):

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 
 from agent_scaling.envs.nethack import NetHack
 from agent_scaling.envs.nethack.progression import progression
+from agent_scaling.envs.versions import installed_versions, versions_text
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.runtime.errors import InputError
 from tests.helpers.policies import small_policy
@@ -34,7 +35,8 @@ def store(tmp_path_factory):
 def test_a_checkpoint_is_played_and_written_down(checkpoint, tmp_path, capsys):
     rollout(ckpt=checkpoint, output=str(tmp_path / "out"), seed=5, ttyrecs=True, **SETTINGS)
     table = pd.read_parquet(tmp_path / "out" / "episodes.parquet")
-    assert table.columns.tolist() == ["seed", *NetHack.columns]
+    assert table.columns.tolist() == ["seed", *NetHack.columns, "versions"]
+    assert table["versions"].unique().tolist() == [versions_text(installed_versions("nethack"))]
     assert table["seed"].tolist() == [5, 6, 7]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["steps"]["mean"] == table["steps"].mean()

@@ -17,6 +17,7 @@ from agent_scaling.data.conversion.encode import EncodedGame, UnknownKeys
 from agent_scaling.data.conversion.finished_games import Output, remove_kept
 from agent_scaling.data.conversion.output_folder import finished, of_all_parts, remove_partial
 from agent_scaling.data.conversion.plan import SPLITS, Plan, Shard, make_plan
+from agent_scaling.data.conversion.played import played_versions
 from agent_scaling.data.conversion.workers import Conversion, Job, sigterm_ends
 from agent_scaling.data.recordings.base import Discovery, Skipped, Source
 from agent_scaling.data.recordings.ttyrec import TtyrecSource
@@ -113,7 +114,8 @@ def shard(
         whole = of_all_parts(directory, plan, done, share, console)
         if whole is None:
             return None
-        manifest = write_manifest(directory, plan, layout, whole, settings)
+        versions = played_versions(layout, source.name, whole.values())
+        manifest = write_manifest(directory, plan, layout, whole, settings, versions)
     _print_summary(console, manifest, directory, time.monotonic() - begin)
     return manifest
 
@@ -208,8 +210,11 @@ def write_manifest(
     layout: Layout,
     indexes: Mapping[str, ShardIndex],
     settings: Mapping[str, Any],
+    versions: Mapping[str, str],
 ) -> Manifest:
     """Write ``manifest.json``, which lists a plan's shards once all of them are written.
+
+    ``versions`` are those of the programs that played the games, as far as they are known.
 
     Raises:
         InputError: The shards hold no games.
@@ -250,6 +255,7 @@ def write_manifest(
         totals=totals,
         skipped=tuple(lost),
         filtered=plan.filtered,
+        versions=versions,
     )
     write_file(directory / MANIFEST, manifest.to_json())
     remove_kept(directory)

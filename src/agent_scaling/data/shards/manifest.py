@@ -131,6 +131,8 @@ class Manifest:
     totals: Mapping[str, Totals]
     skipped: tuple[Mapping[str, str], ...] = field(default=())
     filtered: Count = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the programs that played the games and showed their frames; empty: unknown."""
     format: str = FORMAT
     version: int = VERSION
 
@@ -142,7 +144,10 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return indented, sorted JSON that people can read."""
-        return dump_json(asdict(self) | {"layout": self.layout.to_json()})
+        found = asdict(self) | {"layout": self.layout.to_json()}
+        if not self.versions:
+            del found["versions"]
+        return dump_json(found)
 
 
 def dump_json(value: object, compact: bool = False) -> bytes:

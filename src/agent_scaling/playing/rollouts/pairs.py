@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import stats
 
+from agent_scaling.envs.versions import mixed
 from agent_scaling.playing.rollouts.tables import MEASURES
 from agent_scaling.runtime.errors import InputError
 
@@ -22,7 +23,7 @@ LEVEL = 0.90
 """Nominal coverage of the intervals."""
 GAME_SEEDS = ("core_seed", "display_seed", "lgen_seed")
 """Columns that are the same in both tables where a seed was the same game."""
-UNKNOWN = "unknown"
+VERSIONS = "versions"
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,10 @@ def notes(first: pd.DataFrame, second: pd.DataFrame, pairs: pd.DataFrame) -> lis
     for name, table in (("first", first), ("second", second)):
         if left := len(table) - len(pairs):
             found.append(f"{left} of the {len(table)} episodes of {name} have no pair; left out")
+    if VERSIONS in {*first, *second}:
+        texts = [t[VERSIONS] if VERSIONS in t else [None] * len(t) for t in (first, second)]
+        if line := mixed(text for column in texts for text in column):
+            found.append(f"the same seeds may be other games, since versions differ: {line}")
     given = [name for name in GAME_SEEDS if {f"{name}_first", f"{name}_second"} <= {*pairs}]
     other = [name for name in given if pairs[f"{name}_first"].ne(pairs[f"{name}_second"]).any()]
     if other:
@@ -151,4 +156,5 @@ def notes(first: pd.DataFrame, second: pd.DataFrame, pairs: pd.DataFrame) -> lis
 def as_json(found: Difference) -> dict[str, Any]:
     """Return a difference as JSON values."""
     plain = {name: getattr(found, name) for name in Difference.__dataclass_fields__}
+    plain["interval"] = None if found.interval is None else list(found.interval)
     return {name: None if value != value else value for name, value in plain.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from agent_scaling.envs.versions import COLUMNS as PLAYED
 from agent_scaling.runtime.errors import InputError
 
 MOST_TABLES = 20
@@ -88,7 +89,7 @@ def _check_one_table(
     columns: Mapping[str, Sequence[str]],
 ) -> None:
     """Raise :class:`InputError` where cells have rows of several values of a column of text."""
-    known = {"game", *where, *(name for names in columns.values() for name in names)}
+    known = {"game", *PLAYED, *where, *(name for names in columns.values() for name in names)}
     found = [[name for name in columns[ours] if name in table][:1] for ours in ("flops", "params")]
     cell = [name for names in [*found, ["seed"]] for name in names if name in table]
     if not all(found):

@@ -1,9 +1,11 @@
-"""Chooses which measure of episodes a fit takes as the return."""
+"""Chooses the measure of episodes that a fit takes as the return; says which games are mixed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent_scaling.envs.versions import COLUMNS as PLAYED
+from agent_scaling.envs.versions import mixed
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.runs.table import COLUMNS
 
@@ -36,3 +38,9 @@ def take_measure(table: pd.DataFrame, measure: str, origin: str) -> pd.DataFrame
     taken = {"return_mean": table[mean]} | ({"return_se": table[error]} if error else {})
     others = [n for key in ("return", "return_se", "expert") for n in COLUMNS[key] if n in table]
     return table.drop(columns=others).assign(**taken)
+
+
+def mixed_versions(table: pd.DataFrame) -> list[str]:
+    """Return a flag for each kind of games, learnt and played, whose versions differ in a table."""
+    lines = {what: mixed(table[name]) for name, what in PLAYED.items() if name in table}
+    return [f"mixed versions: games {what} by {line}" for what, line in lines.items() if line]

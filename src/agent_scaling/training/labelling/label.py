@@ -182,7 +182,7 @@ def write_labelled(
         whole = of_all_parts(directory, plan, done, share, console)
         if whole is None:
             return None
-        return write_manifest(directory, plan, layout, whole, settings)
+        return write_manifest(directory, plan, layout, whole, settings, source.versions)
 
 
 def make_plan(readers: Mapping[str, ShardReader], settings: Mapping[str, Any]) -> Plan:
