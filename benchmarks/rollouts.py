@@ -1,13 +1,15 @@
 """The environment pool against gymnasium's, and rollouts against a process per game at batch 1.
 
     python benchmarks/rollouts.py [--games 8] [--workers 1] [--lanes 128] [--block 64] [--rounds 5]
+    python benchmarks/rollouts.py --no-policy [--games 8] [--rounds 5]
 
 Steps per CPU-second of the whole process tree, in rounds that take turns; each ratio is the median
 of the rounds' ratios. All environments play the same games (seeds, character, options) with the
 same actions, as many of them, and show the same four observations; gymnasium's do not copy theirs
-once more. The last line is one JSON object:
-``pool_vs_async``, ``pool_vs_sync``, ``rollout_vs_published``; ``overhead`` is the share of the
-rollout's CPU time that is spent neither in the games' processes nor in the network.
+once more. ``raw`` calls NLE's C function and nothing else, ``worker`` our games' ``step`` in this
+process, without the pool's pipe. The last line is one JSON object: ``pool_vs_async``,
+``pool_vs_sync``, ``pool_vs_raw``, ``worker_vs_raw``, ``rollout_vs_published``; ``overhead`` is the
+share of the rollout's CPU time that is spent neither in the games' processes nor in the network.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from policy import pair
 from torch import nn
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import action_to_key
+from agent_scaling.envs.nethack import NetHack
 from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.envs.seeds import game_seeds
 from agent_scaling.playing.play import play
@@ -135,9 +139,56 @@ class Pooled:
         self.pool.close()
 
 
+class Here:
+    """Our games in this process: what a worker does between two pipes, or the C function alone."""
+
+    def __init__(self, games: int, raw: bool) -> None:
+        shapes = {name: NetHack.observations[name] for name in SHOWN}
+        views = {n: np.zeros((games, *shape), dtype) for n, (shape, dtype) in shapes.items()}
+        self.games = [NetHack({n: v[game] for n, v in views.items()}) for game in range(games)]
+        self.seeds, self.raw = list(range(games)), raw
+        for game, seed in zip(self.games, self.seeds, strict=True):
+            game.reset(seed)
+        self.actions, self.at = actions_of(games).tolist(), 0
+        self.keys = action_to_key().tolist()
+
+    def run(self, moves: int) -> int:
+        """Steps made in so many moves of all games."""
+        move = self.move_raw if self.raw else self.move
+        for _ in range(moves):
+            move(self.actions[self.at % ACTIONS])
+            self.at += 1
+        return moves * len(self.games)
+
+    def move(self, actions: list[int]) -> None:
+        """One step of each game."""
+        for index, (game, action) in enumerate(zip(self.games, actions, strict=True)):
+            if game.step(action) is not None:
+                self.begin(index)
+
+    def move_raw(self, actions: list[int]) -> None:
+        """The same by NLE's C function."""
+        for index, (game, action) in enumerate(zip(self.games, actions, strict=True)):
+            game._raw.step(self.keys[action])
+            if game._raw.done():
+                self.begin(index)
+
+    def begin(self, index: int) -> None:
+        """Begin the game's next seed."""
+        self.seeds[index] += 1000
+        self.games[index].reset(self.seeds[index])
+
+    def close(self) -> None:
+        """End them."""
+        for game in self.games:
+            game.close()
+
+
 def environments(games: int, workers: int, moves: int, rounds: int) -> dict[str, list[float]]:
     """Steps per CPU-second, by contestant and round."""
     makers: dict[str, Callable[[], Any]] = {
+        "raw": lambda: Here(games, raw=True),
+        "worker": lambda: Here(games, raw=False),
         "pool": lambda: Pooled(games, workers),
         "sync": lambda: Vector(games, shared=False),
         "async": lambda: Vector(games, shared=True),
@@ -247,27 +298,33 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-policy", action="store_true", help="the environments alone")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", module="gymnasium")
     rates = environments(args.games, args.workers, args.moves, args.rounds)
     policy, ratios, overheads = pair(512, 1, "cpu")[1], [], []
-    for _ in range(args.rounds):
+    for _ in range(0 if args.no_policy else args.rounds):
         peer = published(args.seconds)
         ours, overhead = rollouts(policy, args.lanes, args.block, args.steps)
         ratios.append(ours / peer)
         overheads.append(overhead)
         print(f"rollout: {ours:,.0f}, published: {peer:,.0f} steps per CPU-second", flush=True)
 
-    def ratio(other: str) -> float:
-        pairs = zip(rates["pool"], rates[other], strict=True)
+    def ratio(one: str, other: str) -> float:
+        pairs = zip(rates[one], rates[other], strict=True)
         return round(statistics.median(a / b for a, b in pairs), 2)
 
+    for name, values in rates.items():
+        print(f"{name:>6}: {statistics.median(values):10,.0f} steps per CPU-second, median")
     found = {
-        "pool_vs_async": ratio("async"),
-        "pool_vs_sync": ratio("sync"),
-        "rollout_vs_published": round(statistics.median(ratios), 2),
-        "overhead": round(statistics.median(overheads), 3),
+        "pool_vs_async": ratio("pool", "async"),
+        "pool_vs_sync": ratio("pool", "sync"),
+        "pool_vs_raw": ratio("pool", "raw"),
+        "worker_vs_raw": ratio("worker", "raw"),
     }
+    if ratios:
+        found["rollout_vs_published"] = round(statistics.median(ratios), 2)
+        found["overhead"] = round(statistics.median(overheads), 3)
     print(json.dumps(found))
 
 
