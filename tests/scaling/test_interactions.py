@@ -76,7 +76,7 @@ def test_exponents_against_frames_are_those_of_the_law():
 
 def test_returns_without_a_logarithm(tmp_path):
     path = tmp_path / "lost.csv"
-    played().assign(return_mean=-1.0).to_csv(path, index=False)
+    played().assign(return_mean=0.0).to_csv(path, index=False)
     with pytest.raises(InputError, match="0 budgets have a loss above 0, 0 a return above 0"):
         fit(source="csv", path=str(path), output=str(tmp_path / "fit"))
 

@@ -32,14 +32,14 @@ def test_each_fault_is_named():
     frame = table()
     frame.loc[0, "eval_loss"] = np.nan
     frame.loc[5, "samples"] = np.nan
-    frame.loc[6, "return_mean"] = -1.0
+    frame.loc[6, "return_mean"] = 0.0
     frame["status"] = "FINISHED"
     frame.loc[7, "status"] = "FAILED"
     frame = pd.concat([frame, frame.iloc[[3]]], ignore_index=True).drop(index=[8, 9])
     frame.loc[len(frame) + 5] = {"flops": np.nan, "params": 5.0, "eval_loss": 1.0}
     assert "1e+12 FLOPs, 1000 parameters" in flags_of(frame, "NaN loss")[0]
     assert len(flags_of(frame, "missing metric")) == 2  # samples, and the row without flops
-    assert "return -1" in flags_of(frame, "no logarithm")[0]
+    assert "return 0;" in flags_of(frame, "no logarithm")[0]
     assert "1e+13 FLOPs, 1000000 parameters" in flags_of(frame, "failed run")[0]
     assert len(flags_of(frame, "duplicate cell")) == 2  # of loss and of return
     assert "1e+14 FLOPs has 2 sizes with loss" in flags_of(frame, "few points")[0]

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from agent_scaling.scaling.fit import analyse
-from agent_scaling.scaling.fitting.forecasts import forecast_of
+from agent_scaling.scaling.fitting.lowest import forecast_above
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
+from agent_scaling.scaling.runs.lowest import moved_row
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
 
 QUANTITIES = ("N_opt", "D_opt", "optimum")
@@ -67,9 +68,9 @@ class Laws:
             (``loss_low``, ``loss_high``).
         """
         budgets = np.atleast_1d(np.asarray(flops, float))
-        found = forecast_of(self.runs, budgets, [], self.fitted["expert_return"])["forecast"]
+        found = forecast_above(self.runs, budgets, [], self.fitted["expert_return"])["forecast"]
         rows = []
-        for row in found:
+        for row in (moved_row(row, self.runs.zero) for row in found):
             flat = {"flops": row["flops"]}
             for name in PREDICTED:
                 if name in row:
@@ -90,6 +91,7 @@ def fit_laws(
     bootstraps: int = 0,
     seed: int = 0,
     expert_return: float | None = None,
+    lowest_return: float | None = None,
 ) -> Laws:
     """Fit the scaling laws to a table of runs.
 
@@ -107,15 +109,17 @@ def fit_laws(
         bootstraps: Resamples for the bootstrap intervals in ``fitted``; 0: none.
         seed: Seed of the resampling.
         expert_return: Return at which the ``expert`` form saturates; None: the table's own, if any.
+        lowest_return: Return that laws count from; None: 0, or an estimate where returns lie below
+            0.
 
     Raises:
         InputError: The CSV cannot be read, columns are missing, fewer than three budgets have a
-            positive value, or the expert's return is not positive.
+            value above 0 or the lowest return, or the expert's return does not lie above it.
     """
     if isinstance(table, pd.DataFrame):
-        runs = tidy(table, "table", budgets, merge_within)
+        runs = tidy(table, "table", budgets, merge_within, lowest_return)
     else:
         rows = read_csv(str(table), game, where, columns)
-        runs = tidy(rows, f"{table}", budgets, merge_within)
+        runs = tidy(rows, f"{table}", budgets, merge_within, lowest_return)
     ahead = [10 * float(runs.cells["flops"].max())]
     return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))

@@ -12,17 +12,25 @@ from agent_scaling.runtime.errors import InputError
 def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
     """Return each metric's measured value, log error (predicted − measured) and coverage.
 
-    ``within`` is True where the forecast's interval holds the measured value.
+    ``within`` is True where the forecast's interval holds the measured value. The log error of
+    returns is of what lies above the row's ``lowest_return``.
 
     Raises:
-        InputError: A metric that the forecast lacks, or a value that is not positive.
+        InputError: A metric that the forecast lacks, or a value that does not lie above 0 or the
+            lowest return.
     """
     found: dict[str, Any] = {}
     for name, value in measured.items():
-        if name not in row or not value > 0:
+        zero = zero_of_row(row, name)
+        if name not in row or not value > zero:
             known = [n for n in ("loss", "return") if n in row]
-            raise InputError(f"measured.{name}={value}: give values above 0 of {known}")
+            raise InputError(f"measured.{name}={value}: give values above {zero:g} of {known}")
         low, high = row[f"{name}_interval"]
-        error = math.log(row[name] / value)
+        error = math.log((row[name] - zero) / (value - zero))
         found[name] = {"measured": value, "log_error": error, "within": bool(low <= value <= high)}
     return found
+
+
+def zero_of_row(row: Mapping[str, Any], name: str) -> float:
+    """Return the value of the metric ``name`` that a forecast counts from."""
+    return float(row.get("lowest_return", 0.0)) if name == "return" else 0.0

@@ -12,13 +12,15 @@ from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_json
 from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.scaling.comparison import compare
-from agent_scaling.scaling.fitting import analysis, diagnostics, forecasts
+from agent_scaling.scaling.fitting import analysis, diagnostics
 from agent_scaling.scaling.fitting.interactions import against_frames
+from agent_scaling.scaling.fitting.lowest import forecast_above, widen_laws
 from agent_scaling.scaling.fitting.outliers import outliers
 from agent_scaling.scaling.fitting.repeated import repeated
 from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.report.terminal import print_fit
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
+from agent_scaling.scaling.runs.lowest import as_fitted, moved
 from agent_scaling.scaling.runs.measure import RETURN, mixed_versions, take_measure
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
@@ -44,6 +46,7 @@ def fit(
     forecast: Sequence[float] | float | None = None,
     measured: Mapping[str, float | None] | None = None,
     expert_return: float | None = None,
+    lowest_return: float | None = None,
     bootstraps: int = 1000,
     seed: int = 0,
     figures: bool = True,
@@ -75,6 +78,8 @@ def fit(
         measured: Measured ``loss`` and ``return`` at the first budget of ``forecast``, to compare.
         expert_return: Return at which the ``expert`` form saturates; ``None``: the recorded games'
             own mean return, where the runs hold it.
+        lowest_return: Return that laws count from; ``None``: 0, or an estimate where returns lie
+            below 0.
         bootstraps: Resamples for the bootstrap intervals; 0: none.
         seed: Seed of the resampling.
         figures: True to draw the figures and write the report.
@@ -95,6 +100,7 @@ def fit(
     origin |= {"where": dict(where)} if where else {}
     origin |= {"columns": dict(columns)} if columns else {}
     origin |= {"measure": measure} if measure != RETURN else {}
+    origin |= {"lowest_return": lowest_return} if lowest_return is not None else {}
     with reading(path or f"source={source}", "check its columns"):
         runs = read(budgets=budgets, **origin)
         expert = runs.expert(expert_return)
@@ -121,7 +127,7 @@ def fit(
         from agent_scaling.scaling.runs.fit_run import log_fit
 
         options: dict[str, Any] = {"budgets": budgets, "bootstraps": bootstraps, "seed": seed}
-        options |= {"expert_return": expert, "chosen": fitted["chosen"]}
+        options |= {"expert_return": expert, "lowest_return": runs.zero, "chosen": fitted["chosen"]}
         drawn = [p.with_suffix(".svg") for p in files if p.suffix == ".png"]
         with store_errors(uri):
             run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments)
@@ -136,21 +142,24 @@ def analyse(
 ) -> dict[str, Any]:
     """Fit every law to ``runs`` and forecast the budgets ``ahead``, in the shape of ``fit.json``.
 
+    Laws are of what returns lie above ``runs.zero``; points and forecasts hold returns themselves.
+
     Raises:
-        InputError: Neither a positive loss nor a positive return is known at three budgets.
+        InputError: Neither a positive loss nor a return above ``runs.zero`` is known at three
+            budgets.
     """
+    given, runs = runs, runs.counted()
     budgets = {target: runs.target(target)["flops"].nunique() for target in ("loss", "return")}
     if max(budgets.values()) < analysis.FEWEST:
         raise InputError(
-            f"{budgets['loss']} budgets have a loss above 0, {budgets['return']} a return above 0: "
-            f"laws need {analysis.FEWEST} or more of one of them"
+            f"{budgets['loss']} budgets have a loss above 0, {budgets['return']} a return above "
+            f"{given.zero:g}: laws need {analysis.FEWEST} or more of one of them"
         )
     fitted = analysis.laws_of(runs)
-    fitted["cells"] = runs.cells
     fitted["return_against_frames"] = None if budgets["loss"] else against_frames(runs.cells)
-    fitted["repeated"] = repeated(runs.every)
-    fitted["expert_return"] = expert
-    fitted |= forecasts.forecast_of(runs, np.asarray(ahead, float), fitted["flags"], expert)
+    fitted["repeated"] = repeated(given.every)
+    widen_laws(fitted, given)
+    fitted |= forecast_above(given, np.asarray(ahead, float), fitted["flags"], expert)
     fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)
     if bootstraps:
         from agent_scaling.scaling.fitting import bootstrap
@@ -165,7 +174,12 @@ def analyse(
         fitted["bootstrap"]["parametric"] = bootstrap.bootstrap_parametric(runs, few, seed)
         fitted["flags"] += bootstrap.flags(fitted["bootstrap"])
     fitted["flags"] = [*runs.flags, *outliers(runs.cells, "loss"), *fitted["flags"]]
-    return fitted
+    fitted |= {
+        "cells": given.cells,
+        "expert_return": expert,
+        "lowest_return": as_fitted(given.lowest),
+    }
+    return moved(fitted, given.zero)
 
 
 def read(
@@ -180,6 +194,7 @@ def read(
     where: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
     measure: str = RETURN,
+    lowest_return: float | None = None,
 ) -> Runs:
     """Read the table of runs that ``fit`` works on; raises :class:`InputError` as ``fit`` does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
@@ -188,7 +203,7 @@ def read(
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
         table = take_measure(read_csv(path, game, where, columns), measure, f"path={path}")
-        runs = tidy(table, f"path={path}", budgets, merge_within)
+        runs = tidy(table, f"path={path}", budgets, merge_within, lowest_return)
         runs.flags[:0] = mixed_versions(table)
         return runs
     if source == "mlflow":
@@ -196,7 +211,7 @@ def read(
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")
         tracked = read_mlflow(study, experiment, tracking_uri)
         table = take_measure(tracked.table, measure, tracked.origin)
-        runs = tidy(table, tracked.origin, budgets, merge_within)
+        runs = tidy(table, tracked.origin, budgets, merge_within, lowest_return)
         runs.flags[:0] = [*tracked.flags, *mixed_versions(table)]
         runs.experiments = tracked.experiments
         return runs

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
-from agent_scaling.scaling.comparison import compare
+from agent_scaling.scaling.comparison import compare, zero_of_row
 from agent_scaling.scaling.fit import FILE, analyse, read
 from agent_scaling.scaling.reach import reach
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
@@ -37,6 +37,7 @@ def forecast(
     columns: Mapping[str, str] | None = None,
     budgets: Sequence[float] | None = None,
     expert_return: float | None = None,
+    lowest_return: float | None = None,
     study: str | None = None,
     experiment: str | None = None,
     run: str | None = None,
@@ -62,6 +63,7 @@ def forecast(
         columns: A CSV's own names of columns.
         budgets: With ``source``, lowest and highest budget used, FLOPs; ``None``: all.
         expert_return: With ``source``, return at which the ``expert`` form saturates.
+        lowest_return: With ``source``, return that laws count from.
         study: With ``source=mlflow``, the tag ``study`` of the runs; else the tag of runs in
             MLflow, among which metrics absent from ``measured`` are looked up.
         experiment: Experiment of those runs.
@@ -81,12 +83,12 @@ def forecast(
     if (fit is None) == (source is None):
         raise InputError("give fit=FOLDER, or source= with path= or study=, and not both")
     given: dict[str, Any] = {"budget": budget, **reached}
-    asked = {key: value for key, value in given.items() if value}
+    asked = {key: value for key, value in given.items() if value is not None}
     if len(asked) != 1:
-        raise InputError("give one of budget=FLOPs, loss=L and return=R, above 0")
+        raise InputError("give one of budget=FLOPs, loss=L and return=R")
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"columns": columns, "experiment": experiment, "where": where}
-    origin |= {"tracking_uri": tracking_uri or default_store()}
+    origin |= {"tracking_uri": tracking_uri or default_store(), "lowest_return": lowest_return}
     fitted: dict[str, Any] = {"origin": origin, "budgets": budgets, "forecast": []}
     fitted = fitted if fit is None else load_fit(fit)
     if budget is None:
@@ -159,7 +161,8 @@ def _print(row: dict[str, Any]) -> None:
             console.print(f"  {name:7} {row[name]:.4g}  ({low:.4g} to {high:.4g})")
     for name, found in row.get("comparison", {}).items():
         place = "within" if found["within"] else "OUTSIDE"
-        error = f"{math.expm1(found['log_error']):+.1%}"
+        zero = zero_of_row(row, name)
+        error = f"{math.expm1(found['log_error']):+.1%}" + (f" (above {zero:.4g})" if zero else "")
         console.print(f"  {name} measured {found['measured']:.4g}: {place}, forecast {error} off")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.scaling.fitting.forecasts import forecast_of
+from agent_scaling.scaling.fitting.lowest import forecast_above
 from agent_scaling.scaling.laws.profiles import best_of_grid
 from agent_scaling.scaling.runs.table import Runs
 
@@ -30,7 +30,7 @@ def reach(
     Args:
         runs: The measured runs.
         target: ``loss`` or ``return``.
-        value: A loss to fall to, or a return to rise to.
+        value: A loss to fall to, or a return to rise to, above the one that laws count from.
         expert: Return at which the form ``expert`` saturates.
         within: Highest budget considered, FLOPs; ``None``: :data:`WITHIN` times the highest one.
 
@@ -45,7 +45,10 @@ def reach(
     Raises:
         InputError: ``value`` or ``within`` cannot be used, or the target cannot be forecast.
     """
-    best = best_of_grid(runs.cells, target)
+    zero = runs.zero if target == "return" else 0.0
+    if not value > zero:
+        raise InputError(f"{target}={value:g}: give a {target} above {zero:g}")
+    best = best_of_grid(runs.counted().cells, target)
     if not len(best):
         raise InputError(f"{target}={value:g}: no run has a {target} to forecast from")
     last = float(best["flops"].max())
@@ -53,15 +56,16 @@ def reach(
     if not limit > last:
         raise InputError(f"within={limit:g}: give FLOPs above the highest budget, {last:g}")
     found: dict[str, Any] = {"target": target, "value": float(value), "within": limit}
-    reached = best["value"] <= value if target == "loss" else best["value"] >= value
+    above = value - zero
+    reached = best["value"] <= above if target == "loss" else best["value"] >= above
     if reached.any():
         cell = best[reached].iloc[0]
         row = {"flops": cell["flops"], "params": cell["params"], "frames": cell["samples"]}
         return found | {"measured": True} | {name: float(v) for name, v in row.items()}
-    rows = forecast_of(runs, np.geomspace(last, limit, STEPS), [], expert)["forecast"]
+    rows = forecast_above(runs, np.geomspace(last, limit, STEPS), [], expert)["forecast"]
     if target not in rows[0]:
         raise InputError(f"{target}={value:g}: too few budgets have a {target} to forecast it")
-    return found | {"measured": False} | _crossing(rows, target, value)
+    return found | {"measured": False} | _crossing(rows, target, above)
 
 
 def _crossing(rows: list[dict[str, Any]], target: str, value: float) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def plan(
     ratios: Sequence[float] | None = None,
     speed: float | str | None = None,
     launcher: Mapping[str, Any] | None = None,
+    expert_return: float | None = None,
+    lowest_return: float | None = None,
     output: str,
 ) -> Plan:
     """Write ``plan.json`` and an experiment of ``train`` for each run to ``output``.
@@ -68,6 +70,7 @@ def plan(
         ratios: Lowest and highest frames per parameter of a cell.
         speed: FLOP/s, ``probe``, or a study in MLflow; for the hours.
         launcher: Hydra's settings with which ``sweep`` launches.
+        expert_return: For ``study`` alone, whose fits take it; likewise ``lowest_return``.
         output: Folder.
 
     Returns:

@@ -17,6 +17,7 @@ from agent_scaling.envs.versions import COLUMNS as VERSIONS
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.terminal import say
+from agent_scaling.scaling.comparison import zero_of_row
 from agent_scaling.scaling.fitting.select import FEWEST as TO_FORECAST
 from agent_scaling.studies.experiments import compose_train
 from agent_scaling.studies.grid import sizes_of, values_of
@@ -49,7 +50,15 @@ FEWEST = 3
 """Budgets, and sizes, that a fit needs."""
 
 
-def study(*, output: str, budget: float | None = None, fit: None = None, **grid: Any) -> None:
+def study(
+    *,
+    output: str,
+    budget: float | None = None,
+    fit: None = None,
+    expert_return: float | None = None,
+    lowest_return: float | None = None,
+    **grid: Any,
+) -> None:
     """Make a study from one config; a repeated call continues it.
 
     ``output`` then holds ``grid`` and ``forecast`` (plans with their runs), ``fit`` (what was
@@ -60,6 +69,9 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
         output: Folder.
         budget: FLOPs to forecast and to train; ``None``: the study ends with its fits.
         fit: For ``plan`` alone; a study makes its own.
+        expert_return: Of the fits: the return at which a form may saturate.
+        lowest_return: Of the fits: the return that laws count from; ``None``: 0, or an estimate
+            where returns lie below 0.
         grid: The other arguments of :func:`~agent_scaling.studies.plan.plan`.
 
     Raises:
@@ -78,7 +90,8 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
     cells = measured_cells(made, folder / "grid")
     ahead = budget or 10 * float(cells["flops"].max())
     # With a forecast, the fit is logged once that has been checked.
-    settings = {"forecast": [ahead], "log": budget is None}
+    returns = {"expert_return": expert_return, "lowest_return": lowest_return}
+    settings = {"forecast": [ahead], "log": budget is None} | returns
     fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
         compare_variants(made, cells, folder)
@@ -88,7 +101,7 @@ def study(*, output: str, budget: float | None = None, fit: None = None, **grid:
             raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
         best = {name: grid[name] for name in ("name", "train", "convention", "seeds", "launcher")}
         best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
-        check(made, cells, best, folder)
+        check(made, cells, best, folder, returns)
 
 
 def check_grid(grid: Mapping[str, Any]) -> None:
@@ -194,18 +207,26 @@ def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> An
     return call_verb(cfg)
 
 
-def check(made: Plan, cells: pd.DataFrame, best: Mapping[str, Any], folder: Path) -> None:
+def check(
+    made: Plan,
+    cells: pd.DataFrame,
+    best: Mapping[str, Any],
+    folder: Path,
+    returns: Mapping[str, float | None],
+) -> None:
     """Train what the fit of ``cells`` forecast; print, keep and draw it beside what was measured.
 
-    The fit is made again, with that comparison: its laws are the same.
+    The fit is made again, with that comparison: its laws are the same. ``returns`` holds the fit's
+    ``expert_return`` and ``lowest_return``.
     """
     planned = plan(**best, output=str(folder / "forecast"))
     sweep(plan=str(folder / "forecast"))
     trained = measured_cells(planned, folder / "forecast")
     found = {"loss": trained["eval_loss"].mean(), "return": trained["return_mean"].mean()}
     row = dict(planned.forecast)
-    known = {name: float(v) for name, v in found.items() if v > 0 and name in row}
-    again = {"forecast": [best["budget"]], "measured": known, "log": True}
+    above = {name: v > zero_of_row(row, name) for name, v in found.items()}
+    known = {name: float(v) for name, v in found.items() if above[name] and name in row}
+    again = {"forecast": [best["budget"]], "measured": known, "log": True, **returns}
     fit_once(made, cells, made.name, folder, again)
     settings: dict[str, Any] = {"fit": best["fit"], "budget": best["budget"]}
     settings |= {f"measured.{name}": value for name, value in known.items()}

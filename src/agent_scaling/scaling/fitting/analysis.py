@@ -57,6 +57,15 @@ def laws_of(runs: Runs) -> dict[str, Any]:
     return fitted | {"flags": flags}
 
 
+def laws_of_return(cells: pd.DataFrame, with_loss: bool) -> dict[str, Any]:
+    """Fit the power laws of the return alone; ``with_loss``, also those against the loss."""
+    return {
+        "best_of_grid": {"return": _best(profiles.best_of_grid(cells, "return"))},
+        "parabola": {"return": of_parabolas(cells, "return")},
+        "return_from_loss": _return_from_loss(cells) if with_loss else None,
+    }
+
+
 def exponent(
     x: pd.Series, y: pd.Series, sd: pd.Series | None = None, shifts: pd.Series | None = None
 ) -> dict[str, Any] | None:

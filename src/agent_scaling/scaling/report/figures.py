@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from agent_scaling.scaling.report import marks
+from agent_scaling.scaling.runs.lowest import moved
 from agent_scaling.scaling.runs.table import Runs
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ WIDTH = 115
 
 
 def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw the fit into ``folder``; return the PNG files (each has an SVG beside it)."""
+    """Draw the fit into ``folder``; return the PNG files (each has an SVG beside it).
+
+    Axes of returns are logarithms of what lies above the return that the laws count from.
+    """
+    zero = runs.zero
+    runs, fitted = runs.counted(), moved(fitted, -zero)
     cells = runs.cells
     panels: dict[str, Callable[[Axes], None]] = {}
     for target, law in fitted["best_of_grid"].items():
@@ -48,7 +54,12 @@ def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
         panels["return_against_frames"] = partial(_against_frames, cells, fitted)
     if fitted.get("return_from_loss"):
         panels["return_from_loss"] = partial(_return_from_loss, cells, fitted)
-    return [_save(panel, folder / name) for name, panel in panels.items()]
+    return [_save(partial(_above, panel, zero), folder / name) for name, panel in panels.items()]
+
+
+def _above(panel: Callable[[Axes], None], zero: float, axes: Axes) -> None:
+    panel(axes)
+    axes.set_ylabel(marks.above(axes.get_ylabel(), zero))
 
 
 def _save(panel: Callable[[Axes], None], path: Path) -> Path:

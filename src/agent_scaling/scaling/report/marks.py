@@ -41,6 +41,13 @@ ASIDE = 0.06
 """Share of the gap between two sizes over which the bars of one size are spread."""
 
 
+def above(label: str, zero: float) -> str:
+    """Say in the label of a return's axis that it shows what lies above the return ``zero``."""
+    if zero == 0 or label != LABELS["return"]:
+        return label
+    return f"return above {zero:.3g} (points per episode)".replace("-", "−")
+
+
 def budget(flops: float) -> str:
     """Format FLOPs as in commands, such as 2e11."""
     return compact(flops, digits=3)

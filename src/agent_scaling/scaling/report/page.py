@@ -51,6 +51,7 @@ def write_report(
         InputError: The folder cannot be written.
     """
     drawn, parabolas = figures(runs, fitted), fitted["parabola"]
+    counted = runs.counted().cells
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": number, "span": span, "flops": marks.budget}
     text = (
@@ -62,11 +63,12 @@ def write_report(
         plotly=get_plotlyjs(),
         figures={s: {n: _script(f) for n, f in group.items()} for s, group in drawn.items()},
         runs=run_table(runs.rows),
-        cells=cell_table(runs.cells),
+        cells=cell_table(runs),
         replays=replays,
         settings=settings,
         flags=by_kind(fitted["flags"]),
-        bars={target: marks.bars(runs.cells, target) for target in fitted["best_of_grid"]},
+        bars={target: marks.bars(counted, target) for target in fitted["best_of_grid"]},
+        zero=runs.zero,
         unbounded={t: len(marks.minima(p["points"], "params")[1]) for t, p in parabolas.items()},
         command=command(fitted),
         folder=str(folder),
@@ -131,9 +133,10 @@ def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(found, key=lambda line: (line["params"], line["run"]))
 
 
-def cell_table(cells: pd.DataFrame) -> list[dict[str, Any]]:
+def cell_table(runs: Runs) -> list[dict[str, Any]]:
     """Return a line per budget and size: frames, loss, return, and marks of the budget's best."""
-    best = {target: best_rows(cells, target) for target in ("loss", "return")}
+    cells, counted = runs.cells, runs.counted().cells
+    best = {target: best_rows(counted, target) for target in ("loss", "return")}
     names = ["flops", "params", "samples", "loss", "return"]
     marked = cells[names].reset_index(drop=True)
     for target, rows in best.items():

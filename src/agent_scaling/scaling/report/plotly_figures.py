@@ -12,6 +12,7 @@ from plotly.colors import sample_colorscale
 
 from agent_scaling.scaling.report import marks
 from agent_scaling.scaling.report.figures import BLUE, GREEN, ORANGE
+from agent_scaling.scaling.runs.lowest import moved
 from agent_scaling.scaling.runs.table import Runs
 
 GREY, PALE = "#767676", "#c4c4c4"
@@ -19,6 +20,8 @@ GREY, PALE = "#767676", "#c4c4c4"
 
 def figures(runs: Runs, fitted: dict[str, Any]) -> dict[str, dict[str, go.Figure]]:
     """Draw the figures, by section (profiles, laws, return_from_loss, diagnostics) and name."""
+    zero = runs.zero
+    runs, fitted = runs.counted(), moved(fitted, -zero)
     found: dict[str, dict[str, go.Figure]] = {"profiles": {}, "laws": {}}
     for target, law in fitted["best_of_grid"].items():
         found["profiles"][target] = _profiles(runs.cells, fitted, target)
@@ -30,6 +33,9 @@ def figures(runs: Runs, fitted: dict[str, Any]) -> dict[str, dict[str, go.Figure
         found["laws"]["return_against_frames"] = _against_frames(runs.cells, fitted)
     if fitted.get("return_from_loss"):
         found["return_from_loss"] = {"return_from_loss": _return_from_loss(runs.cells, fitted)}
+    for figure in (figure for group in found.values() for figure in group.values()):
+        label = marks.above(figure.layout.yaxis.title.text, zero)
+        figure.update_yaxes(title={"text": label})
     found["diagnostics"] = {t: _residuals(fitted, t) for t in fitted["diagnostics"]["budgets"]}
     return found
 

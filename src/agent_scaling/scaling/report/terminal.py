@@ -34,6 +34,9 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
     for name in ("saturating", "saturating_weighted"):
         if law := fitted[name].get("loss"):
             console.print(f"{name}: L = {law['L_inf']:.4g} + a C^-{law['gamma']:.4g}")
+    if found := fitted.get("lowest_return"):
+        kind = "given" if found["interval"] is None else f"estimated {_span(found['interval'])}"
+        console.print(f"R counts from a return of {found['value']:.4g} ({kind})")
     if law := fitted["saturating"].get("return"):
         bound = f"{law['R_max']:.4g}" if law["R_max"] else "none found"
         console.print(f"bounded: 1/R = 1/R_max + a C^-{law['gamma']:.4g}, R_max {bound}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
+from agent_scaling.scaling.laws.lowest import Lowest
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
 from agent_scaling.scaling.runs.choice import choose, rename, texts
+from agent_scaling.scaling.runs.flags import flag_cells, flag_rows
+from agent_scaling.scaling.runs.lowest import RETURNS, flag_lowest, lowest_of
 from agent_scaling.scaling.runs.settled import settled
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Runs:
         experiments: Ids of the MLflow experiments of the runs.
         every: All rows: of cells that were run on several numbers of distinct frames, or with
             several learning rates or batches, ``rows`` has the most frames and the best setting.
+        lowest: The return that laws count from; ``None``: 0.
     """
 
     rows: pd.DataFrame
@@ -72,29 +76,44 @@ class Runs:
     flags: list[str] = field(default_factory=list)
     experiments: list[str] = field(default_factory=list)
     every: pd.DataFrame = field(default_factory=pd.DataFrame)
+    lowest: Lowest | None = None
+
+    @property
+    def zero(self) -> float:
+        """The return that laws count from, in points per episode."""
+        return self.lowest.value if self.lowest else 0.0
 
     def expert(self, given: float | None = None) -> float | None:
         """Return the expert's return: ``given``, else the median over the runs that hold one.
 
-        ``None`` where no run holds one.
+        ``None`` where no run holds one, or it does not lie above :attr:`zero`.
 
         Raises:
-            InputError: ``given`` is not positive.
+            InputError: ``given`` does not lie above :attr:`zero`.
         """
         if given is not None:
-            if not given > 0:
-                raise InputError(f"expert_return={given}: give a return above 0")
+            if not given > self.zero:
+                raise InputError(f"expert_return={given}: give a return above {self.zero:g}")
             return float(given)
         known = self.rows["expert"].dropna()
-        return float(known.median()) if len(known) else None
+        return float(known.median()) if known.median() > self.zero else None
 
     def stored(self) -> list[str]:
         """Return the distinct known ids of the MLflow runs."""
         return [str(run_id) for run_id in self.rows["mlflow_run_id"].dropna().unique()]
 
+    def counted(self, zero: float | None = None) -> Runs:
+        """Return these runs with every return less ``zero``, by default :attr:`zero`."""
+        by = self.zero if zero is None else zero
+        if by == 0:
+            return self
+        rows = self.rows.assign(**{"return": self.rows["return"] - by})
+        cells = self.cells.assign(**{name: self.cells[name] - by for name in RETURNS})
+        return replace(self, rows=rows, cells=cells, lowest=None)
+
     def target(self, name: str) -> pd.DataFrame:
         """Select the cells where the target ``name``, ``loss`` or ``return``, is positive."""
-        return self.cells[self.cells[name] > 0]
+        return self.cells[self.cells[name] > (self.zero if name == "return" else 0.0)]
 
 
 def read_csv(
@@ -183,13 +202,16 @@ def tidy(
     origin: str,
     budgets: Sequence[float] | None = None,
     merge_within: float = MERGE_WITHIN,
+    lowest_return: float | None = None,
 ) -> Runs:
     """Select rows within ``budgets`` (lowest, highest FLOPs), average them into cells, and flag.
 
-    Budgets are merged by :func:`merge_budgets`.
+    Budgets are merged by :func:`merge_budgets`; :func:`lowest_of` finds the return that laws count
+    from.
 
     Raises:
-        InputError: No rows are left to fit, or ``merge_within`` is not a fraction.
+        InputError: No rows are left to fit, ``merge_within`` is not a fraction, or no return lies
+            above ``lowest_return``.
     """
     if not 0 <= merge_within < 1:
         raise InputError(f"merge_within={merge_within}: give a fraction from 0 (none) to below 1")
@@ -208,37 +230,15 @@ def tidy(
     if rows.empty:
         raise InputError(f"{origin}: no run within budgets={budgets}; widen them")
     rows = rows.sort_values(["flops", "params"], kind="stable").reset_index(drop=True)
-    flags += _flag_rows(rows)
     values = ["samples", "loss", "return"]
-    rows[values] = rows[values].where(np.isfinite(rows[values]))
-    used, lines = settled(rows)
+    finite = rows.assign(**{name: rows[name].where(np.isfinite(rows[name])) for name in values})
+    used, lines = settled(finite)
     cells = _average(used)
-    flags += lines + _flag_cells(used, cells)
-    return Runs(used, cells, flags, every=rows)
-
-
-def _cell(row: pd.Series) -> str:
-    return f"{row['flops']:.3g} FLOPs, {row['params']:.0f} parameters"
-
-
-def _flag_rows(rows: pd.DataFrame) -> list[str]:
-    names = ("samples", "loss", "return")
-    absent = [name for name in names if rows[name].isna().all()]
-    flags = [f"missing metric: no {name} anywhere" for name in absent]
-    groups = rows.groupby(["flops", "params"])
-    # With several files, another row of the cell may hold the metric that this one lacks.
-    elsewhere = {name: (groups[name].transform("count") > 0) & rows["partial"] for name in names}
-    for number, (_, row) in enumerate(rows.iterrows()):
-        where = f"{_cell(row)} (run {row['run']})"
-        if str(row["status"]) not in ("nan", "None", "FINISHED"):
-            flags.append(f"failed run: {where} is {row['status']}; what it measured is used")
-        for name in names:
-            if np.isnan(row[name]) and name not in absent and not elsewhere[name].iloc[number]:
-                kind = "NaN loss" if name == "loss" else "missing metric"
-                flags.append(f"{kind}: {where} has no {name}; left out of its fits")
-            elif row[name] <= 0 or np.isinf(row[name]):
-                flags.append(f"no logarithm: {where} has {name} {row[name]:g}; left out of fits")
-    return flags
+    lowest = lowest_of(cells, lowest_return)
+    zero = {"return": lowest.value if lowest else 0.0}
+    flags += [*flag_rows(rows, zero), *flag_lowest(lowest, lowest_return), *lines]
+    flags += flag_cells(used, cells, zero)
+    return Runs(used, cells, flags, every=finite, lowest=lowest)
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:
@@ -276,37 +276,3 @@ def _half_width(runs: SeriesGroupBy[Any, Any], own_se: pd.Series) -> pd.Series:
     pairs = zip(known, count, several, strict=True)
     half = [half_width(se, n - 1) if many else half_width(se, ENDLESS) for se, n, many in pairs]
     return pd.Series(half, index=known.index, dtype=float)
-
-
-def _flag_cells(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
-    flags = []
-    for name in ("loss", "return"):
-        keys = ["flops", "params", "seed"]
-        counts = rows[rows[name].notna()].groupby(keys, dropna=False)[name].agg(["size"])
-        flags += [
-            f"duplicate cell: {_cell(row)}{_seed(row)} has {row['size']:.0f} values of {name}; "
-            "averaged"
-            for _, row in counts[counts["size"] > 1].reset_index().iterrows()
-        ]
-        sizes = cells[cells[name] > 0].groupby("flops")["params"].count()
-        flags += [
-            f"few points: {flops:.3g} FLOPs has {count} sizes with {name}; no parabola"
-            for flops, count in sizes[sizes < 3].items()
-        ]
-    return flags + _missing_seeds(rows)
-
-
-def _seed(row: pd.Series) -> str:
-    return "" if np.isnan(row["seed"]) else f", seed {row['seed']:.0f}"
-
-
-def _missing_seeds(rows: pd.DataFrame) -> list[str]:
-    """Flag each cell that lacks a seed which at least half of the cells have."""
-    cells = rows.groupby(["flops", "params"])["seed"].agg(set).reset_index()
-    counts = cells["seed"].explode().dropna().value_counts()
-    usual = set(counts[counts >= len(cells) / 2].index)
-    flags = []
-    for _, cell in cells.iterrows():
-        if absent := ", ".join(f"{seed:.0f}" for seed in sorted(usual - cell["seed"])):
-            flags.append(f"missing seed: {_cell(cell)} lacks seed {absent}")
-    return flags
