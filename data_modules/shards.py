@@ -106,7 +106,7 @@ class ShardsDataModule(RecordedData):
         given = {"family": layout.game, "options": dict(layout.options), "versions": dict(versions)}
         self._game = game_from_file(given, f"data.shards={shards}")
         self.observations = tuple(layout.shown)
-        """Names of the recorded observations; NetHack's recordings lack the inventory."""
+        """Names of the recorded observations; few recordings of NetHack have the inventory."""
         names = [game.id for game in self.train_reader.games]
         lengths = [game.frames for game in self.train_reader.games]
         self.order = TrainLanes(names, lengths, lanes, seed)
@@ -280,7 +280,8 @@ def _check(
 
 def _check_games(train: ShardReader, val: ShardReader, shards: str, val_shards: str | None) -> None:
     if not train.layout.shows_as(val.layout):
-        raise InputError(f"data.val_shards={val_shards}: of another game than {shards}")
+        what = "of another game, or with other observations,"
+        raise InputError(f"data.val_shards={val_shards}: {what} than {shards}")
     if not train.games:
         raise InputError(f"shards={shards}: no training games in it")
     if not any(game.actions for game in train.games):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from agent_scaling.data.batch import NO_GLYPH, Batch
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.screens import NO_GLYPH
 from agent_scaling.policies.cores.lstm import LSTMCore
 from agent_scaling.policies.encoders.inventory import ITEMS
 from agent_scaling.policies.encoders.nethack import NetHackEncoder

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from agent_scaling.envs.screens import COLUMNS, ROWS, SIDE
+from agent_scaling.envs.screens import COLUMNS, INVENTORY_SLOTS, NO_GLYPH, ROWS, SIDE
 from agent_scaling.runtime.errors import InputError
-
-INVENTORY_SLOTS, NO_GLYPH = 55, 5976  # NLE's INV_SIZE and NO_GLYPH
 
 FIELDS = {
     "chars": "chars_TBHW",
@@ -84,7 +82,7 @@ class Batch:
     score_TB: Tensor | None = None
     """int32: the in-game score shown with frame t."""
     inv_glyphs_TBI: Tensor | None = None
-    """int16: glyphs of the inventory, NO_GLYPH in an empty slot; None for recordings."""
+    """int16: glyphs of the inventory, NO_GLYPH in an empty slot; None where the data have none."""
     game_TB: Tensor | None = None
     """int64: index of frame t's game in the data set; -1 in padding."""
     reward_TB: Tensor | None = None
@@ -122,6 +120,16 @@ class Batch:
         if self.chars_TBHW is None or self.colors_TBHW is None or self.cursor_TB2 is None:
             raise InputError("the policy reads NetHack's terminal, the data are of another game")
         return self.chars_TBHW, self.colors_TBHW, self.cursor_TB2
+
+    def inventory(self) -> Tensor:
+        """Return the inventory's glyphs.
+
+        Raises:
+            InputError: The data have none.
+        """
+        if self.inv_glyphs_TBI is None:
+            raise InputError("the data have no inv_glyphs: set policy.encoder.inventory=false")
+        return self.inv_glyphs_TBI
 
     def until(self, steps: int) -> Batch:
         """Return the first ``steps`` steps."""

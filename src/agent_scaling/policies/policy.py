@@ -15,8 +15,11 @@ from agent_scaling.envs.families import NETHACK, Description
 from agent_scaling.policies.costs import LayerCost, linear_cost
 from agent_scaling.runtime.errors import InputError
 
-OPTIONS = {"inv_glyphs": "policy.encoder.inventory"}
-"""Observation that some data lack → the option that makes policies read it."""
+FIXES = {
+    "inv_glyphs": "set policy.encoder.inventory=false, or convert the games with "
+    "source.inventory=true"
+}
+"""Observation that some data lack → what to do about it."""
 
 Resets = Literal["games", "windows", "calls"]
 
@@ -174,7 +177,7 @@ class Policy(nn.Module):
             )
         for name in self.observations:
             if name not in observations:
-                fix = f"set {OPTIONS[name]}=false" if name in OPTIONS else "give other data"
+                fix = FIXES.get(name, "give other data")
                 raise InputError(
                     f"the policy reads {name}, and the data have only {', '.join(observations)}: "
                     f"{fix}"

@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from agent_scaling.data.shards import codec
-from agent_scaling.data.shards.layout import ABSENT, NETHACK, Layout, atari_layout
+from agent_scaling.data.shards.layout import (
+    ABSENT,
+    NETHACK,
+    NETHACK_INVENTORY,
+    Layout,
+    atari_layout,
+)
 from agent_scaling.envs.actions import NO_ACTION, key_to_action
 
 ATARI = atari_layout((0, 1, 3, 4), {"env": "Breakout"})
@@ -22,7 +28,9 @@ def random_frames(n: int, seed: int, layout: Layout = NETHACK) -> codec.Frames:
     rng = np.random.default_rng(seed)
     return codec.Frames(
         shown={
-            name: rng.integers(0, 256, (n, *shape), np.uint8).view(dtype)
+            name: rng.integers(0, 256, (n, *shape, np.dtype(dtype).itemsize), np.uint8)
+            .view(dtype)
+            .squeeze(-1)
             for name, (shape, dtype) in layout.shown.items()
         },
         key=rng.integers(0, 256, n, np.uint8),
@@ -32,7 +40,9 @@ def random_frames(n: int, seed: int, layout: Layout = NETHACK) -> codec.Frames:
     )
 
 
-@pytest.mark.parametrize("layout", [NETHACK, ATARI], ids=["nethack", "atari"])
+@pytest.mark.parametrize(
+    "layout", [NETHACK, NETHACK_INVENTORY, ATARI], ids=["nethack", "inventory", "atari"]
+)
 @given(n=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
 def test_round_trip(layout: Layout, n: int, seed: int) -> None:
     frames = random_frames(n, seed, layout)
@@ -73,7 +83,7 @@ def test_cut_data_are_refused() -> None:
 
 
 def test_a_layout_comes_back_from_json() -> None:
-    for layout in (NETHACK, ATARI):
+    for layout in (NETHACK, NETHACK_INVENTORY, ATARI):
         assert TypeAdapter(Layout).validate_json(json.dumps(layout.to_json())) == layout
 
 

@@ -58,7 +58,8 @@ def test_layout(recorded):
     assert sorted(p.name for p in recorded.iterdir()) == ["games.jsonl", "nle_data"]
     for line, folder in zip(lines, sorted((recorded / "nle_data").iterdir()), strict=True):
         stem = f"nle.{line['seed']}"
-        expected = {"game.json", f"{stem}.0.ttyrec3.bz2", f"{stem}.xlogfile"}
+        files = (f"{stem}.0.ttyrec3.bz2", f"{stem}.0.inventory.bz2", f"{stem}.xlogfile")
+        expected = {"game.json", *files}
         assert {p.name for p in folder.iterdir()} == expected
         xlog = (folder / f"{stem}.xlogfile").read_text()
         assert f"ttyrecname={stem}.0.ttyrec3.bz2" in xlog

@@ -74,18 +74,19 @@ def test_a_game_forgets_the_one_before(seed: int, opening: int) -> None:
     assert_close(answer(batch, old)[0][opening:], fresh, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("far", ["true", "false"])
+@pytest.mark.parametrize("option", ["far=true", "far=false", "inventory=true"])
 @pytest.mark.parametrize("params", ["10_000", "300_000", "20_000_000"])
 def test_flops_are_those_of_a_brute_force_count_and_grow_with_parameters(
-    params: str, far: str
+    params: str, option: str
 ) -> None:
-    made = make_policy("policy=compact", f"policy.params={params}", f"policy.encoder.far={far}")
+    made = make_policy("policy=compact", f"policy.params={params}", f"policy.encoder.{option}")
     ghost, batch = without_memory(made), blank_batch(1, 2, device="meta")
     batch.openings = (0,)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ghost(batch, ghost.initial_state(2))
     assert flops_per_frame(made) * 2 == 3 * counter.get_total_flops()
-    assert 2 * made.num_params < flops_per_frame(made) < 15 * made.num_params
+    free = made.encoder.inventory.table.numel() if made.encoder.inventory else 0
+    assert 2 * (made.num_params - free) < flops_per_frame(made) < 15 * made.num_params
 
 
 def test_a_pair_s_vector_is_that_of_its_character_and_colour() -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from agent_scaling.data.batch import NO_GLYPH
+from agent_scaling.envs.screens import NO_GLYPH
 from agent_scaling.playing.play import play
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.files import read_checkpoint

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agent_scaling.data.batch import NO_GLYPH, Batch
+from agent_scaling.data.batch import Batch
+from agent_scaling.envs.screens import NO_GLYPH
 from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
 from agent_scaling.policies.encoders.moves import Moves
 from agent_scaling.policies.policy import Policy

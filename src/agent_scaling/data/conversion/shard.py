@@ -21,10 +21,9 @@ from agent_scaling.data.conversion.played import played_versions
 from agent_scaling.data.conversion.workers import Conversion, Job, sigterm_ends
 from agent_scaling.data.recordings.base import Discovery, Skipped, Source
 from agent_scaling.data.recordings.ttyrec import TtyrecSource
-from agent_scaling.data.shards.layout import Layout
+from agent_scaling.data.shards.layout import VERSION, Layout
 from agent_scaling.data.shards.manifest import (
     MANIFEST,
-    VERSION,
     Manifest,
     ShardEntry,
     ShardIndex,
@@ -256,6 +255,7 @@ def write_manifest(
         skipped=tuple(lost),
         filtered=plan.filtered,
         versions=versions,
+        version=layout.version,
     )
     write_file(directory / MANIFEST, manifest.to_json())
     remove_kept(directory)

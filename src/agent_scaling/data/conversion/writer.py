@@ -13,7 +13,7 @@ from agent_scaling.data.conversion.encode import EncodedGame
 from agent_scaling.data.conversion.plan import sample_key
 from agent_scaling.data.recordings.base import Skipped
 from agent_scaling.data.shards.layout import Layout
-from agent_scaling.data.shards.manifest import VERSION, GameEntry, ShardIndex, dump_json
+from agent_scaling.data.shards.manifest import GameEntry, ShardIndex, dump_json
 from agent_scaling.runtime.files import whole_file, write_file
 
 
@@ -37,7 +37,7 @@ class ShardTar:
         for number, data in enumerate(encoded.chunks):
             first = number * self.chunk_frames
             about = {
-                "version": VERSION,
+                "version": self.layout.version,
                 "game": game.identity,
                 "chunk": number,
                 "first_frame": first,

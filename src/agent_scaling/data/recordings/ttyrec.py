@@ -25,9 +25,12 @@ from agent_scaling.data.recordings.base import (
     readable,
 )
 from agent_scaling.data.recordings.decisions import closing_frames, opening_frames
+from agent_scaling.data.recordings.inventory import with_inventory
+from agent_scaling.data.recordings.known_seeds import own_seeds, read_seeds
 from agent_scaling.data.recordings.packed import packing, read_recording
 from agent_scaling.data.recordings.records import columns_of, tell_version
 from agent_scaling.data.recordings.xlogfile import by_ttyrec
+from agent_scaling.data.shards.layout import NETHACK, NETHACK_INVENTORY
 from agent_scaling.envs.screens import COLUMNS, ROWS
 
 TTYREC = re.compile(r"(?P<bare>(?P<stem>.+)\.ttyrec(?P<version>[123]?))(\.[A-Za-z0-9]+)?")
@@ -132,9 +135,22 @@ class TtyrecSource(Source):
 
     name = "nld_aa"
 
-    def __init__(self, require_metadata: bool = True) -> None:
-        """With ``require_metadata``, skip each ttyrec that no xlogfile line names."""
-        self.require_metadata = require_metadata
+    def __init__(
+        self, require_metadata: bool = True, inventory: bool = False, seeds: str | None = None
+    ) -> None:
+        """Choose what is read of the recordings.
+
+        Args:
+            require_metadata: Skip each ttyrec that no xlogfile line names.
+            inventory: Add the inventory to the frames; skip games that have none
+                (:mod:`agent_scaling.data.recordings.inventory`).
+            seeds: CSV of games' seeds, by which they are replayed for their inventories.
+
+        Raises:
+            InputError: The table of seeds cannot be read.
+        """
+        self.require_metadata, self.inventory = require_metadata, inventory
+        self.seeds = read_seeds(Path(seeds)) if seeds is not None else {}
 
     def discover(self, root: Path) -> Discovery:
         """Find ttyrecs anywhere under ``root``; identity is ``<directory>/nle.<pid>.<episode>``."""
@@ -150,7 +166,8 @@ class TtyrecSource(Source):
                     skipped.append(Skipped(item.parts[0], f"same game as {other}"))
                 else:
                     games[item.identity] = item
-        return Discovery(tuple(games[name] for name in sorted(games)), tuple(skipped))
+        layout = NETHACK_INVENTORY if self.inventory else NETHACK
+        return Discovery(tuple(games[name] for name in sorted(games)), tuple(skipped), layout)
 
     def _folder(self, root: Path, folder: Path, files: list[str]) -> Iterator[Game | Skipped]:
         """Yield the games and the skipped files of one directory."""
@@ -177,17 +194,25 @@ class TtyrecSource(Source):
                 why = "no xlogfile line names it (require_metadata=false uses it)"
                 yield Skipped(file, why)
             else:
+                identity = f"{folder.absolute().name}/{match['stem']}"
                 yield Game(
-                    identity=f"{folder.absolute().name}/{match['stem']}",
+                    identity=identity,
                     parts=(file,),
                     sizes=(path.stat().st_size,),
                     version=int(match["version"] or 0) or tell_version(path) or 1,
-                    metadata=lines.get(match["bare"], {}),
+                    metadata={**lines.get(match["bare"], {}), **self._seeds(identity, folder)},
                 )
+
+    def _seeds(self, identity: str, folder: Path) -> Metadata:
+        """Return the seeds of a game, where inventories are asked for and they are known."""
+        if not self.inventory:
+            return {}
+        return self.seeds.get(identity) or own_seeds(folder)
 
     def decode(self, root: Path, game: Game, chunk_frames: int) -> Iterator[RawFrames]:
         """Yield the frames; see :class:`agent_scaling.data.recordings.base.Source`."""
-        return decode_parts([root / part for part in game.parts], game.version, chunk_frames)
+        chunks = decode_parts([root / part for part in game.parts], game.version, chunk_frames)
+        return with_inventory(root, game, chunks) if self.inventory else chunks
 
     def opening(self, game: Game, head: RawFrames) -> int:
         """Return the number of frames that NLE's ``reset`` answered, at the start."""

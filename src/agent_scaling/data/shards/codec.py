@@ -6,14 +6,13 @@ Frames are not delta-coded, because zstd's window already finds the previous fra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from agent_scaling.data.shards.layout import NETHACK, Layout
+from agent_scaling.data.shards.layout import NETHACK, Layout, plane_bytes
 
 MAX_CHUNK_FRAMES = 1 << 16
 """Most frames of a chunk; a larger declared size is refused before memory is allocated."""
@@ -103,10 +102,10 @@ def view(raw: npt.NDArray[np.uint8], frames: int, layout: Layout = NETHACK) -> F
     shown: dict[str, npt.NDArray[Any]] = {}
     offset = 0
     for plane in layout.planes:
-        width = sum(prod(shape) for _, _, shape in plane)
+        width = plane_bytes(plane)
         rows, at = raw[offset : offset + frames * width].reshape(frames, width), 0
         for name, dtype, shape in plane:
-            size = prod(shape)
+            size = plane_bytes(((name, dtype, shape),))
             shown[name] = rows[:, at : at + size].view(dtype).reshape(frames, *shape)
             at += size
         offset += frames * width

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
@@ -13,15 +13,17 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from agent_scaling.envs.actions import action_to_key
-from agent_scaling.envs.screens import COLUMNS, ROWS, SIDE
+from agent_scaling.envs.screens import COLUMNS, INVENTORY_SLOTS, ROWS, SIDE
 
 ABSENT = 255
 """Entry of a table of actions that stands for no action."""
 
 Side = Annotated[int, Field(ge=1, lt=1 << 16)]
 Byte = Annotated[int, Field(ge=0, le=255)]
-Plane = tuple[tuple[str, Literal["|u1", "|i1"], tuple[Side, ...]], ...]
-"""Observations that are interleaved frame by frame: name, one-byte dtype, shape of each."""
+Plane = tuple[tuple[str, Literal["|u1", "|i1", "<i2"], tuple[Side, ...]], ...]
+"""Observations that are interleaved frame by frame: name, dtype, shape of each."""
+VERSION, INVENTORY_VERSION = 2, 3
+"""Format of shards; the second where the inventory is in them, which older programs refuse."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,13 @@ class Layout:
     @cached_property
     def bytes_per_frame(self) -> int:
         """Bytes per frame: planes, key, decision, score and, in labelled shards, probability."""
-        return sum(prod(shape) for shape, _ in self.shown.values()) + 6 + self.labelled
+        return sum(map(plane_bytes, self.planes)) + 6 + self.labelled
+
+    @property
+    def version(self) -> int:
+        """Format version of shards with this layout."""
+        wide = any(dtype == "<i2" for plane in self.planes for _, dtype, _ in plane)
+        return INVENTORY_VERSION if wide else VERSION
 
     @cached_property
     def action_of_key(self) -> npt.NDArray[np.uint8]:
@@ -98,6 +106,17 @@ NETHACK = Layout(
     ),
     keys=tuple(action_to_key().tolist()),
 )
+
+
+NETHACK_INVENTORY = replace(
+    NETHACK, planes=(*NETHACK.planes, (("inv_glyphs", "<i2", (INVENTORY_SLOTS,)),))
+)
+"""NetHack's layout with the glyphs of the inventory."""
+
+
+def plane_bytes(plane: Plane) -> int:
+    """Return a plane's bytes per frame."""
+    return sum(prod(shape) * np.dtype(dtype).itemsize for _, dtype, shape in plane)
 
 
 def atari_layout(codes: tuple[int, ...], options: Mapping[str, Any]) -> Layout:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from agent_scaling.data.shards.codec import MAX_CHUNK_FRAMES
-from agent_scaling.data.shards.layout import Layout
+from agent_scaling.data.shards.layout import INVENTORY_VERSION, VERSION, Layout
 from agent_scaling.data.shards.storage import Damaged, Storage
 from agent_scaling.data.shards.threads import ReadingThreads
 from agent_scaling.runtime.errors import InputError
@@ -20,7 +20,6 @@ from agent_scaling.runtime.files import content_hash
 T = TypeVar("T")
 
 FORMAT = "agent-scaling-shards"
-VERSION = 2
 MANIFEST = "manifest.json"
 
 Count = Annotated[int, Field(ge=0, lt=1 << 48)]
@@ -139,6 +138,8 @@ class Manifest:
     def __post_init__(self) -> None:
         if self.chunk_frames * self.layout.bytes_per_frame > MAX_CHUNK_BYTES:
             raise ValueError(f"a chunk has more than {MAX_CHUNK_BYTES} bytes")
+        if self.version != self.layout.version:
+            raise ValueError(f"its layout is not of format version {self.version}")
         if twice := repeated(shard.name for shards in self.splits.values() for shard in shards):
             raise ValueError(f"it lists {twice} twice")
 
@@ -173,8 +174,9 @@ def _parse(data: bytes, adapter: TypeAdapter[T]) -> T:
         head = _HEAD.validate_json(data)
         if head.format != FORMAT:
             raise Damaged("is not a manifest or index of shards")
-        if head.version != VERSION:
-            raise Damaged(f"has format version {head.version}, but this program reads {VERSION}")
+        if head.version not in (VERSION, INVENTORY_VERSION):
+            reads = f"{VERSION} and {INVENTORY_VERSION}"
+            raise Damaged(f"has format version {head.version}, but this program reads {reads}")
         return adapter.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.envs.screens import NO_GLYPH
 
 
 class Overlapping:
@@ -51,4 +52,10 @@ def joined(window: Batch, following: Batch, ahead: int) -> Batch:
 def blank(window: Batch) -> Batch:
     """Make a window of padding with the same shapes: black screens of no game."""
     empty = window._map(torch.zeros_like)
-    return replace(empty, openings=(), game_TB=None if empty.game_TB is None else empty.game_TB - 1)
+    glyphs = empty.inv_glyphs_TBI
+    return replace(
+        empty,
+        openings=(),
+        game_TB=None if empty.game_TB is None else empty.game_TB - 1,
+        inv_glyphs_TBI=None if glyphs is None else glyphs + NO_GLYPH,
+    )

@@ -16,9 +16,12 @@ from agent_scaling.data.shards.layout import ABSENT, Layout
 from agent_scaling.data.shards.reader import SMALL, Chunk, Decoder, ShardReader
 from agent_scaling.data.windows.order import PADDING, Span
 from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.envs.screens import NO_GLYPH
 
 BLANK = np.array([(ABSENT, 0, 0, 0)], SMALL).view(np.uint64)[0]
 """Record of a padding frame."""
+PADDED = {"inv_glyphs": NO_GLYPH}
+"""Observation → its value in padding, where that is not 0."""
 
 
 class Order(Protocol):
@@ -170,7 +173,8 @@ class WindowStream:
             run = min(count, self.steps - t)
             rows, frames = slice(t, t + run), slice(begin, begin + run)
             for name, array in window.shown.items():
-                array[column, rows] = 0 if chunk is None else chunk.shown[name][frames]
+                blank = PADDED.get(name, 0)
+                array[column, rows] = blank if chunk is None else chunk.shown[name][frames]
             if chunk is None:
                 window.small[column, rows] = BLANK
                 window.skipped[column] += run if skipped else 0

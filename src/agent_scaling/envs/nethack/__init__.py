@@ -13,6 +13,7 @@ from nle import nethack
 
 from agent_scaling.envs.actions import NUM_ACTIONS, action_name, action_to_key
 from agent_scaling.envs.families import Record, Views
+from agent_scaling.envs.nethack.inventories import InventoryLog
 from agent_scaling.envs.nethack.progression import progression
 from agent_scaling.envs.nethack.shared_code import prepare_library
 from agent_scaling.envs.seeds import game_seeds
@@ -77,7 +78,8 @@ class NetHack:
         max_episode_steps: Step cap of an episode.
         idle_steps: Steps without progress of the clock after which the game is aborted.
         level_seed: Seed of level generation for all episodes; None: each episode has its own.
-        record_dir: Folder in which each finished episode leaves a ttyrec3 and its xlogfile.
+        record_dir: Folder in which each finished episode leaves a ttyrec3, its xlogfile and its
+            inventories.
     """
 
     observations: ClassVar[dict[str, tuple[tuple[int, ...], str]]] = {
@@ -127,6 +129,7 @@ class NetHack:
         self._seen = [view for name, view in views.items() if name != "reward"]
         self._reward = views.get("reward", np.zeros(1, np.float32))
         self._partial: Path | None = None
+        self._inventories: InventoryLog | None = None
         self._nethack: Any = None
         if self.record_dir is None:
             self._open()
@@ -154,7 +157,7 @@ class NetHack:
         for _ in range(1000):  # skip the introduction
             if self._program[IN_MOVELOOP]:
                 break
-            self._raw.step(SPACE)
+            self._press(SPACE)
         self._steps = self._idle = self._deepest = self._highest = 0
         self._turns = -1
         self._reward[0] = 0
@@ -163,7 +166,7 @@ class NetHack:
 
     def step(self, action: int) -> Record | None:
         """Press a key; return the episode's record if this was its last step."""
-        self._raw.step(self._keys[action])
+        self._press(self._keys[action])
         self._steps += 1
         if self._program.item(GAME_OVER):
             self._pass_known_screens(decline=False)
@@ -196,6 +199,11 @@ class NetHack:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial = None
 
+    def _press(self, key: int) -> None:
+        if self._inventories is not None:
+            self._inventories.see()
+        self._raw.step(key)
+
     def _open(self, ttyrec: str | None = None, prefix: str = "") -> None:
         self._nethack = nethack.Nethack(
             observation_keys=(),
@@ -206,7 +214,8 @@ class NetHack:
             fix_moon_phase=True,
         )
         self._raw = self._nethack._pynethack
-        self._raw.set_buffers(**self._buffers)
+        logged = {} if self._inventories is None else self._inventories.views
+        self._raw.set_buffers(**self._buffers | logged)
         self._ttyrec = ttyrec
         self._xlogfile = Path(
             f"{prefix}xlogfile" if prefix else self._nethack._vardir + "/xlogfile"
@@ -219,6 +228,7 @@ class NetHack:
             shutil.rmtree(left, ignore_errors=True)
         self._partial = root / f".partial-{seed}-{os.getpid()}"
         self._partial.mkdir(parents=True)
+        self._inventories = InventoryLog(self._buffers)
         prefix = f"{self._partial}/nle.{seed}."  # the file's name determines the game's split
         self._open(f"{prefix}0.ttyrec3.bz2", prefix)
 
@@ -226,12 +236,12 @@ class NetHack:
         """Press the spaces and escapes that NLE itself presses on the way out of a game."""
         while not self._raw.done():
             if self._internal[WAITS_FOR_SPACE]:
-                self._raw.step(SPACE)
+                self._press(SPACE)
             elif self._internal[IN_GETLIN]:
-                self._raw.step(ESCAPE)
+                self._press(ESCAPE)
             else:
                 if self._internal[IN_YN] and decline:
-                    self._raw.step(ESCAPE)
+                    self._press(ESCAPE)
                 break
 
     def _quit(self) -> None:
@@ -243,7 +253,7 @@ class NetHack:
             # Escape leaves a menu, a count or a direction; a typed line needs a second one.
             for key in (ESCAPE, ESCAPE, *QUIT_KEYS):
                 if not self._raw.done():
-                    self._raw.step(key)
+                    self._press(key)
             self._pass_known_screens(decline=True)
 
     def _finish(self, end: str | None) -> Record:
@@ -304,6 +314,9 @@ class NetHack:
     def _keep_recording(self, partial: Path) -> None:
         """Close the ttyrec, then give the game its final name."""
         self._nethack.close()
+        assert self._inventories is not None
+        assert self._ttyrec is not None
+        self._inventories.write(Path(self._ttyrec))
         self._nethack, self._partial = None, None
         target = partial.parent / "nle_data" / f"seed-{self.seed}"
         target.parent.mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.policies.costs import LayerCost, linear_cost
 from agent_scaling.policies.encoders.cells import CellTable, PatchConv, Window, pairs_of
+from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
 from agent_scaling.policies.encoders.recent import RecentActions
 from agent_scaling.policies.encoders.screen import MAP_ROWS
 from agent_scaling.policies.encoders.text import TextBag
@@ -41,6 +42,8 @@ class CompactEncoder(nn.Module):
         text_rows: Rows of either's table of pieces.
         text_width: Width of the text's vectors.
         actions: Number of last actions that are seen.
+        inventory: See the glyphs of carried items, which few recordings have.
+        inventory_width: Width of the inventory's two layers.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class CompactEncoder(nn.Module):
         text_rows: int = 1024,
         text_width: int = 32,
         actions: int = 1,
+        inventory: bool = False,
+        inventory_width: int = 32,
     ) -> None:
         super().__init__()
         if min(width, near, actions) < 1:
@@ -70,6 +75,8 @@ class CompactEncoder(nn.Module):
         self.status = TextBag(text_rows, text_width) if text else None
         joined = [near**2 * cell, FAR[2] * FAR[3] * channels if far else 0]
         joined += [text_width if text else 0] * 2
+        self.inventory = Inventory(inventory_width) if inventory else None
+        joined += [inventory_width] if inventory else []
         self.joined = sum(joined)
         self.joins = {"enter": tuple(joined)}
         self.enter = nn.Linear(self.joined, width)
@@ -89,12 +96,13 @@ class CompactEncoder(nn.Module):
             "channels": min(32, max(2, root)),
             "text_rows": min(65_536, max(32, round(params / 16 / text_width))),
             "text_width": text_width,
+            "inventory_width": max(1, min(text_width, round(params / 16 / len(ITEMS)))),
         }
 
     @property
     def observations(self) -> tuple[str, ...]:
         """Observations a game must provide, as in :class:`~agent_scaling.envs.families.Game`."""
-        return ("chars", "colors", "cursor")
+        return ("chars", "colors", "cursor", *(["inv_glyphs"] if self.inventory else []))
 
     def initial_state(self, lanes: int) -> State:
         """The actions before the latest, [actions − 1, lanes]."""
@@ -114,6 +122,8 @@ class CompactEncoder(nn.Module):
         if self.message is not None and self.status is not None:
             parts.append(self.message(chars_NHW[:, 0]))
             parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
+        if self.inventory is not None:
+            parts.append(self.inventory(batch.inventory().flatten(0, 1)))
         x_ND = self.enter(torch.cat(parts, dim=1))
         x_ND = x_ND + self.down(F.relu(self.up(self.norm(x_ND))).square())
         recent_TBD, after = self.recent(batch, state[0])
@@ -127,6 +137,8 @@ class CompactEncoder(nn.Module):
             found.append(self.patches.costs("patches.linear", self.far.patches))
         if self.message is not None and self.status is not None:
             found += [self.message.costs("message"), self.status.costs("status")]
+        if self.inventory is not None:
+            found += self.inventory.costs()
         found.append(linear_cost("enter", self.joined, self.width))
         found.append(linear_cost("up", self.width, self.up.out_features))
         found.append(linear_cost("down", self.up.out_features, self.width))

@@ -8,7 +8,7 @@ import torch
 from nle import nethack
 from torch import Tensor, nn
 
-from agent_scaling.data.batch import INVENTORY_SLOTS
+from agent_scaling.envs.screens import INVENTORY_SLOTS
 from agent_scaling.policies.costs import LayerCost
 from agent_scaling.policies.encoders.lines import Bag, mlp, mlp_costs
 

@@ -53,7 +53,7 @@ class NetHackEncoder(nn.Module):
             else is of the current frame, as in the release.
         moves: See the cursor's move since the previous frame.
         prev_action: See the previous action, as a one-hot vector.
-        inventory: See the glyphs of carried items, which recordings do not have.
+        inventory: See the glyphs of carried items, which few recordings have.
         inventory_width: Width of the inventory's two layers.
         channels_last: Run convolutions channels-last, about 1.25 times as fast on a CPU. Rounding
             then differs from cell to cell, which breaks ties between equal cells in the pooling at
@@ -191,9 +191,7 @@ class NetHackEncoder(nn.Module):
             cells = self.crop.cells(map_NHW, cursor_TB2.flatten(0, 1))
             parts.append(self.crop(self.embed(cells)))
         if self.inventory:
-            if batch.inv_glyphs_TBI is None:
-                raise InputError("the data have no inv_glyphs: set policy.encoder.inventory=false")
-            parts.append(self.inventory(batch.inv_glyphs_TBI.flatten(0, 1)))
+            parts.append(self.inventory(batch.inventory().flatten(0, 1)))
         features_ND = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
         features_TBD = features_ND.view(batch.steps, batch.lanes, self.width)
         if self.moves:

@@ -144,9 +144,7 @@ class Release2Encoder(nn.Module):
             self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)),
         ]
         if self.inventory:
-            if batch.inv_glyphs_TBI is None:
-                raise InputError("the data have no inv_glyphs: set policy.encoder.inventory=false")
-            parts.append(self.inventory(batch.inv_glyphs_TBI.flatten(0, 1)))
+            parts.append(self.inventory(batch.inventory().flatten(0, 1)))
         parts.append(self.map(self.embed(seen)))
         action_N = batch.prev_action_TB.flatten()
         parts.append(F.one_hot(action_N, NUM_ACTIONS).to(parts[0].dtype))

@@ -18,8 +18,8 @@ from agent_scaling.data.conversion.output_folder import finished, of_all_parts, 
 from agent_scaling.data.conversion.plan import SPLITS, Plan, Shard
 from agent_scaling.data.conversion.shard import write_manifest
 from agent_scaling.data.recordings.base import Game, Skipped
-from agent_scaling.data.shards.layout import Layout
-from agent_scaling.data.shards.manifest import VERSION, Manifest
+from agent_scaling.data.shards.layout import VERSION, Layout
+from agent_scaling.data.shards.manifest import Manifest
 from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy

@@ -17,6 +17,7 @@ from nle import nethack
 from nle.env.tasks import NetHackScore
 
 from agent_scaling.envs.actions import NUM_ACTIONS, key_to_action
+from agent_scaling.envs.nethack.inventories import InventoryLog
 from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec
 from agent_scaling.playing.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
 from agent_scaling.playing.demonstrators.own_player import (
@@ -61,6 +62,16 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
             render_mode=None,
             **kwargs,
         )
+        buffers = self.nethack._obs_buffers
+        self.inventories = InventoryLog(buffers)
+        """Inventories of all frames that the recording has."""
+        self._press = self.nethack.step
+        self.nethack._pynethack.set_buffers(**buffers | self.inventories.views)
+        self.nethack.step = self._see_and_press
+
+    def _see_and_press(self, key: int) -> Any:
+        self.inventories.see()
+        return self._press(key)
 
     def reset(self, **kwargs: Any) -> Any:
         """Start a game; ``seed`` must have been called before."""
@@ -191,6 +202,8 @@ def _played(
     end, frames = "", 0
     if record and not totals.get("fault"):
         _name_after(spec.seed, spec.folder)
+        (ttyrec,) = spec.folder.glob("*.ttyrec3.bz2")
+        env.inventories.write(ttyrec)
         end, frames = _read_back(spec.folder)
     return GameRecord(
         seed=spec.seed,
