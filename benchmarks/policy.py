@@ -61,7 +61,7 @@ def pair(width: int, scale: float, device: str) -> tuple[PublishedNetwork, Polic
     config = policy_config(weights)
     config["encoder"]["channels_last"] = True
     ours = build_policy(config)
-    ours.load_state_dict(rename(weights))
+    ours.load_state_dict(rename(weights)[0])
     return peer.to(device), ours.to(device)
 
 

@@ -79,9 +79,8 @@ def actions_of(games: int) -> np.ndarray:
 
 def tree_seconds() -> float:
     """CPU seconds of this process and its living descendants."""
-    me = psutil.Process()
-    times = [process.cpu_times() for process in [me, *me.children(recursive=True)]]
-    return sum(t.user + t.system for t in times)
+    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return time.process_time() + sum(t.user + t.system for t in times)
 
 
 class Vector:
@@ -302,8 +301,9 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore", module="gymnasium")
     rates = environments(args.games, args.workers, args.moves, args.rounds)
-    policy, ratios, overheads = pair(512, 1, "cpu")[1], [], []
-    for _ in range(0 if args.no_policy else args.rounds):
+    ratios, overheads = [], []
+    policy = None if args.no_policy else pair(512, 1, "cpu")[1]
+    for _ in range(args.rounds if policy else 0):
         peer = published(args.seconds)
         ours, overhead = rollouts(policy, args.lanes, args.block, args.steps)
         ratios.append(ours / peer)
