@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,12 @@ from mlflow import MlflowClient
 from agent_scaling.cli import main
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.runtime.errors import InputError, error_line
-from agent_scaling.runtime.files import PARTIAL
+from agent_scaling.runtime.files import PARTIAL, write_file
 from agent_scaling.scaling.fit import fit
 from agent_scaling.scaling.runs.table import as_rows, read_csv
 from agent_scaling.tracking.store import read_artifact
-from agent_scaling.training.course.resume import clean
+from agent_scaling.training.course.resume import BEGINNING, OneStart, clean
+from agent_scaling.training.train import taking
 from tests.helpers.runs import train
 from tests.helpers.stores import new_store
 
@@ -159,3 +161,18 @@ def test_debug_shows_the_traceback_without_passwords(
         assert "Too many open files" in said
         assert "PW" not in said
         assert ("Traceback" in said) is bool(debug)
+
+
+def test_a_disk_that_is_full_in_a_run_says_how_the_run_goes_on(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    table = tmp_path / "448.parquet"
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with (
+            pytest.raises(InputError, match="make room and go on with ckpt_path=last"),
+            taking(None, OneStart(BEGINNING, tmp_path)),
+        ):
+            write_file(table, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

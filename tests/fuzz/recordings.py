@@ -60,10 +60,11 @@ def ttyrec_target(games: Path, scratch: Path) -> Target:
     path = scratch / "any.ttyrec"
 
     def read(data: bytes) -> None:
-        path.write_bytes(PACKINGS[data[1] % len(PACKINGS)](data[2:]))
+        version, packed = data[:2].ljust(2, b"\0")
+        path.write_bytes(PACKINGS[packed % len(PACKINGS)](data[2:]))
         most = FRAMES + FRAMES_PER_BYTE * path.stat().st_size
         tell_version(path)
-        assert sum(map(len, decode_parts([path], data[0] % 3 + 1, 50))) <= most
+        assert sum(map(len, decode_parts([path], version % 3 + 1, 50))) <= most
 
     records = bz2.decompress(next(games.rglob("*.ttyrec3.bz2")).read_bytes())
     three = records[: end_of(records, SHORT)]

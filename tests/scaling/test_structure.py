@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize
 
 from agent_scaling.scaling.api import fit_laws
 from agent_scaling.scaling.fitting.outliers import outliers
+from agent_scaling.scaling.laws.parametric import nonnegative, normal_equations
 from tests.scaling.synthetic import known_cells, optimum, with_returns
 
 CHINCHILLA = {"e": 1.8172, "a": 482.0, "b": 2085.4, "alpha": 0.3478, "beta": 0.3658}
@@ -91,3 +94,15 @@ def test_a_constant_loss_takes_no_longer_than_others(table):
     assert time.process_time() - started < 10  # more than a minute where Newton's steps went on
     assert found.fitted["parametric"] is None
     assert found.forecast(1e19)["loss"].item() == pytest.approx(2.0, rel=1e-4)
+
+
+def test_the_starts_grid_solves_each_design_alone() -> None:
+    rng = np.random.default_rng(0)
+    constant, first, second = (rng.random(shape) + 0.1 for shape in ((9,), (4, 9), (3, 9)))
+    gram, right = normal_equations(constant, first, second)
+    found, squares = nonnegative(gram, right, 9)
+    for number, (one, other) in enumerate(product(first, second)):
+        design = np.stack([constant, one, other], 1)
+        want, rest = optimize.nnls(design, np.ones(9))
+        assert found[number] == pytest.approx(want, abs=1e-8)
+        assert squares[number] == pytest.approx(rest**2)

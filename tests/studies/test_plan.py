@@ -256,6 +256,13 @@ def test_sizes_by_a_key_that_train_does_not_have(tiny_shards: Path, tmp_path: Pa
         ("runs", ".."),
         ("launcher", {"hydra.launcher._target_": "os.system"}),
         ("launcher", {"hydra.run.dir": "/tmp"}),
+        ("launcher", {"hydra.launcher.tasks": {"_target_": "os.system"}}),
+        ("store", {"tracking_uri": "sqlite:///mlflow.db", "folder": "/tmp"}),
+        ("record_dir", "/tmp"),
+        ("forecast", {"flops": 1.0, "params": 3.0}),
+        ("forecast", {"folder": "/tmp"}),
+        ("speeds", [[1.0, 1.0], [1.0, 2.0]]),
+        ("warnings", 7),
     ],
 )
 def test_a_plan_that_leads_elsewhere_is_refused(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -12,7 +14,10 @@ import psutil
 import pytest
 from lightning import Callback, LightningModule, Trainer
 
+from agent_scaling.envs.pool.processes import Nursery, Worker
+from agent_scaling.envs.pool.worker import Assignment
 from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.runtime.errors import InputError
 from tests.helpers.impala_runs import LANES, STEPS, child, history, run
 from tests.helpers.workers import game_workers, pool_memory
 
@@ -64,6 +69,24 @@ def test_killed_workers_cost_their_episodes_and_the_run_goes_on(
     assert {frames // FRAMES for frames, n in points.items() if n} <= set(range(kills[0], updates))
     assert game_workers() == []
     assert pool_memory() == before
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("asynchronous", ["true", "false"])
+def test_workers_that_die_while_they_start_are_one_line(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, asynchronous: str
+) -> None:
+    start = Nursery.start
+
+    def start_and_kill(nursery: Nursery, assignment: Assignment) -> Worker:
+        worker = start(nursery, assignment)
+        os.kill(worker.pid, signal.SIGKILL)
+        return worker
+
+    monkeypatch.setattr(Nursery, "start", start_and_kill)
+    with pytest.raises(InputError, match="a game worker does not start: it exited with -9"):
+        run(tmp_path / "run", 2, *BESIDE, f"data.asynchronous={asynchronous}")
+    assert game_workers() == []
     assert list(folder.iterdir()) == []
 
 

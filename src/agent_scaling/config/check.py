@@ -22,7 +22,8 @@ from pydantic import (
 from pydantic_core import ArgsKwargs, ErrorDetails, SchemaError
 
 from agent_scaling.config.mistakes import meant
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import LONGEST, InputError
+from agent_scaling.runtime.secrets import mask
 
 OURS = ("agent_scaling.", "callbacks.", "data_modules.")
 REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
@@ -99,6 +100,13 @@ def wanted(errors: Iterable[ErrorDetails]) -> str:
     """Return in one line what pydantic asks of a value: ``input should be a valid integer``."""
     asked = dict.fromkeys(error["msg"] for error in errors)
     return " or ".join(text[0].lower() + text[1:] for text in asked)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return in one line where the first fault of a file's content is, and what is asked there."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    at = ".".join(map(str, first["loc"]))
+    return mask(" ".join(f"{at + ': ' if at else ''}{first['msg']}".split())[:LONGEST])
 
 
 class Options:

@@ -21,6 +21,14 @@ FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
 FULL[errno.EFBIG] = "the file would exceed the size limit"
 
 
+class FullDiskError(InputError):
+    """A file that finds no room; ``again`` says how to go on once there is some."""
+
+    def __init__(self, path: Path, why: str, again: str = "run the same command again") -> None:
+        super().__init__(f"{path}: {why}; finished files are kept: make room and {again}")
+        self.path, self.why = path, why
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Write as :func:`replacing`; a full disk or no permission raises :class:`InputError`."""
@@ -67,10 +75,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise InputError(
-                f"{path}: {FULL[error.errno]}; finished files are kept: "
-                "make room and run the same command again"
-            ) from None
+            raise FullDiskError(path, FULL[error.errno]) from None
         raise InputError(f"{path}: cannot be written ({error.strerror}); change output=") from None
 
 

@@ -20,14 +20,13 @@ from agent_scaling.scaling.fitting.repeated import repeated
 from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.report.terminal import print_fit
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
+from agent_scaling.scaling.runs.fit_file import FILE
 from agent_scaling.scaling.runs.lowest import as_fitted, moved
 from agent_scaling.scaling.runs.measure import RETURN, mixed_versions, take_measure
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
 from agent_scaling.tracking.store import default_store, store_errors
-
-FILE = "fit.json"
 
 
 def fit(

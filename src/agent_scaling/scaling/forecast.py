@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from rich.console import Console
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
 from agent_scaling.scaling.comparison import compare, zero_of_row
-from agent_scaling.scaling.fit import FILE, analyse, read
+from agent_scaling.scaling.fit import analyse, read
 from agent_scaling.scaling.reach import reach
+from agent_scaling.scaling.runs.fit_file import read_fit_of_runs
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs
@@ -90,7 +90,7 @@ def forecast(
     origin |= {"columns": columns, "experiment": experiment, "where": where}
     origin |= {"tracking_uri": tracking_uri or default_store(), "lowest_return": lowest_return}
     fitted: dict[str, Any] = {"origin": origin, "budgets": budgets, "forecast": []}
-    fitted = fitted if fit is None else load_fit(fit)
+    fitted = fitted if fit is None else read_fit_of_runs(fit)
     if budget is None:
         ((target, value),) = asked.items()
         runs = runs_of(fitted)
@@ -113,23 +113,6 @@ def forecast(
     return row
 
 
-def load_fit(fit: str) -> dict[str, Any]:
-    """Return the content of a ``fit.json``, given by its path or its folder.
-
-    Raises:
-        InputError: It is not there, or does not say which runs it was made of.
-    """
-    path = Path(fit)
-    path = path / FILE if path.is_dir() else path
-    try:
-        loaded: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"fit={fit}: not a fit.json of `fit` ({error})") from error
-    if "origin" not in loaded:
-        raise InputError(f"fit={fit}: does not say which runs it was made of; run `fit` again")
-    return loaded
-
-
 def runs_of(fitted: dict[str, Any]) -> Runs:
     """Read the runs that a fit was made of, within its budgets."""
     return read(budgets=fitted["budgets"], **fitted["origin"])
@@ -148,8 +131,11 @@ def _predict(fitted: dict[str, Any], budget: float, expert: float | None) -> dic
 
 
 def _unbounded(value: object) -> object:
-    """Turn an interval's absent upper end, ``None`` in JSON, back into infinity."""
-    return [value[0], math.inf] if isinstance(value, list) and value[1] is None else value
+    """Turn an interval's absent ends, ``None`` in JSON, back into 0 and infinity."""
+    if not isinstance(value, tuple):
+        return value
+    ends = zip(value, (0.0, math.inf), strict=True)
+    return [absent if end is None else end for end, absent in ends]
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from rich.table import Table
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import short
 from agent_scaling.scaling.fitting.repeated import more_games
-from agent_scaling.scaling.forecast import load_fit, runs_of
+from agent_scaling.scaling.forecast import runs_of
+from agent_scaling.scaling.runs.fit_file import read_fit_of_runs
 from agent_scaling.scaling.runs.plain_json import plain
 
 
@@ -25,7 +26,7 @@ def best_of_repeated(fit: str, budget: float, unique: float) -> dict[str, Any]:
     """
     if not unique > 0:
         raise InputError(f"unique={unique:g}: give the frames of distinct games, above 0")
-    fitted = load_fit(fit)
+    fitted = read_fit_of_runs(fit)
     laws = fitted.get("repeated")
     if not laws:
         raise InputError(

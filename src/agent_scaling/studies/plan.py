@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from agent_scaling.runtime.formats import short
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
+from agent_scaling.scaling.runs.fit_file import read_fit
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.experiments import experiment_file
 from agent_scaling.studies.more_games import best_of_repeated
@@ -193,14 +193,7 @@ def lay_out(
     """The plan of a request, without speeds."""
     runs, data = grids.grid(request)
     cfg = grids.compose(request, next(iter(request.variants), ""))
-    fitted = None
-    if fit is not None:
-        path = Path(fit)
-        path = path / "fit.json" if path.is_dir() else path
-        try:
-            fitted = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"fit={fit}: not a fit.json of `fit` ({error})") from error
+    fitted = None if fit is None else read_fit(fit)
     return Plan(
         name=request.name,
         convention=request.convention,

@@ -9,10 +9,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from pydantic import (
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+
+from agent_scaling.config.check import first_fault
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import masked
+from agent_scaling.scaling.runs.fit_file import check_row
 
 if TYPE_CHECKING:  # workers of a sweep read plans and need no torch
     from agent_scaling.policies.flops import Convention
@@ -20,7 +32,9 @@ if TYPE_CHECKING:  # workers of a sweep read plans and need no torch
 FILE = "plan.json"
 FORMAT = "agent-scaling-plan"
 VERSION = 1
-
+Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Plain = bool | int | float | str | None | list[bool | int | float | str | None]
+STRICT = ConfigDict(strict=True, extra="forbid")
 
 NAME = re.compile(r"(?!\.)[\w.+-]+")
 """Names of runs: their folders lie in the plan's, and nowhere else."""
@@ -32,28 +46,29 @@ LAUNCHER = re.compile(r"hydra/launcher|hydra\.launcher\.(?!_target_)\w[\w.]*")
 class Run:
     """One training run; its budgets are the cells of the grid that it serves."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
     study: str
     """Its tag ``study``: that of the plan, and of its variant where there are any."""
     variant: str
     """The variant's name; empty in a plan without variants."""
-    size: float
+    size: FiniteFloat
     """Parameters asked for, or the value of the key that makes the size."""
-    params: int
+    params: PositiveInt
     """Parameters that it has."""
-    seed: int
-    budgets: tuple[float, ...]
+    seed: NonNegativeInt
+    budgets: Annotated[tuple[Finite, ...], Field(min_length=1)]
     """FLOPs in the plan's convention, ascending; the last one ends the run."""
-    cost: float
+    cost: Finite
     """Training FLOPs per frame, the plan's convention."""
-    model_cost: float
+    model_cost: Finite
     """Training FLOPs per frame, ``model`` convention."""
-    step_frames: int
+    step_frames: PositiveInt
     """Frames of an optimiser step, of the first ones where they grow; of a run that plays,
     interactions with the game."""
-    epoch_frames: int
+    epoch_frames: NonNegativeInt
     """Frames of the training games that it uses; 0: it plays, and each frame is a new one."""
-    branched: float = 0.0
+    branched: FiniteFloat = 0.0
     """Share of a budget below its last that a branch trains by itself; 0: it has no branches."""
 
     def frames(self, budget: float) -> float:
@@ -78,6 +93,7 @@ class Run:
 class Store:
     """Where the runs are recorded."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     tracking_uri: str
     experiment_name: str
     artifact_location: str | None
@@ -87,6 +103,7 @@ class Store:
 class Plan:
     """A plan as ``agent-scaling plan`` wrote it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
     convention: Convention
     train: Mapping[str, Any]
@@ -97,9 +114,9 @@ class Plan:
     """Fingerprint of the data."""
     store: Store
     runs: tuple[Run, ...]
-    launcher: Mapping[str, Any] = field(default_factory=dict)
+    launcher: Mapping[str, Plain] = field(default_factory=dict)
     """Hydra's settings with which ``sweep`` launches."""
-    speeds: tuple[tuple[float, float], ...] = ()
+    speeds: tuple[tuple[Finite, Finite], ...] = ()
     """(parameters, FLOP/s of the ``model`` convention) as measured."""
     warnings: tuple[str, ...] = ()
     forecast: Mapping[str, Any] = field(default_factory=dict)
@@ -157,17 +174,32 @@ def load(folder: Path) -> Plan:
         found = json.loads(path.read_text())
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("another format or version")
-        runs = tuple(Run(**run | {"budgets": tuple(run["budgets"])}) for run in found.pop("runs"))
-        if odd := [run.name for run in runs if not NAME.fullmatch(run.name)]:
-            raise ValueError(f"a run is called {odd[0]!r}, which is no name of a folder")
-        if odd := [key for key in found["launcher"] if not LAUNCHER.fullmatch(key)]:
-            raise ValueError(f"launcher: {odd[0]!r} is no setting of a launcher")
-        found["speeds"] = tuple((n, speed) for n, speed in found["speeds"])
-        found["warnings"] = tuple(found["warnings"])
-        return Plan(**found | {"runs": runs, "store": Store(**found["store"])})
+        plan = _adapter().validate_json(json.dumps(found))
+        _check_names(plan)
+        return plan
     except OSError as error:
         raise InputError(f"plan={folder}: no {FILE} there; make it with agent-scaling plan") from (
             error
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        fault = first_fault(error)
+        raise InputError(f"{path} is broken ({fault}): plan into another folder") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is broken ({error}): plan into another folder") from error
+
+
+def _adapter() -> TypeAdapter[Plan]:
+    adapter = TypeAdapter(Plan, config=None)
+    adapter.rebuild(_types_namespace={"Convention": str})  # its own module imports torch
+    return adapter
+
+
+def _check_names(plan: Plan) -> None:
+    """Raise ValueError for names that lead elsewhere, and for numbers that lack their fellows."""
+    if odd := [run.name for run in plan.runs if not NAME.fullmatch(run.name)]:
+        raise ValueError(f"a run is called {odd[0]!r}, which is no name of a folder")
+    if odd := [key for key in plan.launcher if not LAUNCHER.fullmatch(key)]:
+        raise ValueError(f"launcher: {odd[0]!r} is no setting of a launcher")
+    if len({size for size, _ in plan.speeds}) < len(plan.speeds):
+        raise ValueError("speeds: a size has two")
+    check_row(plan.forecast)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from agent_scaling.runtime.allocator import keep_memory
 from agent_scaling.runtime.errors import InputError, reading
-from agent_scaling.runtime.files import write_file
+from agent_scaling.runtime.files import FullDiskError, write_file
 from agent_scaling.runtime.locks import LOCK_FILE, output_locked
 from agent_scaling.runtime.processes import die_with_parent
 from agent_scaling.runtime.secrets import masked
@@ -118,6 +118,8 @@ def taking(resume: Path | None, start: OneStart) -> Iterator[None]:
     """Name the checkpoint where anything is raised before all of it has been taken."""
     try:
         yield
+    except FullDiskError as error:
+        raise FullDiskError(error.path, error.why, "go on with ckpt_path=last") from None
     except InputError:
         raise
     except Exception as error:

@@ -176,10 +176,8 @@ def grid_starts(n: np.ndarray, d: np.ndarray, y: np.ndarray, count: int = 4) -> 
     """Return θ at the ``count`` lowest local minima of the profiled squared relative error."""
     alpha, beta = np.meshgrid(EXPONENTS, EXPONENTS, indexing="ij")
     weight = np.exp(-y)  # relative errors approximate log errors well enough for a start
-    powers_n = np.exp(-alpha.ravel()[:, None] * n) * weight
-    powers_d = np.exp(-beta.ravel()[:, None] * d) * weight
-    design = np.stack([np.broadcast_to(weight, powers_n.shape), powers_n, powers_d], 2)
-    linear, cost = nonnegative(design)
+    powers_n, powers_d = (np.exp(-EXPONENTS[:, None] * at) * weight for at in (n, d))
+    linear, cost = nonnegative(*normal_equations(weight, powers_n, powers_d), len(y))
     surface = np.pad(cost.reshape(alpha.shape), 1, constant_values=np.inf)
     inner = surface[1:-1, 1:-1]
     neighbours = [
@@ -194,18 +192,41 @@ def grid_starts(n: np.ndarray, d: np.ndarray, y: np.ndarray, count: int = 4) -> 
     return [np.r_[logs[i], alpha.ravel()[g], beta.ravel()[g]] for i, g in enumerate(low)]
 
 
-def nonnegative(design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Solve non-negative least squares of 1 on (G, n, 3) designs, by the best feasible subset.
+def normal_equations(
+    constant: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Gram matrices (A·B, 3, 3) and right sides (A·B, 3) of all pairs of columns.
 
-    Returns coefficients (G, 3) and squared errors (G,).
+    A design has ``constant`` (n,), one of ``first`` (A, n) and one of ``second`` (B, n); it is
+    fitted to 1. The products of columns are taken once: a design for each pair would be A·B tables.
     """
-    gram, right = design.transpose(0, 2, 1) @ design, design.sum(1)
+    gram, right = np.empty((len(first), len(second), 3, 3)), np.empty((len(first), len(second), 3))
+    gram[..., 0, 0], right[..., 0] = constant @ constant, constant.sum()
+    gram[..., 1, 1], right[..., 1] = (first**2).sum(1)[:, None], first.sum(1)[:, None]
+    gram[..., 2, 2], right[..., 2] = (second**2).sum(1), second.sum(1)
+    gram[..., 0, 1] = gram[..., 1, 0] = (first @ constant)[:, None]
+    gram[..., 0, 2] = gram[..., 2, 0] = second @ constant
+    gram[..., 1, 2] = gram[..., 2, 1] = first @ second.T
+    return gram.reshape(-1, 3, 3), right.reshape(-1, 3)
+
+
+def nonnegative(gram: np.ndarray, right: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Solve non-negative least squares of ``count`` ones, by the best feasible subset of columns.
+
+    Args:
+        gram: The designs' Gram matrices, (G, 3, 3).
+        right: The sums of their columns, (G, 3).
+        count: Rows of each design.
+
+    Returns:
+        Coefficients (G, 3) and squared errors (G,).
+    """
     best, cost = np.zeros(right.shape), np.full(len(right), np.inf)
     for subset in ([0, 1, 2], [1, 2], [0, 1], [0, 2], [0], [1], [2]):
         part = gram[:, subset][:, :, subset]
         ridge = 1e-12 * np.trace(part, axis1=1, axis2=2)[:, None, None] * np.eye(len(subset))
         values = np.linalg.solve(part + ridge, right[:, subset, None])[..., 0]
-        error = design.shape[1] - (values * right[:, subset]).sum(1)
+        error = count - (values * right[:, subset]).sum(1)
         better = (values >= 0).all(1) & (error < cost)
         cost[better] = error[better]
         best[better] = 0.0

@@ -21,17 +21,27 @@ def flag_rows(rows: pd.DataFrame, zero: Mapping[str, float]) -> list[str]:
     absent = [name for name in names if rows[name].isna().all()]
     flags = [f"missing metric: no {name} anywhere" for name in absent]
     groups = rows.groupby(["flops", "params"])
+    failed = ~rows["status"].map(str).isin(["nan", "None", "FINISHED"]).to_numpy()
     # With several files, another row of the cell may hold the metric that this one lacks.
     elsewhere = {name: (groups[name].transform("count") > 0) & rows["partial"] for name in names}
-    for number, (_, row) in enumerate(rows.iterrows()):
+    lacking = {
+        name: (rows[name].isna() & ~elsewhere[name] & (name not in absent)).to_numpy()
+        for name in names
+    }
+    flat = {
+        name: ((rows[name] <= zero.get(name, 0.0)) | np.isinf(rows[name])).to_numpy()
+        for name in names
+    }
+    for number in np.flatnonzero(np.any([failed, *lacking.values(), *flat.values()], axis=0)):
+        row = rows.iloc[number]
         where = f"{_cell(row)} (run {row['run']})"
-        if str(row["status"]) not in ("nan", "None", "FINISHED"):
+        if failed[number]:
             flags.append(f"failed run: {where} is {row['status']}; what it measured is used")
         for name in names:
-            if np.isnan(row[name]) and name not in absent and not elsewhere[name].iloc[number]:
+            if lacking[name][number]:
                 kind = "NaN loss" if name == "loss" else "missing metric"
                 flags.append(f"{kind}: {where} has no {name}; left out of its fits")
-            elif row[name] <= zero.get(name, 0.0) or np.isinf(row[name]):
+            elif flat[name][number]:
                 flags.append(f"no logarithm: {where} has {name} {row[name]:g}; left out of fits")
     return flags
 
@@ -65,7 +75,7 @@ def _missing_seeds(rows: pd.DataFrame) -> list[str]:
     counts = cells["seed"].explode().dropna().value_counts()
     usual = set(counts[counts >= len(cells) / 2].index)
     flags = []
-    for _, cell in cells.iterrows():
-        if absent := ", ".join(f"{seed:.0f}" for seed in sorted(usual - cell["seed"])):
-            flags.append(f"missing seed: {_cell(cell)} lacks seed {absent}")
+    for _, cell in cells[[not usual <= seeds for seeds in cells["seed"]]].iterrows():
+        absent = ", ".join(f"{seed:.0f}" for seed in sorted(usual - cell["seed"]))
+        flags.append(f"missing seed: {_cell(cell)} lacks seed {absent}")
     return flags

@@ -273,6 +273,5 @@ def _half_width(runs: SeriesGroupBy[Any, Any], own_se: pd.Series) -> pd.Series:
     count, known = runs.count(), own_se.copy()
     several = count > 1
     known[several] = (runs.std() / np.sqrt(count))[several]
-    pairs = zip(known, count, several, strict=True)
-    half = [half_width(se, n - 1) if many else half_width(se, ENDLESS) for se, n, many in pairs]
-    return pd.Series(half, index=known.index, dtype=float)
+    spare = (count - 1).where(several, ENDLESS)
+    return known * spare.map({n: half_width(1.0, n) for n in spare.unique()})
