@@ -13,6 +13,7 @@ from agent_scaling.runtime.files import write_json
 from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics
+from agent_scaling.scaling.fitting.hyper import hyper
 from agent_scaling.scaling.fitting.interactions import against_frames
 from agent_scaling.scaling.fitting.lowest import forecast_above, widen_laws
 from agent_scaling.scaling.fitting.outliers import outliers
@@ -157,6 +158,7 @@ def analyse(
     fitted = analysis.laws_of(runs)
     fitted["return_against_frames"] = None if budgets["loss"] else against_frames(runs.cells)
     fitted["repeated"] = repeated(given.every)
+    fitted["hyper"] = hyper(given.every, fitted["flags"])
     widen_laws(fitted, given)
     fitted |= forecast_above(given, np.asarray(ahead, float), fitted["flags"], expert)
     fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)

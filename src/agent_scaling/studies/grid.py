@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -87,6 +87,7 @@ class Request:
             ``schedule=cooldown``, which branches at each); ``cells``: a run per budget and size (a
             rate that decays to the budget's end).
         ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
+        law: Settings of a run: (parameters, frames, frames of a lane in a step) → key and value.
         composed: Configs by variant, once :func:`compose` has made them.
     """
 
@@ -100,6 +101,7 @@ class Request:
     convention: Convention
     ratios: Sequence[float] | None
     sized_by: str = PARAMS
+    law: Callable[[float, float, int], dict[str, float]] | None = None
     composed: dict[str, DictConfig] = field(default_factory=dict, init=False, compare=False)
 
     def study(self, variant: str) -> str:
@@ -129,7 +131,8 @@ def grid(request: Request) -> tuple[list[Run], dict[str, Data]]:
             cfg = compose(request, variant, size)
             made = solved(request, variant, size, cfg, data[variant])
             budgets = served(request, made, data[variant])
-            runs += [named(request, made, part, s) for s in request.seeds for part in budgets]
+            named_runs = [named(request, made, part, s) for s in request.seeds for part in budgets]
+            runs += [by_law(request, run, data[variant]) for run in named_runs]
     for run in runs:
         if not NAME.fullmatch(run.name):
             raise InputError(f"{run.name!r}: names of studies and variants are letters and digits")
@@ -222,6 +225,24 @@ def named(request: Request, run: Run, budgets: tuple[float, ...], seed: int) -> 
     return replace(run, name="-".join(filter(None, parts)), seed=seed, budgets=budgets)
 
 
+def by_law(request: Request, run: Run, data: Data) -> Run:
+    """The run with the settings that the request's law has for it, at its last budget.
+
+    They replace the study's own settings of all runs.
+
+    Raises:
+        InputError: The run's variant sets one of these keys.
+    """
+    if request.law is None:
+        return run
+    settings = request.law(run.params, run.frames(run.budgets[-1]), data.steps)
+    if fixed := sorted(set(settings) & set(request.variants.get(run.variant, {}))):
+        raise InputError(f"variants.{run.variant}.{fixed[0]}: hyper= sets it; take one of them out")
+    lanes = settings.get("data.lanes")
+    step = run.step_frames if lanes is None else round(lanes) * data.growth.start
+    return replace(run, settings=settings, step_frames=step)
+
+
 def store_of(cfg: DictConfig) -> Store:
     """Return the store that a config's runs are recorded in."""
     logger: Any = OmegaConf.to_container(cfg.logger, resolve=True)
@@ -235,6 +256,7 @@ def planned(request: Request, run: Run, folder: Path, cfg: DictConfig) -> dict[s
         "flops_budget": run.budgets[-1],
         "milestones": list(run.budgets[:-1]),
         "seed": run.seed,
+        **run.settings,
         **request.sized(run.size),
         "output": str(run.output(folder)),
         "tags.study": run.study,

@@ -23,8 +23,8 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.runs.fit_file import read_fit
 from agent_scaling.studies import grid as grids
+from agent_scaling.studies.by_laws import best_of_repeated, settings_by
 from agent_scaling.studies.experiments import experiment_file
-from agent_scaling.studies.more_games import best_of_repeated
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
 from agent_scaling.studies.warnings import cautions
 
@@ -38,6 +38,7 @@ def plan(
     fit: str | None = None,
     budget: float | None = None,
     unique: float | None = None,
+    hyper: str | None = None,
     runs: grids.Runs = "milestones",
     convention: Convention = "model",
     seeds: Sequence[int] | int = (0,),
@@ -63,6 +64,8 @@ def plan(
         budget: FLOPs to forecast from ``fit``.
         unique: Frames of the distinct games that there are: the size is then that of the fit's law
             of repeated data, and what more games would buy is printed.
+        hyper: A ``fit.json`` or its folder whose laws of learning rate and batch set those of each
+            run, at its size and the frames of its last budget.
         runs: ``milestones``: a run per size; ``cells``: a run per size and budget.
         convention: Convention that budgets count FLOPs in.
         seeds: Of each cell; a number n is 0 to n − 1.
@@ -106,6 +109,8 @@ def plan(
             convention=convention,
             ratios=ratios,
         )
+    if hyper is not None:
+        request = replace(request, law=settings_by(hyper))
     check(request)
     folder = Path(output).resolve()
     made = lay_out(request, row, None if best else fit, flatten(launcher or {}))
@@ -254,6 +259,9 @@ def experiment(made: Plan, request: grids.Request, run: Run, folder: Path, cfg: 
         f"{last:.4g} FLOPs ({made.convention} convention)",
         f"  {train_one(folder, run)}",
     ]
+    if run.settings:
+        values = ", ".join(f"{key}={value:g}" for key, value in run.settings.items())
+        head.append(f"by the law of hyper-parameters: {values}")
     for key in ("params", "frames", "loss", "return"):
         if key in made.forecast:
             low, high = made.forecast[f"{key}_interval"]
@@ -283,6 +291,10 @@ def show(made: Plan) -> None:
     say(f"{len(cells)} cells in {len(made.runs)} runs: {cost(made, lambda run: run.trained)}")
     if any(run.branched for run in made.runs):
         say(f"with runs=cells it would be {cost(made, lambda run: sum(run.budgets))}")
+    if any(run.settings for run in made.runs):
+        say("settings by the law of hyper=, for each run's last budget:")
+        for run in made.runs:
+            say(f"  {run.name}: {', '.join(f'{k}={v:g}' for k, v in run.settings.items())}")
     for line in made.warnings:
         console.print(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
 

@@ -35,6 +35,7 @@ VERSION = 1
 Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Plain = bool | int | float | str | None | list[bool | int | float | str | None]
 STRICT = ConfigDict(strict=True, extra="forbid")
+Setting = Annotated[str, Field(pattern=r"\A(optimizer\.lr|data\.lanes)\z")]
 
 NAME = re.compile(r"(?!\.)[\w.+-]+")
 """Names of runs: their folders lie in the plan's, and nowhere else."""
@@ -70,6 +71,8 @@ class Run:
     """Frames of the training games that it uses; 0: it plays, and each frame is a new one."""
     branched: FiniteFloat = 0.0
     """Share of a budget below its last that a branch trains by itself; 0: it has no branches."""
+    settings: dict[Setting, PositiveInt | Finite] = field(default_factory=dict)
+    """Settings of ``train`` of this run alone, by a law of hyper-parameters."""
 
     def frames(self, budget: float) -> float:
         """Frames that a budget buys."""

@@ -101,6 +101,7 @@ def study(
             raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
         best = {name: grid[name] for name in ("name", "train", "convention", "seeds", "launcher")}
         best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
+        best |= {"hyper": grid.get("hyper")}
         check(made, cells, best, folder, returns)
 
 
@@ -133,6 +134,7 @@ def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
             row |= {"mlflow_run_id": run_id, "unique": run.epoch_frames or None}
             row |= settings.get(run.variant, {"lr": None, "batch": None})
             row |= {name: found.get(name) for name in VERSIONS}
+            row |= {"lr": run.settings["optimizer.lr"]} if "optimizer.lr" in run.settings else {}
             rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
     cells = pd.DataFrame(rows)
     numbers = dict.fromkeys((*MEASURED, *VARIED), float)

@@ -49,7 +49,7 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         )
     if law := fitted.get("return_from_loss"):
         console.print(f"return from loss: R ~ L^{law['exponent']:.3g} {_span(law['interval'])}")
-    for line in _repeated(fitted.get("repeated")):
+    for line in (*_repeated(fitted.get("repeated")), *_hyper(fitted.get("hyper"))):
         console.print(line)
     for target, checks in fitted["validation"].items():
         show(_validation(target, checks, fitted["chosen"][target]))
@@ -124,6 +124,24 @@ def _repeated(laws: dict[str, Any] | None) -> list[str]:
         held = "" if error is None else f", most repeated cells off by {error:.3g} in logs"
         chosen = " (chosen)" if name == laws["chosen"] else ""
         lines.append(f"repeated data, {name}: {values}; SD {law['residual_sd']:.3g}{held}{chosen}")
+    return lines
+
+
+def _hyper(law: dict[str, Any] | None) -> list[str]:
+    """Return a line for each setting with a law, and one for the critical batch."""
+    if not law:
+        return []
+    at = f"at {law['params']:,.0f} parameters, {law['frames']:,.0f} frames"
+    lines = []
+    for name, found in law["settings"].items():
+        powers = ", ".join(
+            f"{term}^{found[f'{term}_exponent']:.3g} {_span(found[f'{term}_interval'])}"
+            for term in "ND"
+            if f"{term}_exponent" in found
+        )
+        lines.append(f"best {name}: {found['value']:.3g} {_span(found['interval'])} {at}; {powers}")
+    if batch := law["critical_batch"]:
+        lines.append(f"critical batch: {batch['value']:.3g} {_span(batch['interval'])} {at}")
     return lines
 
 

@@ -102,6 +102,13 @@ class Repeated(TypedDict):
 
 
 @with_config(ConfigDict(strict=True))
+class Hyper(TypedDict):
+    """Laws of hyper-parameters, which are fitted again where they are used."""
+
+    cells: int
+
+
+@with_config(ConfigDict(strict=True))
 class FitFile(TypedDict, total=False):
     """The parts of ``fit.json`` that are read; the others are left unread."""
 
@@ -112,6 +119,7 @@ class FitFile(TypedDict, total=False):
     parabola: dict[Target, OfSizes]
     best_of_grid: dict[Target, OfSizes]
     repeated: Repeated | None
+    hyper: Hyper | None
 
 
 _FIT, _ROW = TypeAdapter(FitFile), TypeAdapter(Row)

@@ -1,9 +1,9 @@
-"""The best run at a budget where games repeat, and what more distinct games would buy."""
+"""Runs by the laws of repeated data and of hyper-parameters: passes, learning rates, batches."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import short
+from agent_scaling.scaling.fitting.hyper import surface
 from agent_scaling.scaling.fitting.repeated import more_games
 from agent_scaling.scaling.forecast import runs_of
 from agent_scaling.scaling.runs.fit_file import read_fit_of_runs
@@ -36,6 +37,34 @@ def best_of_repeated(fit: str, budget: float, unique: float) -> dict[str, Any]:
     rows = more_games(runs_of(fitted).every, str(laws["chosen"]), budget, unique)
     show(rows, str(laws["chosen"]))
     return {"law": laws["chosen"], "more_games": plain(rows[1:])} | rows[0]
+
+
+def settings_by(fit: str) -> Callable[[float, float, int], dict[str, float]]:
+    """Return the law of settings of a fit: (parameters, frames, frames of a lane in a step) → keys.
+
+    The keys are ``optimizer.lr`` and ``data.lanes``, those of them that the law has.
+
+    Raises:
+        InputError: The fit has no such law.
+    """
+    fitted = read_fit_of_runs(fit)
+    law = surface(runs_of(fitted).every) if fitted.get("hyper") else None
+    if law is None:
+        raise InputError(
+            f"hyper={fit}: no law of lr or batch; fit a table with a column `lr` or `batch` whose "
+            "cells were run with three values or more (study=learning_rate makes one)"
+        )
+
+    def settings(params: float, frames: float, length: int) -> dict[str, float]:
+        best = law.best(params, frames)
+        found: dict[str, float] = {}
+        if "lr" in best:
+            found["optimizer.lr"] = float(f"{best['lr'][0]:.3g}")
+        if "batch" in best:
+            found["data.lanes"] = max(1, round(best["batch"][0] / length))
+        return found
+
+    return settings
 
 
 def show(rows: Sequence[Mapping[str, Any]], law: str) -> None:
