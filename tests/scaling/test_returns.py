@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agent_scaling.scaling.api import fit_laws
 from agent_scaling.scaling.fitting import returns
 from agent_scaling.scaling.fitting.forecasts import compete
 from agent_scaling.scaling.fitting.forms import LOSS_FORMS
@@ -29,6 +30,23 @@ def test_a_bound_is_found_and_approached():
     assert np.exp(-curve.theta[0]) == pytest.approx(500, rel=1e-3)
     far = returns.bounded(cells, np.array([np.log(1e25)]))
     assert np.exp(far.mean[0]) == pytest.approx(500, rel=1e-2)
+
+
+@pytest.mark.parametrize("lowest", [0.0, -20.0])
+def test_a_sigmoid_in_log_compute_is_recovered(lowest):
+    """The parameters of R_0 + (A - R_0) / (1 + (C_half / C)^B), as ScaleRL writes it."""
+    most, half, power = 500.0, 3e15, 0.6
+    rows = [
+        {"flops": c, "params": n, "samples": c / 6 / n, "return": lowest + share * gain}
+        for c in FLOPS
+        for gain in [(most - lowest) / (1 + (half / c) ** power)]
+        for n, share in ((1e4, 0.6), (1e5, 1.0), (1e6, 0.5))
+    ]
+    laws = fit_laws(pd.DataFrame(rows), lowest_return=lowest or None)
+    found = laws.fitted["saturating"]["return"]
+    assert found["R_max"] == pytest.approx(most, rel=1e-3)
+    assert found["half_at"] == pytest.approx(half, rel=1e-2)
+    assert found["gamma"] == pytest.approx(power, rel=1e-3)
 
 
 def test_return_saturates_at_the_expert_s_score():

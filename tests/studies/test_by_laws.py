@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from agent_scaling.scaling.fit import fit
 from agent_scaling.scaling.fitting.hyper import surface
 from agent_scaling.scaling.fitting.repeated import more_games
 from agent_scaling.scaling.runs.table import tidy
-from agent_scaling.studies.plan_file import load
+from agent_scaling.studies.plan_file import Plan, Store, load
+from agent_scaling.studies.study import fit_across
 from tests.scaling import test_hyper, test_repeated
 from tests.studies.plans import BUDGETS, SIZES, make_plan
 
@@ -61,3 +63,16 @@ def test_the_best_run_on_the_games_there_are(tiny_shards: Path, tmp_path: Path, 
         make_plan(tiny_shards, tmp_path / "other", hyper=where)
     with pytest.raises(InputError, match="needs fit= and budget="):
         make_plan(tiny_shards, tmp_path / "other", unique=1e8)
+
+
+def test_variants_of_games_alone_have_laws_in_common(tmp_path: Path):
+    cells = test_repeated.drawn("penalty", 0).assign(study="x", variant="y", lr=1e-3, batch=256.0)
+    variants = {"all": {}, "quarter": {"data.fraction": 0.25}}
+    shared = {"name": "x", "convention": "model", "train": {}, "data": "", "runs": ()}
+    made = Plan(**shared, variants=variants, store=Store("", "", None))
+    fit_across(made, cells, tmp_path)
+    fitted = json.loads((tmp_path / "fit" / "across" / "fit.json").read_text())
+    assert fitted["repeated"]["chosen"] == "penalty"
+    variants["wide"] = {"policy.encoder.width": 8}
+    fit_across(made, cells, tmp_path / "other")
+    assert not (tmp_path / "other").exists()

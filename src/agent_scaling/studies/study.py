@@ -41,6 +41,8 @@ MEASURED = {
 VARIED = ("unique", "lr", "batch")
 """Columns of ``cells.csv`` of which variants may have laws: frames of distinct games, learning
 rate, and frames per step."""
+LAWFUL = ("data.fraction", "optimizer.lr", "data.lanes")
+"""Settings of variants that laws are of; variants that differ in others have no law in common."""
 SETTINGS = ("optimizer.lr", "data.lanes", "data.unroll_length")
 """Keys of ``train`` that rate and batch are read from."""
 CELLS = "cells.csv"
@@ -95,7 +97,7 @@ def study(
     fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
         compare_variants(made, cells, folder)
-        fit_across(cells, folder)
+        fit_across(made, cells, folder)
     if budget is not None:
         if not fits:
             raise InputError(f"budget={budget:g}: a forecast needs {FEWEST} budgets and sizes")
@@ -184,11 +186,13 @@ def fit_once(
     return where
 
 
-def fit_across(cells: pd.DataFrame, folder: Path) -> None:
-    """Fit the cells of all variants together, where they differ in games, rates or batches.
+def fit_across(made: Plan, cells: pd.DataFrame, folder: Path) -> None:
+    """Fit the cells of all variants together, where they differ in games, rates or batches alone.
 
     ``folder/fit/across`` holds the laws of what they differ in.
     """
+    if {key for settings in made.variants.values() for key in settings} - {*LAWFUL}:
+        return
     varied = [name for name in VARIED if cells[name].nunique() > 1]
     where = folder / "fit" / "across"
     if not varied or cells["flops"].nunique() < FEWEST or (where / ".done").exists():

@@ -223,7 +223,11 @@ def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[st
 
 
 def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
-    """Fit R = 1 / (1/R_max + a C^−γ) to the latest budgets; ``None`` where there are too few."""
+    """Fit R = 1 / (1/R_max + a C^−γ) to the latest budgets; ``None`` where there are too few.
+
+    That is a sigmoid in log compute, R_max / (1 + (C_half / C)^γ), as ScaleRL has it (arXiv
+    2510.13786); ``half_at`` is C_half, the FLOPs at which half of R_max is reached.
+    """
     try:
         curve = returns.fit_bounded(cells)
     except ValueError:
@@ -233,9 +237,11 @@ def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
     low, high = curve.interval(0)
     with np.errstate(over="ignore"):
         interval = [np.exp(-high), np.exp(-low)]
+        half_at = np.exp((curve.theta[1] - curve.theta[0]) / curve.theta[2])
     return {
         "R_max": np.exp(-curve.theta[0]) if found else None,
         "R_max_interval": interval if found else [np.exp(value.max()), None],
+        "half_at": half_at if found else None,
         "gamma": curve.theta[2],
         "gamma_interval": curve.interval(2),
         "log_a": curve.theta[1],

@@ -38,7 +38,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         kind = "given" if found["interval"] is None else f"estimated {_span(found['interval'])}"
         console.print(f"R counts from a return of {found['value']:.4g} ({kind})")
     if law := fitted["saturating"].get("return"):
-        bound = f"{law['R_max']:.4g}" if law["R_max"] else "none found"
+        half = f", half of it at {law['half_at']:.3g} FLOPs" if law["half_at"] else ""
+        bound = f"{law['R_max']:.4g}{half}" if law["R_max"] else "none found"
         console.print(f"bounded: 1/R = 1/R_max + a C^-{law['gamma']:.4g}, R_max {bound}")
     if law := fitted.get("parametric"):
         state = "converged" if law["converged"] else "NOT converged"
