@@ -26,11 +26,11 @@ from tests.helpers.runs import composed
 from tests.studies.plans import BUDGETS, SIZES, make_plan, train_settings
 
 
-def as_train_composes(folder: Path, name: str) -> DictConfig:
-    """What ``train --config-dir FOLDER experiment=NAME`` composes."""
+def as_train_composes(folder: Path, name: str, *more: str) -> DictConfig:
+    """What ``train --config-dir FOLDER experiment=NAME``, and ``more``, composes."""
     path = [f"hydra.searchpath=[file://{folder}]"]
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        return compose("train", [*path, f"experiment={name}"])
+        return compose("train", [*path, f"experiment={name}", *more])
 
 
 def test_cells_cost_their_budgets(tiny_shards: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
@@ -17,24 +18,40 @@ from agent_scaling.studies.plan_file import load
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.runs import composed
+from tests.helpers.stores import new_store
+from tests.studies.test_plan import as_train_composes
 
 STUDIES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 
 
+ATARI = ("breakout", "pong", "atari", "paper_atari")
+"""Studies of Atari's games; the others are of NetHack's, or play."""
+TINY = [
+    "milestones=[]",
+    "callbacks.rollouts=null",
+    "callbacks.progress=null",
+    "callbacks.model=null",
+]
+CLONES = [*TINY, "data.val_frames=64", "data.val_lanes=2", "data.workers=0"]
+LONG = {"one_gpu", "paper_atari", "paper_nethack", "paper_nethack_rl"}
+"""Studies for accelerators, of which no step is cheap."""
+
+
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_plans(
+def test_every_study_plans_and_its_first_run_trains(
     name: str, tiny_shards: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """With one size and the study's own settings and variants; small sizes build faster."""
-    shards, sizes = tiny_shards, "[2e4]"
-    if "atari" in name:
-        shards, sizes = request.getfixturevalue("atari_shards"), "{policy.encoder.width:[13]}"
+    """With one size, the study's own settings and variants, and two steps of its first run."""
+    plays, shards = name.endswith("_rl"), tiny_shards
+    if name in ATARI:
+        shards = request.getfixturevalue("atari_shards")
+    sizes = "{policy.encoder.width:[3]}" if "atari" in name else "[2e4]"
     overrides = [
         f"study={name}",
-        *([] if name.endswith("_rl") else [f"train.data.shards={shards}"]),
+        *([] if plays else [f"train.data.shards={shards}"]),
         f"sizes={sizes}",
         f"output={tmp_path}/plan",
-        f"+train.logger.tracking_uri=sqlite:///{tmp_path}/mlflow.db",
+        f"+train.logger.tracking_uri={new_store(tmp_path / 'mlflow.db')}",
         f"+train.logger.artifact_location={tmp_path}/artifacts",
     ]
     call_verb(composed("plan", overrides))
@@ -42,6 +59,15 @@ def test_every_study_plans(
     assert len(made.runs) == len(list((tmp_path / "plan" / "experiment").iterdir()))
     assert made.name == composed("plan", overrides).name
     assert len(made.studies) == max(1, len(made.variants))
+    if name in LONG:
+        return
+    run = made.runs[0]
+    budget = f"flops_budget={2 * run.step_frames * run.cost}"
+    small = TINY if plays else CLONES
+    call_verb(as_train_composes(tmp_path / "plan", run.name, budget, *small))
+    (found,) = json.loads((run.output(tmp_path / "plan") / "milestones.json").read_text())
+    assert found["frames"] >= 2 * run.step_frames
+    assert plays or np.isfinite(found["val/nats"])
 
 
 def test_a_grid_that_is_too_small_to_forecast_from(tiny_shards: Path, tmp_path: Path) -> None:
