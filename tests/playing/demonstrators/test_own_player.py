@@ -72,6 +72,8 @@ def test_the_pages_players_are_recorded_as_the_scripted_one(folder: Path) -> Non
     assert [game.identity for game in found.games] == ["000006/nle.6.0", "000007/nle.7.0"]
     assert found.skipped == ()
     assert all(game.metadata["role"] == "Val" for game in found.games)
+    inventories = sorted(path.name for path in (folder / "walks").rglob("*.inventory.bz2"))
+    assert inventories == ["nle.6.0.inventory.bz2", "nle.7.0.inventory.bz2"]
     walks = lines_of(folder / "walks")
     assert [line["env_steps"] for line in walks] == [60, 60]
     assert all(line["options"] == {"character": "val", "player": "bot:Walker"} for line in walks)

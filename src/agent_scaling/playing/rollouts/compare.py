@@ -160,7 +160,7 @@ def report(
 
 def show(found: Mapping[str, Difference], seeds: int) -> None:
     """Print a row per measure."""
-    columns = ("", "first", "second", "difference", "90 % interval", "higher", "lower")
+    columns = ("", "first", "second", "difference", "90 % interval", "up:down")
     table = Table(*columns, title=f"{seeds} seeds; second − first")
     for name, one in found.items():
         width = digits(name)
@@ -169,7 +169,7 @@ def show(found: Mapping[str, Difference], seeds: int) -> None:
         if one.interval is not None:
             interval = " … ".join(f"{value:+,.{width}f}" for value in one.interval)
         mean = f"{one.mean:+,.{width}f}"
-        table.add_row(name, *numbers, mean, interval, str(one.higher), str(one.lower))
+        table.add_row(name, *numbers, mean, interval, f"{one.higher}:{one.lower}")
     Console().print(table)
 
 
