@@ -1,12 +1,15 @@
 """One learning rate for all widths: the best rate by width, with and without muP.
 
-    python benchmarks/mup.py [--shards DIR] [--frames N] [--processes 2] [--figure mup.png]
+    python benchmarks/mup.py [--shards DIR] [--frames N] [--seeds 0 1 2] [--processes 2]
+        [--multipliers readout=4] [--results mup.json] [--figure mup.png]
 
 Small policies of the paper's kind (LSTM core) train on the same frames at each rate; layers between
-vectors are as wide as ``--widths`` say. The loss is the mean over the last quarter of the frames.
-Without --shards, the scripted demonstrator plays 24 games first. About 8 minutes of CPU time. The
-last line is one JSON object: ``losses`` by parametrisation, width and rate, ``best`` rates, and
-``moved_mup`` and ``moved_standard``: how many steps of the grid the best rates differ by.
+vectors are as wide as ``--widths`` say. The loss is the mean over the last quarter of the frames,
+then over seeds. Without --shards, the scripted demonstrator plays 24 games first. A sweep that was
+stopped goes on from --results, and so does one with more widths, rates or seeds. The last line is
+one JSON object: mean ``losses`` by parametrisation, width and rate, ``best`` rates, ``moved_mup``
+and ``moved_standard`` (how many steps of the grid the best rates differ by), and ``transfer``: at
+the widest, the loss with muP at the rate that is best at the base, and the best without muP.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import json
 import logging
 import tempfile
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lightning
@@ -32,7 +37,10 @@ from agent_scaling.data.conversion.shard import shard
 from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from agent_scaling.policies.sizes import make_policy
 from agent_scaling.runtime.allocator import keep_memory
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import write_json
 from agent_scaling.training.modules.bc import BehaviouralCloning
+from agent_scaling.training.optim.mup import MULTIPLIERS
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from data_modules.shards import ShardsDataModule
 
@@ -50,8 +58,13 @@ SMALL = {
 }
 """What stays: convolutions that cost little."""
 NAMES = {False: "standard", True: "muP"}
+COLORS = ["#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
+"""Of the Okabe–Ito palette."""
 
-Losses = dict[bool, dict[int, list[float]]]
+Cell = tuple[str, int, float, int]
+"""Parametrisation, width, rate, seed."""
+Losses = dict[str, dict[int, list[float]]]
+"""Mean over seeds, by parametrisation, width and rate."""
 
 
 class Tail(Callback):
@@ -75,10 +88,12 @@ def widths(width: int) -> dict[str, dict[str, Any]]:
     return {"encoder": encoder, "core": {"width": width}}
 
 
-def final_loss(shards: Path, width: int, base: int, rate: float, mup: bool, steps: int) -> float:
+def final_loss(shards: Path, cell: Cell, options: argparse.Namespace) -> float:
     """Train one policy; nats per action over the last quarter."""
+    name, width, rate, seed = cell
+    steps = options.frames // (LANES * STEPS)
     parts = widths(width)
-    lightning.seed_everything(0, verbose=False)
+    lightning.seed_everything(seed, verbose=False)
     policy = make_policy(
         encoder={
             "_target_": "agent_scaling.policies.encoders.nethack.NetHackEncoder",
@@ -91,7 +106,13 @@ def final_loss(shards: Path, width: int, base: int, rate: float, mup: bool, step
             **parts["core"],
         },
     )
-    optimizer = OptimizerFactory(torch.optim.Adam, rate, mup=mup, base=widths(base))
+    optimizer = OptimizerFactory(
+        torch.optim.Adam,
+        rate,
+        mup=name == NAMES[True],
+        base=widths(options.base),
+        multipliers=options.multipliers,
+    )
     optimizer.initialise(policy)
     tail = Tail(steps)
     trainer = Trainer(
@@ -106,7 +127,7 @@ def final_loss(shards: Path, width: int, base: int, rate: float, mup: bool, step
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    data = ShardsDataModule(str(shards), lanes=LANES, unroll_length=STEPS)
+    data = ShardsDataModule(str(shards), lanes=LANES, unroll_length=STEPS, seed=seed)
     trainer.fit(BehaviouralCloning(policy, optimizer), data)
     return sum(tail.losses) / len(tail.losses)
 
@@ -117,21 +138,20 @@ def moved(losses: dict[int, list[float]]) -> int:
     return max(best) - min(best)
 
 
-def draw(losses: Losses, path: Path) -> None:
+def draw(losses: Losses, rates: list[float], path: Path) -> None:
     """Loss over learning rate, a line per width, without muP and with it."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
-    colors = ["#0072B2", "#009E73", "#D55E00"]  # of the Okabe–Ito palette
-    for axis, mup in zip(axes, (False, True), strict=True):
-        for (width, row), color in zip(losses[mup].items(), colors, strict=False):
+    figure, axes = plt.subplots(1, len(losses), figsize=(9, 3.8), sharey=True, layout="constrained")
+    for axis, (name, rows) in zip(axes, losses.items(), strict=True):
+        for (width, row), color in zip(rows.items(), COLORS[: len(rows)], strict=True):
             best = row.index(min(row))
-            axis.plot(RATES, row, "o-", color=color, label=f"width {width}", markersize=4)
-            axis.plot(RATES[best], row[best], "*", color=color, markersize=15)
+            axis.plot(rates, row, "o-", color=color, label=f"width {width}", markersize=4)
+            axis.plot(rates[best], row[best], "*", color=color, markersize=15)
         axis.set_xscale("log", base=2)
-        axis.set_xlabel("learning rate" + (" (at the base)" if mup else ""))
-        axis.set_title(NAMES[mup])
+        axis.set_xlabel("learning rate" + (" (at the base)" if name == NAMES[True] else ""))
+        axis.set_title(name)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("training loss (nats per action)")
     axes[0].legend(frameon=False)
@@ -154,51 +174,144 @@ def quiet() -> None:
     torch.set_num_threads(1)  # small policies gain nothing from more
 
 
-def sweep(shards: Path, options: argparse.Namespace) -> Losses:
-    """Every parametrisation, width and rate; at base widths both parametrisations are one."""
-    steps, base = options.frames // (LANES * STEPS), options.base
-    cells = [(mup, w, r) for mup in NAMES for w in options.widths for r in RATES]
-    runs = [cell for cell in cells if not (cell[0] and cell[1] == base)]
-    with ProcessPoolExecutor(options.processes, get_context("spawn"), quiet) as pool:
-        jobs = [pool.submit(final_loss, shards, w, base, r, mup, steps) for mup, w, r in runs]
-        found = dict(zip(runs, (job.result() for job in jobs), strict=True))
-    found |= {(True, base, r): found[False, base, r] for r in RATES if base in options.widths}
-    return {m: {w: [found[m, w, r] for r in RATES] for w in options.widths} for m in NAMES}
+class Results:
+    """Losses by cell, in a JSON file that a later call goes on from.
+
+    Raises:
+        InputError: The file is of a sweep with other settings.
+    """
+
+    def __init__(self, path: Path | None, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, settings
+        self.losses: dict[Cell, float] = {}
+        if path is None or not path.exists():
+            return
+        saved = json.loads(path.read_text())
+        if saved["settings"] != settings:
+            raise InputError(
+                f"{path}: of a sweep with other settings, {saved['settings']}; give those, or "
+                "another --results"
+            )
+        for *cell, loss in saved["runs"]:
+            self.losses[tuple(cell)] = loss
+
+    def add(self, cell: Cell, loss: float) -> None:
+        """Keep a loss, and write the file."""
+        self.losses[cell] = loss
+        if self.path is not None:
+            runs = [[*key, value] for key, value in sorted(self.losses.items())]
+            write_json(self.path, {"settings": self.settings, "runs": runs})
 
 
-def tables(losses: Losses) -> None:
+def finished(
+    shards: Path, cells: list[Cell], options: argparse.Namespace
+) -> Iterator[tuple[Cell, float]]:
+    """Train the cells' policies, some at a time; each with its loss as it ends."""
+    pool = ProcessPoolExecutor(options.processes, get_context("spawn"), quiet)
+    try:
+        jobs = {pool.submit(final_loss, shards, cell, options): cell for cell in cells}
+        for job in as_completed(jobs):
+            yield jobs[job], job.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def sweep(shards: Path, options: argparse.Namespace, results: Results) -> Losses:
+    """Every parametrisation, width, rate and seed; mean losses over the seeds."""
+    cells: list[Cell] = [
+        (name, width, rate, seed)
+        for seed in options.seeds
+        for width in options.widths
+        for name in NAMES.values()
+        for rate in options.rates
+    ]
+    missing = [cell for cell in cells if cell not in results.losses]
+    for done, (cell, loss) in enumerate(finished(shards, missing, options), 1):
+        results.add(cell, loss)
+        name, width, rate, seed = cell
+        print(
+            f"{done}/{len(missing)}: {name}, width {width}, {rate:.1e}, seed {seed}: {loss:.3f}",
+            flush=True,
+        )
+    return {
+        name: {
+            width: [
+                fmean(results.losses[name, width, rate, seed] for seed in options.seeds)
+                for rate in options.rates
+            ]
+            for width in options.widths
+        }
+        for name in NAMES.values()
+    }
+
+
+def tables(losses: Losses, rates: list[float]) -> None:
     """A row per width, a column per rate, the best in bold."""
-    for mup, name in NAMES.items():
-        table = Table(f"{name}, width", *(f"{rate:.1e}" for rate in RATES))
-        for width, row in losses[mup].items():
+    for name, rows in losses.items():
+        table = Table(f"{name}, width", *(f"{rate:.1e}" for rate in rates))
+        for width, row in rows.items():
             cells = [f"[bold]{x:.3f}[/]" if x == min(row) else f"{x:.3f}" for x in row]
             table.add_row(str(width), *cells)
         Console().print(table)
 
 
-def main() -> None:
+def transfer(losses: Losses, base: int) -> dict[str, float]:
+    """Losses of the widest policy: with muP at the base's best rate, and the best without."""
+    widest, at_base = max(losses[NAMES[True]]), losses[NAMES[True]][base]
+    found = losses[NAMES[True]][widest][at_base.index(min(at_base))]
+    return {"width": widest, "muP": found, "standard": min(losses[NAMES[False]][widest])}
+
+
+def multiplier(text: str) -> tuple[str, float]:
+    """``part=factor`` → both."""
+    part, _, factor = text.partition("=")
+    return part, float(factor)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--shards", type=Path)
     parser.add_argument("--frames", type=int, default=19_200)
-    parser.add_argument("--widths", type=int, nargs="+", default=[32, 128, 512])
-    parser.add_argument("--base", type=int, default=128, help="muP's base width")
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--base", type=int, default=128, help="muP's base width, one of --widths")
+    parser.add_argument("--multipliers", type=multiplier, nargs="*", default=[], metavar="PART=X")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--results", type=Path, help="JSON; finished runs in it are not repeated")
     parser.add_argument("--figure", type=Path, default=Path("mup.png"))
     options = parser.parse_args()
+    options.multipliers = MULTIPLIERS | dict(options.multipliers)
+    if options.base not in options.widths:
+        parser.error(f"--base {options.base}: not one of --widths")
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    settings = {
+        "shards": str(options.shards or "demonstrator"),
+        "frames": options.frames,
+        "base": options.base,
+        "multipliers": options.multipliers,
+    }
+    results = Results(options.results, settings)
     with tempfile.TemporaryDirectory() as folder:
-        losses = sweep(options.shards or demonstrated(Path(folder)), options)
-    tables(losses)
-    draw(losses, options.figure)
+        losses = sweep(options.shards or demonstrated(Path(folder)), options, results)
+    tables(losses, options.rates)
+    draw(losses, options.rates, options.figure)
     best = {
-        NAMES[mup]: {width: RATES[row.index(min(row))] for width, row in rows.items()}
-        for mup, rows in losses.items()
+        name: {width: options.rates[row.index(min(row))] for width, row in rows.items()}
+        for name, rows in losses.items()
     }
     found = {
-        "losses": {NAMES[mup]: rows for mup, rows in losses.items()},
-        "rates": RATES,
+        "losses": losses,
+        "rates": options.rates,
         "best": best,
-        "moved_standard": moved(losses[False]),
-        "moved_mup": moved(losses[True]),
+        "moved_standard": moved(losses[NAMES[False]]),
+        "moved_mup": moved(losses[NAMES[True]]),
+        "transfer": transfer(losses, options.base),
     }
     print(json.dumps(found))
 

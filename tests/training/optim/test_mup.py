@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from agent_scaling.data.batch import Batch
+from agent_scaling.policies.compose import make_policy as composed
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import make_policy
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.training.optim.mup import scale_columns, scalings
+from agent_scaling.training.optim.mup import Scaling, scale_columns, scalings
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from tests.helpers.policies import random_batch
 
@@ -24,6 +27,11 @@ CORES: dict[str, dict[str, Any]] = {
         "context": 8,
         "head_dim": 16,
     },
+    "mamba1": {
+        "_target_": "agent_scaling.policies.cores.mamba1.Mamba1Core",
+        "layers": 2,
+        "state_size": 8,
+    },
     "mamba": {
         "_target_": "agent_scaling.policies.cores.mamba.MambaCore",
         "layers": 2,
@@ -33,8 +41,11 @@ CORES: dict[str, dict[str, Any]] = {
 }
 
 
-def widths(times: int) -> dict[str, dict[str, Any]]:
+def widths(times: int, compact: bool = False) -> dict[str, dict[str, Any]]:
     width = BASE * times
+    if compact:
+        encoder = {"width": width, "hidden": 4 * width, "text_width": width // 2, "cell": 2 * times}
+        return {"encoder": encoder, "core": {"width": width}}
     encoder = {"width": width, "status_width": 2 * width, "map_width": width}
     scales = {"message_width": 4 * times, "channel_scale": times / 8, "crop_scale": times / 4}
     return {"encoder": {**encoder, **scales}, "core": {"width": width}}
@@ -42,7 +53,10 @@ def widths(times: int) -> dict[str, dict[str, Any]]:
 
 def policy(times: int, core: str = "lstm", seed: int = 0) -> Policy:
     torch.manual_seed(seed)
-    parts = widths(times)
+    parts = widths(times, core == "compact")
+    if core == "compact":
+        changes = [f"policy.{part}.{key}={x}" for part in parts for key, x in parts[part].items()]
+        return composed("policy=compact", "policy.encoder.near=3", *changes)
     encoder = {
         "_target_": "agent_scaling.policies.encoders.nethack.NetHackEncoder",
         **parts["encoder"],
@@ -51,8 +65,10 @@ def policy(times: int, core: str = "lstm", seed: int = 0) -> Policy:
     return make_policy(encoder=encoder, core={**CORES[core], "_partial_": True, **parts["core"]})
 
 
-def factory(mup: bool, lr: float = 1e-2) -> OptimizerFactory:
-    return OptimizerFactory(torch.optim.Adam, lr, mup=mup, base=widths(1))
+def factory(mup: bool, core: str = "lstm", **multipliers: float) -> OptimizerFactory:
+    base = widths(1, core == "compact")
+    options: dict[str, Any] = {"mup": mup, "base": base, "multipliers": multipliers}
+    return OptimizerFactory(torch.optim.Adam, 1e-2, **options)
 
 
 def test_roles_of_every_kind_of_layer() -> None:
@@ -89,7 +105,7 @@ def test_roles_of_every_kind_of_layer() -> None:
     assert found["encoder.message.bias"].init == found["encoder.message.table"].init == 1
 
 
-@pytest.mark.parametrize("core", ["transformer", "mamba"])
+@pytest.mark.parametrize("core", ["transformer", "mamba", "mamba1"])
 def test_roles_of_cores(core: str) -> None:
     found = scalings(policy(4, core), policy(1, core))
     for name, scaling in found.items():
@@ -97,19 +113,54 @@ def test_roles_of_cores(core: str) -> None:
             hidden = name.endswith("weight") and "norm" not in name and ".conv." not in name
             expected = "hidden" if hidden else "input" if name.endswith("conv.weight") else "vector"
             assert scaling.role == expected, name
-    drawn = [f"core.blocks.0.{name}" for name in ("step_bias", "log_rate", "skip", "conv.bias")]
-    for name in (n for n in drawn if n in found):
-        assert found[name].init == 1, name
+    drawn = ("step_bias", "step.bias", "log_rate", "skip", "conv.bias")
+    names = [f"core.blocks.0.{name}" for name in drawn]
+    for name in (n for n in names if n in found):
+        assert (found[name].init, found[name].lr) == (1, 1), name
+
+
+def test_a_table_that_gets_more_rows_is_no_wider() -> None:
+    """A frame reads as many of them as before."""
+    made, small = (composed("policy=compact", f"policy.params={n}") for n in (200_000, 20_000))
+    found = scalings(made, small)
+    for name in ("message.table", "status.table", "recent.table.weight", "cells.chars"):
+        assert found[f"encoder.{name}"] == Scaling("input"), name
 
 
 @pytest.mark.parametrize("core", CORES)
-def test_at_base_widths_nothing_changes(core: str) -> None:
+def test_at_base_widths_only_the_multipliers_act(core: str) -> None:
     plain, scaled = policy(1, core), policy(1, core)
     factory(mup=True).initialise(scaled)
     for name, parameter in plain.named_parameters():
         assert torch.equal(parameter, scaled.get_parameter(name)), name
-    (group,) = factory(mup=True).groups(scaled)
+    (group,) = factory(mup=True, readout=1.0).groups(scaled)
     assert group["lr_scale"] == 1
+
+
+def test_multipliers_act_by_part_at_all_widths() -> None:
+    given = {"readout": 3.0, "embeddings": 5.0, "hidden": 7.0}
+    one = scalings(policy(4), policy(1))
+    for times in (1, 4):
+        made = policy(times)
+        found = scalings(made, policy(1), given)
+        expected = {
+            "policy.weight": 3 / times,
+            "baseline.weight": 3 / times,
+            "encoder.chars.weight": 5,
+            "encoder.message.table": 5,
+            "encoder.status.convs.0.weight": 5,  # reads raw inputs
+            "encoder.fc.0.weight": 7,  # and its columns' factors
+            "encoder.fc.2.weight": 7 / times,
+            "encoder.map.blocks.0.0.weight": 7,
+            "core.lstm.weight_hh_l0": 7 / times,
+            "core.lstm.bias_hh_l0": 1,
+            "policy.bias": 1,
+        }
+        assert {name: found[name].lr for name in expected} == expected
+    assert found["encoder.fc.0.weight"].columns is not None
+    assert torch.equal(found["encoder.fc.0.weight"].columns, one["encoder.fc.0.weight"].columns)
+    groups = factory(True, **given).groups(made)
+    assert {group["lr_scale"] for group in groups} == {3 / 4, 5, 7, 7 / 4, 1}
 
 
 def test_vectors_side_by_side_are_scaled_each_by_its_own_growth() -> None:
@@ -138,33 +189,66 @@ def test_steps_are_scaled_by_column() -> None:
     torch.testing.assert_close(weight.data, torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.75]]))
 
 
-def logit_change(times: int, core: str, mup: bool) -> float:
-    """Root mean square of what three steps of Adam do to the logits; mean over two seeds."""
-    found = 0.0
+def test_decoupled_decay_is_that_of_no_column() -> None:
+    weights = [torch.nn.Parameter(torch.ones(1, 2)) for _ in range(2)]
+    steps = []
+    for weight, decay in zip(weights, (0.0, 0.5), strict=True):
+        optimizer = torch.optim.AdamW([weight], lr=0.1, weight_decay=decay)
+        scale_columns(optimizer, [(weight, torch.tensor([1.0, 0.25]))])
+        weight.grad = torch.tensor([[1.0, 1.0]])
+        optimizer.step()
+        steps.append(1 - weight.detach())
+    torch.testing.assert_close(steps[0], torch.tensor([[0.1, 0.025]]))
+    torch.testing.assert_close(steps[1] - steps[0], torch.full((1, 2), 0.1 * 0.5))
+
+
+PLACES = ("encoder", "core", "logits")
+
+
+def changes(times: int, core: str, mup: bool) -> torch.Tensor:
+    """Root mean squares of what three steps of Adam do to the activations at :data:`PLACES`; mean
+    over two seeds."""
+    found = torch.zeros(len(PLACES))
     for seed in (0, 1):
         made = policy(times, core, seed)
-        make = factory(mup)
+        make = factory(mup, core)
         make.initialise(made)
         optimizer, batch = make(made), random_batch(4, 4, seed=1)
 
-        def logits(made: Policy = made) -> torch.Tensor:
-            return made(random_batch(4, 4, seed=1), made.initial_state(4))[0]
+        def activations(made: Policy = made, batch: Batch = batch) -> list[torch.Tensor]:
+            kept: list[torch.Tensor] = []
+            hooks = [
+                part.register_forward_hook(lambda _, __, output: kept.append(output[0]))
+                for part in (made.encoder, made.core)
+            ]
+            kept.append(made(batch, made.initial_state(4))[0])
+            for hook in hooks:
+                hook.remove()
+            return kept
 
-        before = logits().detach()
+        before = [activation.detach() for activation in activations()]
         for _ in range(3):
             optimizer.zero_grad()
-            F.cross_entropy(logits().flatten(0, 1), batch.action_TB.flatten()).backward()
+            logits = activations()[-1].flatten(0, 1)
+            F.cross_entropy(logits, batch.action_TB.flatten()).backward()
             optimizer.step()
-        found += float((logits().detach() - before).square().mean().sqrt()) / 2
+        after = [activation.detach() for activation in activations()]
+        pairs = zip(before, after, strict=True)
+        found += torch.stack([(b - a).square().mean().sqrt() for a, b in pairs]) / 2
     return found
 
 
-@pytest.mark.parametrize("core", CORES)
-def test_updates_of_the_logits_do_not_grow_with_width(core: str) -> None:
-    """The coordinate check of the paper's §D.1, over four times the width."""
-    standard, mup = (logit_change(8, core, on) / logit_change(2, core, on) for on in (False, True))
-    assert standard > 2
-    assert 0.5 < mup < 1.25
+@pytest.mark.parametrize("core", [*CORES, "compact"])
+def test_what_steps_do_to_activations_does_not_grow_with_width(core: str) -> None:
+    """The coordinate check of the paper's §D.1: slopes over log(width), from twice the base's
+    width to eight times. Updates that vanish are as wrong as those that grow."""
+    slopes = {}
+    for mup in (False, True):
+        narrow, wide = (changes(times, core, mup) for times in (2, 8))
+        slopes[mup] = dict(zip(PLACES, ((wide / narrow).log() / math.log(4)).tolist(), strict=True))
+    assert slopes[False]["logits"] > 0.4
+    for place, slope in slopes[True].items():
+        assert -0.25 < slope < 0.2, place
 
 
 def test_base_by_parameters() -> None:
@@ -173,10 +257,25 @@ def test_base_by_parameters() -> None:
         encoder={"_target_": "agent_scaling.policies.encoders.nethack.NetHackEncoder"},
         core={**CORES["lstm"], "_partial_": True},
     )
-    same = OptimizerFactory(torch.optim.Adam, 1e-3, mup=True, base={"params": 2e5})
+    options: dict[str, Any] = {"mup": True, "multipliers": {"readout": 1.0}}
+    same = OptimizerFactory(torch.optim.Adam, 1e-3, base={"params": 2e5}, **options)
     assert [group["lr_scale"] for group in same.groups(made)] == [1]
-    less = OptimizerFactory(torch.optim.Adam, 1e-3, mup=True, base={"params": 1e5})
+    less = OptimizerFactory(torch.optim.Adam, 1e-3, base={"params": 1e5}, **options)
     assert min(group["lr_scale"] for group in less.groups(made)) < 0.8
+
+
+def test_only_optimisers_that_it_is_derived_for() -> None:
+    for kind in (torch.optim.SGD, torch.optim.RMSprop):
+        OptimizerFactory(kind, 1e-3)
+        with pytest.raises(InputError, match=rf"derived for Adam, and not for {kind.__name__};"):
+            OptimizerFactory(kind, 1e-3, mup=True, base=widths(1))
+    OptimizerFactory(torch.optim.AdamW, 1e-3, mup=True, base=widths(1))
+
+
+def test_multipliers_that_cannot_be() -> None:
+    for given, said in (({"output": 2.0}, "readout, embeddings, hidden"), ({"hidden": 0.0}, "=0")):
+        with pytest.raises(InputError, match=rf"optimizer\.multipliers\..*{said}"):
+            OptimizerFactory(torch.optim.Adam, 1e-3, multipliers=given)
 
 
 def test_bases_that_cannot_be() -> None:

@@ -36,6 +36,9 @@ class Block(nn.Module):
             "select": (self.rank, state_size, state_size),
         }
         """Rows of the matrices that a layer's weight holds one below the other."""
+        self.per_feature = ("log_rate", "step.bias")
+        """Parameters whose initial values are the same at all widths, though their layers' are not.
+        """
         rates = torch.arange(1, state_size + 1, dtype=torch.float32).log()
         self.log_rate = nn.Parameter(rates.repeat(inner, 1))
         self.skip = nn.Parameter(torch.ones(inner))

@@ -12,10 +12,9 @@ from torch.optim import Optimizer
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.optim.muon import Rows, orthogonalise_flops
-from agent_scaling.training.optim.mup import is_matrix
 from agent_scaling.training.optim.optimizer import Group, OptimizerFactory
+from agent_scaling.training.optim.roles import is_matrix, part_of
 
-HEADS = ("policy.weight", "baseline.weight")
 GATES = 4  # of an LSTM, one below the other
 
 
@@ -67,7 +66,7 @@ class MuonFactory(OptimizerFactory):
             path = name.rpartition(".")[0]
             owner = policy.get_submodule(path)
             matrix = is_matrix(owner, parameter)
-            if matrix and name not in HEADS and path not in first_layers(policy):
+            if part_of(policy, name) == "hidden":
                 muon["params"].append(parameter)
                 muon["rows"].append(list(rows_of(policy, path, parameter)))
                 continue
@@ -100,11 +99,6 @@ class MuonFactory(OptimizerFactory):
                 for rows in parts
             )
         )
-
-
-def first_layers(policy: Policy) -> frozenset[str]:
-    """Paths of the layers that read raw inputs, as the encoder names them."""
-    return frozenset(f"encoder.{name}" for name in getattr(policy.encoder, "first_layers", ()))
 
 
 def rows_of(policy: Policy, path: str, parameter: Tensor) -> Rows:

@@ -3,27 +3,28 @@
 This is the maximal update parametrisation for Adam (Yang et al., *Tensor Programs V*, arXiv
 2203.03466), in the form of Table 3, which needs no multipliers in the network. The readout's
 1/width (Table 8) goes into its initial values and its rate, which is equivalent by Lemma J.1. So
-the network is the same with and without muP, and so are its checkpoints.
+the network is the same with and without muP, and so are its checkpoints. What the paper leaves to
+tuning, how fast the parts learn beside each other, is a factor of each part's rate at all widths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.optim.roles import MATRICES, PARTS, part_of, per_feature
 
 Role = Literal["vector", "input", "hidden", "output"]
 
-MATRICES = (nn.Linear, _ConvNd, nn.LSTM)
-"""Modules whose weights are [out, in, …]; other tensors of two axes are look-up tables."""
+MULTIPLIERS = {"readout": 4.0, "embeddings": 1.0, "hidden": 1.0}
+"""Factors of the rate by part, at all widths; those of ``benchmarks/mup.py``, tuned at its base."""
 
 HEAD_TOLERANCE = 2.0
 """Largest ratio of head widths to the base's. Attention divides by √(head width), which holds while
@@ -39,7 +40,7 @@ class Scaling:
     """``vector``: a bias or gain; ``input``: from a fixed number of inputs to a width, or a table;
     ``hidden``: from width to width; ``output``: from a width to a fixed number."""
     lr: float = 1.0
-    """Multiplies Adam's learning rate."""
+    """Multiplies the learning rate."""
     init: float | Tensor = 1.0
     """Multiplies the initial values that the layer itself has drawn."""
     columns: Tensor | None = None
@@ -47,30 +48,51 @@ class Scaling:
     """
 
 
-def is_matrix(owner: nn.Module, parameter: Tensor) -> bool:
-    """True for a matrix that multiplies activations: no bias, norm, embedding or table."""
-    return isinstance(owner, MATRICES) and parameter.ndim >= 2
-
-
-def scalings(policy: Policy, base: Policy) -> dict[str, Scaling]:
+def scalings(
+    policy: Policy, base: Policy, multipliers: Mapping[str, float] | None = None
+) -> dict[str, Scaling]:
     """Return muP's factors of each parameter of ``policy``; ``base`` may be on the meta device.
+
+    Args:
+        policy: The policy to train.
+        base: The policy that the rate was tuned on.
+        multipliers: Factors of the rate by part
+            (:func:`~agent_scaling.training.optim.roles.part_of`), 1 where absent.
 
     Raises:
         InputError: ``base`` lacks a parameter, or its attention heads are much narrower or wider.
     """
     _check_structure(policy, base)
-    joins = _joins(policy, base)
+    joins, own = _joins(policy, base), per_feature(policy)
     found: dict[str, Scaling] = {}
     for name, parameter in policy.named_parameters():
         path = name.rpartition(".")[0]
         owner, base_owner = policy.get_submodule(path), base.get_submodule(path)
         drawn = _drawn(owner, base_owner)
-        if name in joins:
-            found[name] = _joined(joins[name], drawn)
+        if name in own:
+            scaling = Scaling("vector")
+        elif name in joins:
+            scaling = _joined(joins[name], drawn)
         else:
             base_shape = base.get_parameter(name).shape
-            found[name] = _scaling(owner, parameter.shape, base_shape, drawn)
+            scaling = _scaling(owner, parameter.shape, base_shape, drawn)
+        times = (multipliers or {}).get(part_of(policy, name), 1.0)
+        found[name] = replace(scaling, lr=scaling.lr * times)
     return found
+
+
+def check_multipliers(multipliers: Mapping[str, float]) -> None:
+    """Check the names and values of the parts' factors.
+
+    Raises:
+        InputError: A part is unknown, or its factor is not above 0.
+    """
+    known = [part for part in PARTS if part != "vectors"]
+    for part, times in multipliers.items():
+        if part not in known:
+            raise InputError(f"optimizer.multipliers.{part}: use {', '.join(known)}")
+        if times <= 0:
+            raise InputError(f"optimizer.multipliers.{part}={times:g}: must be above 0")
 
 
 def rescale(policy: Policy, found: dict[str, Scaling]) -> None:
@@ -84,7 +106,8 @@ def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]
     """Multiply each step that ``optimizer`` takes on a matrix by factors of its columns.
 
     A learning rate cannot do this, because it applies to a whole parameter; nor can scaling the
-    gradient, because Adam's steps do not depend on the gradient's size.
+    gradient, because Adam's steps do not depend on the gradient's size. Decoupled weight decay is
+    no part of the step: all columns decay alike.
 
     Args:
         optimizer: The optimiser of the matrices.
@@ -92,10 +115,17 @@ def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]
     """
     if not columns:
         return
+    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     before: list[Tensor] = []
 
+    def decayed(matrix: Tensor) -> Tensor:
+        group = group_of[id(matrix)]
+        decoupled = group.get("decoupled_weight_decay", False)
+        shrink = group["lr"] * group["weight_decay"] if decoupled else 0.0
+        return matrix.detach() * (1 - shrink)
+
     def keep(*_: Any) -> None:
-        before[:] = [matrix.detach().clone() for matrix, _ in columns]
+        before[:] = [decayed(matrix) for matrix, _ in columns]
 
     def scale(*_: Any) -> None:
         for (matrix, factors), old in zip(columns, before, strict=True):
@@ -130,9 +160,8 @@ def _scaling(owner: nn.Module, shape: torch.Size, base: torch.Size, drawn: float
     """Apply the paper's Table 3; ``drawn`` is the layer's own scale of its initial values."""
     if len(shape) < 2:
         return Scaling("vector", init=1 / drawn)
-    out_axis, in_axis = (0, 1) if isinstance(owner, MATRICES) else (1, 0)
-    fan_in, fan_out = shape[in_axis] / base[in_axis], shape[out_axis] / base[out_axis]
-    if fan_in == 1:
+    fan_out, fan_in = shape[0] / base[0], shape[1] / base[1]
+    if fan_in == 1 or not isinstance(owner, MATRICES):  # a frame reads few of a table's rows
         return Scaling("input", init=1 / drawn)
     if fan_out == 1:
         return Scaling("output", lr=1 / fan_in, init=1 / fan_in / drawn)

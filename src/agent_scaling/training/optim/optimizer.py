@@ -7,12 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import on_meta, solve
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.training.optim.mup import Scaling, is_matrix, rescale, scale_columns, scalings
+from agent_scaling.training.optim.mup import (
+    MULTIPLIERS,
+    Scaling,
+    check_multipliers,
+    rescale,
+    scale_columns,
+    scalings,
+)
+from agent_scaling.training.optim.roles import is_matrix
 
 Group = dict[str, Any]
 
@@ -29,11 +37,17 @@ class OptimizerFactory:
             (:mod:`agent_scaling.training.optim.mup`).
         base: The policy that ``lr`` was tuned on, as changes to the trained policy: ``params``
             sizes it as ``policy.params`` does, then ``encoder`` and ``core`` replace arguments.
+        multipliers: With ``mup``, factors of ``lr`` at all widths by part: ``readout``,
+            ``embeddings``, ``hidden``.
         options: Further arguments of ``kind``.
 
     Raises:
-        InputError: A rate is negative, or ``mup`` has no base.
+        InputError: A rate is negative, ``mup`` has no base or is not derived for ``kind``, or
+            a multiplier is unknown or not above 0.
     """
+
+    derived: tuple[type[Optimizer], ...] = (Adam, AdamW)
+    """Optimisers that muP's rates are derived for."""
 
     def __init__(
         self,
@@ -42,6 +56,7 @@ class OptimizerFactory:
         weight_decay: float = 0.0,
         mup: bool = False,
         base: Mapping[str, Any] | None = None,
+        multipliers: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
         if lr < 0 or weight_decay < 0:
@@ -50,6 +65,14 @@ class OptimizerFactory:
             )
         if mup and not base:
             raise InputError("optimizer.mup needs optimizer.base: the widths that lr was tuned on")
+        if mup and not (isinstance(kind, type) and issubclass(kind, self.derived)):
+            raise InputError(
+                f"optimizer.mup=true: its rates by width are derived for Adam, and not for "
+                f"{getattr(kind, '__name__', kind)}; use optimizer=adam or adamw, or "
+                "optimizer.mup=false"
+            )
+        self.multipliers = MULTIPLIERS | dict(multipliers or {})
+        check_multipliers(self.multipliers)
         self.kind, self.lr, self.weight_decay = kind, lr, weight_decay
         self.mup, self.base, self.options = mup, dict(base or {}), options
 
@@ -96,12 +119,13 @@ class OptimizerFactory:
         """Check that an optimiser's saved state has the groups of this one.
 
         Raises:
-            InputError: It has others, from another ``optimizer=``, weight decay, ``mup`` or base.
+            InputError: It has others, from another ``optimizer=``, weight decay, ``mup``, base or
+                multipliers.
         """
         if kinds_of(self.groups(policy)) != kinds_of(saved["param_groups"]):
             raise InputError(
-                f"{path}: trained with another optimizer=, weight_decay, mup or base; "
-                "resume with those"
+                f"{path}: trained with another optimizer=, weight_decay, mup, base or "
+                "multipliers; resume with those"
             )
 
     def check_sharded(self) -> None:
@@ -123,7 +147,7 @@ class OptimizerFactory:
             config = solve(config, self.base["params"])
         for part in ("encoder", "core"):
             config[part] = {**config[part], **(self.base.get(part) or {})}
-        return scalings(policy, on_meta(config))
+        return scalings(policy, on_meta(config), self.multipliers)
 
 
 def kinds_of(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
