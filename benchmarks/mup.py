@@ -1,15 +1,16 @@
 """One learning rate for all widths: the best rate by width, with and without muP.
 
-    python benchmarks/mup.py [--shards DIR] [--frames N] [--seeds 0 1 2] [--processes 2]
-        [--multipliers readout=4] [--results mup.json] [--figure mup.png]
+    python benchmarks/mup.py [--policy compact] [--optimizer adam] [--shards DIR] [--frames N]
+        [--seeds 0 1 2] [--processes 2] [--multipliers readout=4] [--results mup.json]
+        [--figure mup.png]
 
-Small policies of the paper's kind (LSTM core) train on the same frames at each rate; layers between
-vectors are as wide as ``--widths`` say. The loss is the mean over the last quarter of the frames,
-then over seeds. Without --shards, the scripted demonstrator plays 24 games first. A sweep that was
-stopped goes on from --results, and so does one with more widths, rates or seeds. The last line is
-one JSON object: mean ``losses`` by parametrisation, width and rate, ``best`` rates, ``moved_mup``
-and ``moved_standard`` (how many steps of the grid the best rates differ by), and ``transfer``: at
-the widest, the loss with muP at the rate that is best at the base, and the best without muP.
+Small policies with an LSTM, our own or of the paper's kind, train on the same frames at each rate;
+layers between vectors are as wide as ``--widths`` say. The loss is the mean over the last quarter
+of the frames, then over seeds. Without --shards, the scripted demonstrator plays 24 games first. A
+sweep that was stopped goes on from --results, and so does one with more widths, rates or seeds. The
+last line is one JSON object: mean ``losses`` by parametrisation, width and rate, ``best`` rates,
+``moved_mup`` and ``moved_standard`` (how many steps of the grid the best rates differ by), and
+``transfer``: at the widest, the loss with muP at the base's best rate, and the best without muP.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -40,23 +42,31 @@ from agent_scaling.runtime.allocator import keep_memory
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
 from agent_scaling.training.modules.bc import BehaviouralCloning
-from agent_scaling.training.optim.mup import MULTIPLIERS
+from agent_scaling.training.optim.muon import Muon
+from agent_scaling.training.optim.muon_factory import MuonFactory
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from data_modules.shards import ShardsDataModule
 
 LANES, STEPS = 4, 8
-RATES = [2.0**-power for power in (14, 12, 10, 8, 6)]
-SMALL = {
-    "embedding": 4,
-    "message_width": 8,
-    "fc_layers": 1,
-    "colors": False,
-    "crop": False,
-    "channel_scale": 0.25,
-    "residual_blocks": 1,
-    "residual_layers": 1,
+RATES = [2.0**-power for power in (10, 9, 8, 7, 6)]
+ENCODERS: dict[str, dict[str, Any]] = {
+    "compact": {
+        "_target_": "agent_scaling.policies.encoders.compact.CompactEncoder",
+        "text_rows": 512,
+    },
+    "paper": {
+        "_target_": "agent_scaling.policies.encoders.nethack.NetHackEncoder",
+        "embedding": 4,
+        "message_width": 8,
+        "fc_layers": 1,
+        "colors": False,
+        "crop": False,
+        "channel_scale": 0.25,
+        "residual_blocks": 1,
+        "residual_layers": 1,
+    },
 }
-"""What stays: convolutions that cost little."""
+"""By policy, what stays: tables and convolutions that cost little."""
 NAMES = {False: "standard", True: "muP"}
 COLORS = ["#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
 """Of the Okabe–Ito palette."""
@@ -82,37 +92,44 @@ class Tail(Callback):
             self.losses.append(float(outputs["loss"]))
 
 
-def widths(width: int) -> dict[str, dict[str, Any]]:
+def widths(policy: str, width: int) -> dict[str, dict[str, Any]]:
     """Arguments of encoder and core: every layer between vectors is as wide as ``width`` says."""
-    encoder = {"width": width, "status_width": width, "map_width": width}
-    return {"encoder": encoder, "core": {"width": width}}
+    encoder = {
+        "compact": {"width": width, "hidden": 2 * width, "text_width": width // 2},
+        "paper": {"width": width, "status_width": width, "map_width": width},
+    }
+    return {"encoder": encoder[policy], "core": {"width": width}}
+
+
+def optimizer_of(cell: Cell, options: argparse.Namespace) -> OptimizerFactory:
+    """The cell's; Muon's other parameters get half of its rate from Adam, as in our recipe."""
+    name, _, rate, _ = cell
+    mup: dict[str, Any] = {
+        "mup": name == NAMES[True],
+        "base": widths(options.policy, options.base),
+        "multipliers": options.multipliers,
+    }
+    if options.optimizer == "muon":
+        return MuonFactory(Muon, rate, rate / 2, **mup)
+    return OptimizerFactory(torch.optim.Adam, rate, **mup)
 
 
 def final_loss(shards: Path, cell: Cell, options: argparse.Namespace) -> float:
     """Train one policy; nats per action over the last quarter."""
-    name, width, rate, seed = cell
+    _, width, _, seed = cell
     steps = options.frames // (LANES * STEPS)
-    parts = widths(width)
+    parts = widths(options.policy, width)
     lightning.seed_everything(seed, verbose=False)
     policy = make_policy(
-        encoder={
-            "_target_": "agent_scaling.policies.encoders.nethack.NetHackEncoder",
-            **SMALL,
-            **parts["encoder"],
-        },
+        encoder={**ENCODERS[options.policy], **parts["encoder"]},
         core={
             "_target_": "agent_scaling.policies.cores.lstm.LSTMCore",
             "_partial_": True,
             **parts["core"],
         },
+        path=options.policy == "compact",
     )
-    optimizer = OptimizerFactory(
-        torch.optim.Adam,
-        rate,
-        mup=name == NAMES[True],
-        base=widths(options.base),
-        multipliers=options.multipliers,
-    )
+    optimizer = optimizer_of(cell, options)
     optimizer.initialise(policy)
     tail = Tail(steps)
     trainer = Trainer(
@@ -207,6 +224,10 @@ def finished(
     shards: Path, cells: list[Cell], options: argparse.Namespace
 ) -> Iterator[tuple[Cell, float]]:
     """Train the cells' policies, some at a time; each with its loss as it ends."""
+    if options.processes == 1:
+        quiet()
+        yield from ((cell, final_loss(shards, cell, options)) for cell in cells)
+        return
     pool = ProcessPoolExecutor(options.processes, get_context("spawn"), quiet)
     try:
         jobs = {pool.submit(final_loss, shards, cell, options): cell for cell in cells}
@@ -218,11 +239,12 @@ def finished(
 
 def sweep(shards: Path, options: argparse.Namespace, results: Results) -> Losses:
     """Every parametrisation, width, rate and seed; mean losses over the seeds."""
+    widths_of = {NAMES[True]: options.widths, NAMES[False]: options.standard}
     cells: list[Cell] = [
         (name, width, rate, seed)
         for seed in options.seeds
-        for width in options.widths
-        for name in NAMES.values()
+        for name, own in widths_of.items()
+        for width in own
         for rate in options.rates
     ]
     missing = [cell for cell in cells if cell not in results.losses]
@@ -239,9 +261,9 @@ def sweep(shards: Path, options: argparse.Namespace, results: Results) -> Losses
                 fmean(results.losses[name, width, rate, seed] for seed in options.seeds)
                 for rate in options.rates
             ]
-            for width in options.widths
+            for width in own
         }
-        for name in NAMES.values()
+        for name, own in widths_of.items()
     }
 
 
@@ -257,7 +279,7 @@ def tables(losses: Losses, rates: list[float]) -> None:
 
 def transfer(losses: Losses, base: int) -> dict[str, float]:
     """Losses of the widest policy: with muP at the base's best rate, and the best without."""
-    widest, at_base = max(losses[NAMES[True]]), losses[NAMES[True]][base]
+    widest, at_base = max(losses[NAMES[False]]), losses[NAMES[True]][base]
     found = losses[NAMES[True]][widest][at_base.index(min(at_base))]
     return {"width": widest, "muP": found, "standard": min(losses[NAMES[False]][widest])}
 
@@ -268,35 +290,46 @@ def multiplier(text: str) -> tuple[str, float]:
     return part, float(factor)
 
 
-def arguments() -> argparse.Namespace:
-    """The command line's."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Those in ``words``, or the command line's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--policy", choices=ENCODERS, default="compact")
+    parser.add_argument("--optimizer", choices=["adam", "muon"], default="adam")
     parser.add_argument("--shards", type=Path)
-    parser.add_argument("--frames", type=int, default=19_200)
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256, 512])
+    parser.add_argument("--frames", type=int, default=3_200)
+    parser.add_argument("--widths", type=int, nargs="+", default=[32, 64, 128, 256])
+    parser.add_argument(
+        "--standard", type=int, nargs="+", help="those to train without muP; all if not given"
+    )
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--base", type=int, default=128, help="muP's base width, one of --widths")
+    parser.add_argument("--base", type=int, default=64, help="muP's base width, one of --widths")
     parser.add_argument("--multipliers", type=multiplier, nargs="*", default=[], metavar="PART=X")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--results", type=Path, help="JSON; finished runs in it are not repeated")
     parser.add_argument("--figure", type=Path, default=Path("mup.png"))
-    options = parser.parse_args()
-    options.multipliers = MULTIPLIERS | dict(options.multipliers)
-    if options.base not in options.widths:
-        parser.error(f"--base {options.base}: not one of --widths")
+    options = parser.parse_args(words)
+    options.multipliers = dict(options.multipliers)
+    options.standard = options.standard or options.widths
+    if not {options.base, *options.standard} <= set(options.widths):
+        parser.error("--base and --standard must be of --widths")
     return options
 
 
 def main() -> None:
     options = arguments()
     settings = {
+        "policy": options.policy,
+        "optimizer": options.optimizer,
         "shards": str(options.shards or "demonstrator"),
         "frames": options.frames,
         "base": options.base,
         "multipliers": options.multipliers,
     }
-    results = Results(options.results, settings)
+    try:
+        results = Results(options.results, settings)
+    except InputError as error:
+        sys.exit(str(error))
     with tempfile.TemporaryDirectory() as folder:
         losses = sweep(options.shards or demonstrated(Path(folder)), options, results)
     tables(losses, options.rates)

@@ -150,14 +150,37 @@ def test_a_sharded_policy_takes_the_same_steps_and_is_saved_whole(
     assert_same_run(tmp_path / "run", one)
 
 
-def test_muon_takes_the_same_steps_on_two_ranks(tiny_shards: Path, tmp_path: Path) -> None:
-    more = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
-    more += [f"trainer.max_steps={STEPS}", "callbacks.baselines=null"]
-    train(tiny_shards, tmp_path / "one" / "run", *more)
+COMPACT = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
+COMPACT += ["callbacks.baselines=null", "callbacks.reference_players=null"]
+
+
+def assert_same_compact(output: Path, other: Path) -> None:
+    ours, theirs = last(output), last(other)
+    assert ours["frames"] == theirs["frames"] == STEPS * FRAMES
+    assert ours["ShardsDataModule"] == theirs["ShardsDataModule"]
+    for part in ("state_dict", "lane_state"):  # the last actions are of the lanes' state
+        torch.testing.assert_close(ours[part], theirs[part], rtol=1e-3, atol=2e-4)
+
+
+def test_the_compact_policy_with_muon_takes_the_same_steps_on_two_ranks_and_goes_on_on_one(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    steps = [f"trainer.max_steps={number}" for number in (STEPS // 2, STEPS)]
+    train(tiny_shards, tmp_path / "one" / "run", *COMPACT, steps[1])
     (tmp_path / "two").mkdir()
-    assert finish(start(2, tiny_shards, tmp_path / "two" / "run", *more)) == [0, 0]
-    one, two = (last(tmp_path / name / "run")["state_dict"] for name in ("one", "two"))
-    torch.testing.assert_close(two, one, rtol=1e-3, atol=2e-4)
+    assert finish(start(2, tiny_shards, tmp_path / "two" / "run", *COMPACT, steps[0])) == [0, 0]
+    train(tiny_shards, tmp_path / "two" / "run", *COMPACT, steps[1], "ckpt_path=last")
+    assert_same_compact(tmp_path / "two" / "run", tmp_path / "one" / "run")
+
+
+def test_the_compact_policy_is_sharded(tiny_shards: Path, tmp_path: Path) -> None:
+    more = [*COMPACT, "optimizer=adam", "+optimizer.eps=0.01", f"trainer.max_steps={STEPS}"]
+    train(tiny_shards, tmp_path / "one" / "run", *more)
+    output = tmp_path / "two" / "run"
+    output.parent.mkdir()
+    assert finish(start(2, tiny_shards, output, *more, trainer="fsdp")) == [0, 0]
+    assert_same_compact(output, tmp_path / "one" / "run")
+    assert not load_policy(output / "checkpoints" / "last.ckpt").training
 
 
 def test_sigterm_to_one_rank_stops_both(tiny_shards: Path, tmp_path: Path) -> None:

@@ -165,6 +165,26 @@ def test_rates_follow_the_schedule_by_role() -> None:
     assert rates == {False: 0.01, True: 5e-4}
 
 
+def test_under_mup_the_rest_has_rates_by_width_and_matrices_have_one() -> None:
+    policy = small_policy()
+    base = {"encoder": {"width": 8, "map_width": 8}, "core": {"width": 8}}
+    options: dict[str, Any] = {"weight_decay": 0.1, "mup": True, "base": base}
+    factory = MuonFactory(Muon, 0.02, 1e-3, multipliers={"embeddings": 3.0}, **options)
+    plain, _ = names(policy, MuonFactory(Muon, lr=0.02, adam_lr=1e-3))
+    assert names(policy, factory)[0] == plain
+    optimizer = factory(policy)
+    factory.set_rate(optimizer, 0.5)
+    name_of = {id(parameter): name for name, parameter in policy.named_parameters()}
+    rates = {name_of[id(p)]: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    decays = [g["lr"] * g["weight_decay"] for g in optimizer.param_groups if g["rows"] is None]
+    assert {rates[name] for name in plain} == {0.01}
+    assert rates["policy.weight"] == rates["baseline.weight"] == pytest.approx(0.5e-3 / 2)
+    assert rates["encoder.chars.weight"] == pytest.approx(1.5e-3)
+    assert rates["core.lstm.bias_hh_l0"] == rates["encoder.message.bias"] == 0.5e-3
+    assert sorted(decays)[-1] == pytest.approx(0.5e-3 * 0.1)
+    assert all(decay in (0, pytest.approx(0.5e-3 * 0.1)) for decay in decays)
+
+
 def test_flops_of_a_step_are_stated() -> None:
     policy, factory = small_policy(), MuonFactory(Muon, lr=0.02, adam_lr=1e-3, iterations=2)
     expected = 0
@@ -175,8 +195,6 @@ def test_flops_of_a_step_are_stated() -> None:
 
 
 def test_what_it_was_not_derived_for_is_refused() -> None:
-    with pytest.raises(InputError, match=r"optimizer\.mup=true: its rates .* derived for Adam"):
-        MuonFactory(Muon, lr=0.02, adam_lr=1e-3, mup=True)
     with pytest.raises(InputError, match=r"optimizer=muon: not with trainer=fsdp"):
         MuonFactory(Muon, lr=0.02, adam_lr=1e-3).check_sharded()
     policy, factory = small_policy(), MuonFactory(Muon, lr=0.02, adam_lr=1e-3)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.training.optim.muon import Rows, orthogonalise_flops
+from agent_scaling.training.optim.muon import Muon, Rows, orthogonalise_flops
 from agent_scaling.training.optim.optimizer import Group, OptimizerFactory
 from agent_scaling.training.optim.roles import is_matrix, part_of
 
@@ -30,13 +30,18 @@ class MuonFactory(OptimizerFactory):
         lr: Learning rate of the matrices.
         adam_lr: Learning rate of the rest.
         weight_decay: Of matrices and kernels, heads included, as a fraction of either rate.
-        mup: Refused.
-        base: Ignored.
+        mup: Give widths other than the base's muP's initial values, and Adam's part its rates. A
+            matrix' rate stays: what an orthogonal step does to activations depends on no width.
+        base: The policy that the rates were tuned on.
+        multipliers: With ``mup``, factors of ``adam_lr`` for ``readout`` and ``embeddings``, 1
+            where absent; ``hidden`` is of no use, because ``lr`` is that part's own.
         options: Further arguments of ``kind``.
 
     Raises:
-        InputError: A rate is negative, or muP is asked for.
+        InputError: A rate is negative, ``mup`` has no base, or a multiplier is wrong.
     """
+
+    derived = (Muon,)
 
     def __init__(
         self,
@@ -46,22 +51,19 @@ class MuonFactory(OptimizerFactory):
         weight_decay: float = 0.0,
         mup: bool = False,
         base: Mapping[str, Any] | None = None,
+        multipliers: Mapping[str, float] | None = None,
         **options: Any,
     ) -> None:
-        if mup:
-            raise InputError(
-                "optimizer.mup=true: its rates by width are derived for Adam, and Muon's steps "
-                "have one size at all widths; use optimizer=adam, or optimizer.mup=false"
-            )
         if adam_lr < 0:
             raise InputError(f"optimizer.adam_lr={adam_lr:g}: must be at least 0")
-        super().__init__(kind, lr, weight_decay, **options)
+        super().__init__(kind, lr, weight_decay, mup, base, multipliers, **options)
         self.adam_lr = adam_lr
 
     def groups(self, policy: Policy) -> list[Group]:
         """Muon's matrices with their ``rows``; Adam's parameters with and without decay."""
         muon: Group = {"params": [], "rows": [], "weight_decay": self.weight_decay}
-        rest: dict[float, Group] = {}
+        rest: dict[tuple[float, float], Group] = {}
+        found = self._scalings(policy) if self.mup else {}
         for name, parameter in policy.named_parameters():
             path = name.rpartition(".")[0]
             owner = policy.get_submodule(path)
@@ -70,15 +72,21 @@ class MuonFactory(OptimizerFactory):
                 muon["params"].append(parameter)
                 muon["rows"].append(list(rows_of(policy, path, parameter)))
                 continue
-            decay = self.weight_decay if matrix else 0.0
-            new: Group = {"params": [], "rows": None, "weight_decay": decay}
-            rest.setdefault(decay, new)["params"].append(parameter)
+            scale = found[name].lr if found else 1.0
+            decay = self.weight_decay / scale if matrix else 0.0
+            new: Group = {"params": [], "rows": None, "lr_scale": scale, "weight_decay": decay}
+            rest.setdefault((scale, decay), new)["params"].append(parameter)
         return [group for group in (muon, *rest.values()) if group["params"]]
 
     def set_rate(self, optimizer: Optimizer, fraction: float) -> None:
         """Set every group to ``fraction`` of its learning rate."""
         for group in optimizer.param_groups:
-            group["lr"] = fraction * (self.adam_lr if group["rows"] is None else self.lr)
+            rate = self.adam_lr if group["rows"] is None else self.lr
+            group["lr"] = fraction * rate * group.get("lr_scale", 1.0)
+
+    def joined_columns(self, policy: Policy) -> list[tuple[Tensor, Tensor]]:
+        """None: matrices that read vectors side by side are Muon's, whose steps are orthogonal."""
+        return []
 
     def check_sharded(self) -> None:
         """Refuse a policy whose parameters are shared out over ranks."""

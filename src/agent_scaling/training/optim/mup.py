@@ -23,9 +23,6 @@ from agent_scaling.training.optim.roles import MATRICES, PARTS, part_of, per_fea
 
 Role = Literal["vector", "input", "hidden", "output"]
 
-MULTIPLIERS = {"readout": 4.0, "embeddings": 1.0, "hidden": 1.0}
-"""Factors of the rate by part, at all widths; those of ``benchmarks/mup.py``, tuned at its base."""
-
 HEAD_TOLERANCE = 2.0
 """Largest ratio of head widths to the base's. Attention divides by √(head width), which holds while
 wider policies have more heads of the same width; for wider heads, Definition 4.1 asks for 1/width.
@@ -115,17 +112,15 @@ def scale_columns(optimizer: Optimizer, columns: Sequence[tuple[Tensor, Tensor]]
     """
     if not columns:
         return
-    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     before: list[Tensor] = []
 
-    def decayed(matrix: Tensor) -> Tensor:
-        group = group_of[id(matrix)]
-        decoupled = group.get("decoupled_weight_decay", False)
-        shrink = group["lr"] * group["weight_decay"] if decoupled else 0.0
-        return matrix.detach() * (1 - shrink)
-
     def keep(*_: Any) -> None:
-        before[:] = [decayed(matrix) for matrix, _ in columns]
+        decays: dict[int, float] = {}
+        for group in optimizer.param_groups:  # loading a state replaces them
+            decoupled = group.get("decoupled_weight_decay", False)
+            decay = group["lr"] * group["weight_decay"] if decoupled else 0.0
+            decays |= dict.fromkeys(map(id, group["params"]), decay)
+        before[:] = [matrix.detach() * (1 - decays[id(matrix)]) for matrix, _ in columns]
 
     def scale(*_: Any) -> None:
         for (matrix, factors), old in zip(columns, before, strict=True):

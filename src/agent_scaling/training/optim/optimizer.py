@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import on_meta, solve
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.optim.mup import (
-    MULTIPLIERS,
     Scaling,
     check_multipliers,
     rescale,
@@ -38,7 +38,7 @@ class OptimizerFactory:
         base: The policy that ``lr`` was tuned on, as changes to the trained policy: ``params``
             sizes it as ``policy.params`` does, then ``encoder`` and ``core`` replace arguments.
         multipliers: With ``mup``, factors of ``lr`` at all widths by part: ``readout``,
-            ``embeddings``, ``hidden``.
+            ``embeddings``, ``hidden``; 1 where absent.
         options: Further arguments of ``kind``.
 
     Raises:
@@ -71,7 +71,7 @@ class OptimizerFactory:
                 f"{getattr(kind, '__name__', kind)}; use optimizer=adam or adamw, or "
                 "optimizer.mup=false"
             )
-        self.multipliers = MULTIPLIERS | dict(multipliers or {})
+        self.multipliers = dict(multipliers or {})
         check_multipliers(self.multipliers)
         self.kind, self.lr, self.weight_decay = kind, lr, weight_decay
         self.mup, self.base, self.options = mup, dict(base or {}), options
@@ -105,10 +105,14 @@ class OptimizerFactory:
         optimizer = self.kind(self.groups(policy), lr=self.lr, **options)
         self.set_rate(optimizer, 1.0)
         if self.mup:
-            found = self._scalings(policy).items()
-            joined = [(n, s.columns) for n, s in found if s.columns is not None]
-            scale_columns(optimizer, [(policy.get_parameter(n), c) for n, c in joined])
+            scale_columns(optimizer, self.joined_columns(policy))
         return optimizer
+
+    def joined_columns(self, policy: Policy) -> list[tuple[Tensor, Tensor]]:
+        """Matrices that read vectors side by side, and the factors of their columns' steps."""
+        found = self._scalings(policy).items()
+        joined = [(name, scaling.columns) for name, scaling in found]
+        return [(policy.get_parameter(name), c) for name, c in joined if c is not None]
 
     def set_rate(self, optimizer: Optimizer, fraction: float) -> None:
         """Set every group to ``fraction`` of its learning rate."""
