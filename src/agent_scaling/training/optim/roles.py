@@ -1,4 +1,4 @@
-"""What a parameter is to a network: which optimiser, rate and decay it gets follows from that."""
+"""Parts of a network that parameters belong to: optimiser, rate and decay follow from them."""
 
 from __future__ import annotations
 
