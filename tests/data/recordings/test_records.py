@@ -13,7 +13,7 @@ import pytest
 
 from agent_scaling.data.recordings.altorg import AltorgSource
 from agent_scaling.data.recordings.base import BadGame, concatenate
-from agent_scaling.data.recordings.records import tell_version
+from agent_scaling.data.recordings.records import check_version, tell_version
 from agent_scaling.data.recordings.ttyrec import TtyrecSource, decode_parts
 from tests.helpers.ttyrecs import HEADER
 
@@ -92,9 +92,16 @@ def test_the_version_is_told_by_the_content(tmp_path: Path, version: int, data: 
     assert tell_version(path) == version
     (game,) = TtyrecSource(require_metadata=False).discover(tmp_path).games
     assert game.version == version
-    if version > 1:
-        with pytest.raises(BadGame, match=f"version {version}, not 1"):
-            next(decode_parts([path], 1, 8))
+    for other in {1, 2, 3} - {version}:
+        with pytest.raises(BadGame, match=f"version {version}, not {other}"):
+            next(decode_parts([path], other, 8))
+    assert len(concatenate(list(decode_parts([path], version, 8)))) > 0
+
+
+def test_a_game_without_keys_may_be_of_version_3(tmp_path: Path) -> None:
+    path = tmp_path / "nle.1.0.ttyrec3.bz2"
+    path.write_bytes(bz2.compress(HEADER.pack(START, 0, 4, 0) + CLEAR[:4]))
+    check_version(path, path.name, 3)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ LONGEST = 1 << 20
 """Bytes of one record; real ones have at most 5,000."""
 HEAD = 1 << 16
 """Unpacked bytes from which a recording's version is told."""
-SCORES = 2
+KEYS, SCORES = 1, 2
+"""Channels of versions 2 and 3, beside 0 of what was shown."""
 MOVE = re.compile(
     rb"\x1b\[(\d{1,4});(\d{1,4})[Hf](?:\x1b\[[0-9;?]*[KJmzhl]|[\x0e\x0f])*([!-~\x80-\xff]?)"
 )
@@ -53,26 +54,42 @@ def tell_version(path: Path) -> int | None:
 
     None: it cannot be told, such as from a file that is damaged or short.
     """
-    if not path.is_file():
+    found = _channels_of(path)
+    if len(found) != 1:
         return None
+    if False in found:
+        return 1 if found[False] else None
+    return 3 if SCORES in found[True] else 2
+
+
+def check_version(path: Path, name: str, version: int) -> None:
+    """Raise :class:`BadGame` where a recording's first records cannot be of that version."""
+    found = _channels_of(path)
+    with_channels = found.get(True, set())
+    scored = KEYS not in with_channels or SCORES in with_channels
+    fits = {1: False in found, 2: SCORES not in with_channels, 3: scored}[version]
+    if len(found) == 1 and not (fits and (version > 1) in found):
+        raise BadGame(f"{name} has records of version {tell_version(path)}, not {version}")
+
+
+def _channels_of(path: Path) -> dict[bool, set[int]]:
+    """Return the channels of the first records, read with and without channels, where they can."""
+    if not path.is_file():
+        return {}
     try:
         with path.open("rb") as file:
             kind = packing(file.read(6))
             file.seek(0)
             head = unpacking(file, kind).read(HEAD)
     except DAMAGED:
-        return None
+        return {}
     found: dict[bool, set[int]] = {}
     for channels in (False, True):
         try:
             found[channels] = {channel for channel, _ in walk(BytesIO(head), channels)}
         except ValueError:
             continue
-    if len(found) != 1:
-        return None
-    if False in found:
-        return 1 if found[False] else None
-    return 3 if SCORES in found[True] else 2
+    return found
 
 
 @dataclass(frozen=True)
@@ -115,10 +132,8 @@ def _utf8(text: bytearray) -> bool:
 def columns_of(path: Path, name: str) -> int:
     """Return the width at which to decode a bz2 recording of version 1.
 
-    Raises :class:`BadGame` for one that a game's frames cannot show, or of another version.
+    Raises :class:`BadGame` for one that a game's frames cannot show.
     """
-    if (version := tell_version(path) or 1) > 1:
-        raise BadGame(f"{name} has keys: it is a ttyrec of version {version}, not 1")
     terminal = terminal_of(path)
     if terminal.utf8:
         raise BadGame(f"{name} holds UTF-8: nle would spread each character over several cells")

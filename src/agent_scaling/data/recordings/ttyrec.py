@@ -28,7 +28,7 @@ from agent_scaling.data.recordings.decisions import closing_frames, opening_fram
 from agent_scaling.data.recordings.inventory import with_inventory
 from agent_scaling.data.recordings.known_seeds import own_seeds, read_seeds
 from agent_scaling.data.recordings.packed import packing, read_recording
-from agent_scaling.data.recordings.records import columns_of, tell_version
+from agent_scaling.data.recordings.records import check_version, columns_of, tell_version
 from agent_scaling.data.recordings.xlogfile import by_ttyrec
 from agent_scaling.data.shards.layout import NETHACK, NETHACK_INVENTORY
 from agent_scaling.envs.screens import COLUMNS, ROWS
@@ -50,6 +50,8 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
         files = [_as_bz2(path, Path(folder, str(part))) for part, path in enumerate(paths)]
         most = sum(FRAMES + FRAMES_PER_BYTE * path.stat().st_size for path in paths)
         names = [path.name for path in paths]
+        for file, name in zip(files, names, strict=True):
+            check_version(file, name, version)
         width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
         for chunk in _converted(files, version, chunk_frames, width):
             most -= len(chunk)
