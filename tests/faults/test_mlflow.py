@@ -156,7 +156,9 @@ def test_an_artifact_store_that_fails(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [found.path for found in MlflowClient(uri).list_artifacts(str(logger.run_id))] == ["f"]
 
 
-def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_under_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("agent_scaling.tracking.outbox.RETRY_SECONDS", 0.0)
     waiting, database = tmp_path / OUTBOX_FILE, tmp_path / "mlflow.db"
     logger = BufferedMLFlowLogger(
@@ -174,6 +176,7 @@ def test_a_full_disk_under_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyP
             logger.log_metrics({"loss": float(step)}, step)
         logger.flush()
         assert waiting.exists()
+        assert "Traceback" not in capfd.readouterr().err
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     logger.log_metrics({"loss": 2001.0}, 2001)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ def prepare(tracking_uri: str) -> None:
     Raises:
         InputError: The store was left half made, or cannot be written.
     """
+    logging.getLogger("mlflow.store.db.utils").addFilter(_is_no_traceback)
     path = database_of(tracking_uri)
     if path is None or not path.parent.is_dir():  # MLflow explains what is wrong
         return
@@ -49,6 +51,11 @@ def prepare(tracking_uri: str) -> None:
             f"{path}: an MLflow store without any run that was never finished, or of another "
             f"version of MLflow: remove the file (rm '{path}') and run the same command again"
         )
+
+
+def _is_no_traceback(record: logging.LogRecord) -> bool:
+    """True for all but an exception that MLflow logs before it raises it, at 90 lines a time."""
+    return record.exc_info is None
 
 
 def is_blank(path: Path) -> bool:
