@@ -1,8 +1,12 @@
-"""The terminal while a run trains: a bar over the FLOP budget, or a few lines in a log file."""
+"""The terminal while a run trains: a bar over the FLOP budget, or a few lines in a log file.
+
+A sweep over many runs shows where each stands: the bar writes that to the run's folder, too.
+"""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
@@ -18,6 +22,7 @@ from rich.progress import (
 
 from agent_scaling.runtime.formats import clock
 from agent_scaling.runtime.progress_bar import Bar
+from agent_scaling.tracking.standing import EVERY, Standing, write_standing
 from agent_scaling.training.hooks import HasBudget, RunCallback, Stage, find, run_module, step_loss
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.summary import print_milestone, print_start
@@ -101,7 +106,8 @@ class ProgressBar(RunCallback):
     """A bar with frames/s, FLOP/s, loss, share of the budget, and time left.
 
     After some measured seconds, a line predicts the time that the budget takes. Where the output
-    is not a terminal, lines now and then replace the bar.
+    is not a terminal, lines now and then replace the bar. ``standing.json`` in the run's folder
+    has the same numbers for a sweep.
     """
 
     stage = Stage.SHOW
@@ -109,6 +115,11 @@ class ProgressBar(RunCallback):
     def __init__(self) -> None:
         self._bar: RunBar | None = None
         self._steps = 0
+        self._losses: list[float] = []
+        """Losses of the steps since ``standing.json`` was written."""
+        self._loss: float | None = None
+        """The mean that it has."""
+        self._written = 0.0
         self._mark: tuple[float, float] | None = None
         """Time and FLOPs at the end of the warm-up; None once the prediction is made."""
 
@@ -121,6 +132,7 @@ class ProgressBar(RunCallback):
         print_start(trainer, module, total)
         self._bar = RunBar(module, total, Console())
         self._bar.open()
+        self._write(trainer, module, "train")
 
     def on_train_batch_end(
         self,
@@ -134,13 +146,18 @@ class ProgressBar(RunCallback):
         if self._bar is None:
             return
         self._steps += 1
-        self._predict(self._bar, run_module(pl_module))
-        self._bar.step(float(step_loss(outputs)))
+        module = run_module(pl_module)
+        self._predict(self._bar, module)
+        self._losses.append(float(step_loss(outputs)))
+        self._bar.step(self._losses[-1])
+        if time.monotonic() - self._written >= EVERY:
+            self._write(trainer, module, "train")
 
     def before_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
         """Show on the bar why it stands still."""
         if self._bar is not None:
             self._bar.describe("test")
+            self._write(trainer, module, "test")
             self._mark = None  # the time that follows is not all training
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
@@ -175,6 +192,15 @@ class ProgressBar(RunCallback):
                 highlight=False,
                 soft_wrap=True,
             )
+
+    def _write(self, trainer: Trainer, module: PolicyModule, doing: str) -> None:
+        """Write to the run's folder where it stands."""
+        rate = self._bar.task.fields["rate"] if self._bar is not None else 0.0
+        if self._losses:
+            self._loss = sum(self._losses) / len(self._losses)
+        now = Standing(module.frames, float(rate), self._loss, doing)
+        write_standing(Path(trainer.default_root_dir), now)
+        self._losses, self._written = [], time.monotonic()
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -31,3 +31,21 @@ def test_a_finger_has_no_mode_bar_and_axes_of_flops_have_marks(page: Page, tmp_p
         marks = figure.locator(".xtick text").all_text_contents()
         assert {"1e14", "1e15", "1e16", "1e17"} <= set(marks)
         assert shown.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_a_figure_is_as_wide_as_the_page_and_can_be_saved(page: Page, tmp_path: Path) -> None:
+    runs = tidy(known_cells(0.02, 4, budgets=4, sizes=4), "test")
+    fitted = {"origin": {"source": "csv", "path": "runs.csv"}}
+    fitted |= analyse(runs, [3e17], bootstraps=0, seed=0)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(write_report(runs, fitted, tmp_path).as_uri())
+    figure = page.locator("#profiles-loss")
+    expect(figure.locator(".main-svg").first).to_be_visible()
+    box = figure.bounding_box()
+    assert box
+    assert box["width"] > 1000
+    for kind, start in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        with page.expect_download() as saved:
+            page.locator(f'[data-save="profiles-loss"][data-kind="{kind}"]').click()
+        assert saved.value.suggested_filename == f"profiles-loss.{kind}"
+        assert Path(saved.value.path()).read_bytes().startswith(start)

@@ -16,16 +16,19 @@ COMMAND = Path(sys.executable).with_name("agent-scaling")
 
 
 def agent_scaling(
-    *arguments: str | Path, file_size: int | None = None
+    *arguments: str | Path, file_size: int | None = None, program: Path = COMMAND
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command; ``file_size``: bytes beyond which no file can grow, as on a full disk."""
+    """Run the command; ``file_size``: bytes beyond which no file can grow, as on a full disk.
+
+    ``program`` stands for the console script where its start is not the point.
+    """
 
     def limit() -> None:
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
     return subprocess.run(
-        [COMMAND, *arguments],
+        [program, *arguments],
         capture_output=True,
         text=True,
         timeout=600,
@@ -70,14 +73,18 @@ def test_help_takes_choices() -> None:
     assert "\ndata. game=??? " in done.stdout
 
 
-def test_a_part_for_the_whole_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
-    done = agent_scaling("train", "callbacks=ema", f"output={tmp_path}/run", "flops_budget=1e9")
+def test_a_part_for_the_whole_is_one_line_and_nothing_is_written(
+    tmp_path: Path, forked: Path
+) -> None:
+    done = agent_scaling(
+        "train", "callbacks=ema", f"output={tmp_path}/run", "flops_budget=1e9", program=forked
+    )
     assert "callbacks=ema: is one part" in one_line(done)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_key_that_the_verb_has_not_is_one_line() -> None:
-    done = agent_scaling("rollout", "ckpt=random", "+temprature=2")
+def test_a_key_that_the_verb_has_not_is_one_line(forked: Path) -> None:
+    done = agent_scaling("rollout", "ckpt=random", "+temprature=2", program=forked)
     assert "temprature: no such key; did you mean temperature?" in one_line(done)
 
 
@@ -95,22 +102,24 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def test_shards_that_are_not_there(tmp_path: Path) -> None:
+def test_shards_that_are_not_there(tmp_path: Path, forked: Path) -> None:
     done = agent_scaling(
-        "train", *overrides(tmp_path / "none", tmp_path / "run"), "flops_budget=1e9"
+        "train", *overrides(tmp_path / "none", tmp_path / "run"), "flops_budget=1e9", program=forked
     )
     assert str(tmp_path / "none") in one_line(done)
 
 
-def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+def test_output_that_cannot_be_written(tmp_path: Path, forked: Path) -> None:
     (tmp_path / "file").write_text("")
     output = tmp_path / "file" / "run"
-    done = agent_scaling("train", *overrides(tmp_path, output), "flops_budget=1e9")
+    done = agent_scaling("train", *overrides(tmp_path, output), "flops_budget=1e9", program=forked)
     assert "output=" in one_line(done)
 
 
-def test_checkpoint_that_is_not_there(tmp_path: Path) -> None:
-    done = agent_scaling("rollout", f"ckpt={tmp_path}/none.ckpt", f"output={tmp_path}/out")
+def test_checkpoint_that_is_not_there(tmp_path: Path, forked: Path) -> None:
+    done = agent_scaling(
+        "rollout", f"ckpt={tmp_path}/none.ckpt", f"output={tmp_path}/out", program=forked
+    )
     assert "none.ckpt" in one_line(done)
 
 

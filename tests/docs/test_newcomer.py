@@ -37,6 +37,7 @@ CELLS = (
     "+train.callbacks.model=null"
 )
 GRID = f"budgets=[2e7,4e7,8e7,1.6e8] sizes=[6e3,1e4,2e4] ratios=[0,300] {CELLS}"
+IN_FEW_RUNS = "runs=milestones hydra/launcher=basic"
 ONE = f"budgets=[2e7,4e7] sizes=[6e3] {CELLS}"
 CLONES = ("run-aa", "run-nao", "clone")
 """Runs whose games nobody asks for."""
@@ -69,7 +70,8 @@ SWAPS_OF = {
         "fit=laws": "fit=laws +" + CELLS.replace("+", "").replace(" ", " +"),
     },
     "study": {
-        "study=miniature": f"study=miniature {GRID} budget=3.2e8 hydra/launcher=basic",
+        # A run for each cell is trained in tests/studies/test_study.py.
+        "study=miniature": f"study=miniature {GRID} budget=3.2e8 {IN_FEW_RUNS}",
         "study=demo": f"study=demo {ONE} budget=null hydra/launcher=basic",
     },
 }

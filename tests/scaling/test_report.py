@@ -12,6 +12,7 @@ from agent_scaling.scaling.fit import analyse
 from agent_scaling.scaling.report.page import by_kind, command, number, span, write_report
 from agent_scaling.scaling.report.plotly_figures import figures
 from agent_scaling.scaling.report.replays import Replay
+from agent_scaling.scaling.report.verdict import verdict
 from tests.scaling.synthetic import known_law
 
 
@@ -24,6 +25,7 @@ def made(tmp_path_factory):
     fitted = analyse(runs, [1e18], bootstraps=10, seed=0)
     origin = {"source": "csv", "path": "my runs.csv", "study": None, "game": "Pong"}
     fitted = {"origin": origin} | fitted
+    fitted["verdict"] = verdict(fitted)
     folder = tmp_path_factory.mktemp("report")
     shared = {"run": "abc", "name": "40k", "path": "replays/7/x.html", "flops": 1e17, "params": 4e4}
     replays = [
@@ -55,6 +57,25 @@ def test_every_part_is_there(made):
     drawn = {name: json.loads(text) for name, text in blocks}
     assert {"profiles-loss", "laws-optimum_return", "diagnostics-loss"} <= set(drawn)
     assert all(figure["data"] for figure in drawn.values())
+
+
+def test_the_answer_comes_first_then_profiles_and_law(made):
+    _, fitted, page = made
+    for sentences in fitted["verdict"].values():
+        assert all(html.escape(one, quote=False) in page for one in sentences)
+    order = ["verdict", "profiles", "forecast", "laws", "flags", "setting", "data"]
+    places = [page.index(f'<section id="{name}"') for name in order]
+    assert places == sorted(places)
+    drawn = re.findall(r'class="plot" id="([\w-]+)"', page)
+    assert drawn[:4] == [
+        "profiles-loss",
+        "laws-optimum_loss",
+        "profiles-return",
+        "laws-optimum_return",
+    ]
+    assert len(drawn) == len(set(drawn))
+    for kind in ("png", "svg"):
+        assert page.count(f'data-kind="{kind}"') == len(drawn)
 
 
 def test_replays_stand_in_frames_of_their_own(made):
@@ -97,7 +118,8 @@ def test_numbers_and_flags_are_readable():
         "43.2 G",
         "6,455",
         "3.29e19",
-        "–",
+        "not measured",
     ]
+    assert number(None, why="none found") == "none found"
     assert span([1.0, None]) == "1 to ∞"
     assert by_kind(["edge: a", "edge: b", "alone"]) == {"edge": ["a", "b"], "alone": [""]}

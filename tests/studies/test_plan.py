@@ -16,10 +16,10 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.sizes import on_meta
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.studies.display.warnings import paper_size
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
 from agent_scaling.studies.study import call
-from agent_scaling.studies.warnings import paper_size
 from data_modules.shards import ShardsDataModule
 from tests.conftest import ROOT
 from tests.helpers.runs import composed

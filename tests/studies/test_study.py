@@ -114,10 +114,18 @@ def test_a_study_forecasts_trains_and_checks(
     planned = load(out / "forecast")
     assert checked["params"] == pytest.approx(planned.forecast["params"])
     assert checked["comparison"]["loss"]["measured"] > 0
-    assert "loss measured" in done.stdout
+    said = done.stdout.splitlines()
+    minutes = ("running   ", "in all    ")  # so many lines as the machine takes minutes
+    assert len([line for line in said if not line.startswith(minutes)]) <= 60
+    told = [line for line in said if line.startswith("Verdict     The forecast of loss ")]
+    assert told == [f"Verdict     {fitted['verdict']['Verdict'][0]}"]
+    assert not [line for line in said if "HYDRA" in line or " INFO " in line]
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     parent = client.get_run((out / "grid" / "mlflow_run_id").read_text())
     assert parent.data.metrics["forecast/loss"] == pytest.approx(checked["loss"])
+    description = parent.data.tags["mlflow.note.content"]
+    assert description.startswith(f"**Verdict**\n\n- {fitted['verdict']['Verdict'][0]}")
+    assert "- go on: `agent-scaling sweep plan=" in description
     _found_under_its_name(client, parent.info.run_id, checked)
     runs = len(client.search_runs(["0", "1", "2"]))
 

@@ -18,6 +18,7 @@ import psutil
 from mlflow import MlflowClient
 
 from agent_scaling.runtime.locks import is_held
+from agent_scaling.studies.display.cells import measured_cells
 from agent_scaling.studies.plan_file import Plan, Run
 from agent_scaling.studies.run_cell import (
     Progress,
@@ -25,7 +26,6 @@ from agent_scaling.studies.run_cell import (
     last_line,
     progress,
 )
-from agent_scaling.studies.study import measured_cells
 from agent_scaling.tracking.milestones import milestones
 from tests.helpers.stores import new_store
 from tests.studies.plans import BUDGETS, make_plan
@@ -33,9 +33,12 @@ from tests.studies.plans import BUDGETS, make_plan
 TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    """The sweep of a plan, in a process that can be killed; it says what it says to a file."""
-    command = [executable(), "sweep", f"plan={folder}", *more]
+def start(folder: Path, *more: str, program: Path | None = None) -> subprocess.Popen[bytes]:
+    """The sweep of a plan, in a process that can be killed; it says what it says to a file.
+
+    ``program``: what stands for the console script where nothing is killed.
+    """
+    command = [program or executable(), "sweep", f"plan={folder}", *more]
     new_store(folder.parent / "mlflow.db")
     with (folder.parent / "said").open("w") as said:
         return subprocess.Popen(command, stdout=said, stderr=said, cwd=folder.parent)
@@ -123,17 +126,17 @@ def one_parent(made: Plan, root: Path, folder: Path) -> None:
     assert (study.data.tags["study"], study.info.status) == (made.name, "FAILED")
 
 
-def test_another_launcher(tiny_shards: Path, tmp_path: Path) -> None:
+def test_another_launcher(tiny_shards: Path, tmp_path: Path, forked: Path) -> None:
     """The default one is in tests/studies/test_study.py."""
     folder = tmp_path / "plan"
     made = make_plan(tiny_shards, folder, sizes=[2e4])
-    code, said = finish(start(folder, "hydra/launcher=submitit_local"), tmp_path)
+    code, said = finish(start(folder, "hydra/launcher=submitit_local", program=forked), tmp_path)
     assert code == 0, said
     assert [state(run, folder) for run in made.runs] == ["finished"]
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")}
-    code, said = finish(start(folder), tmp_path)
+    code, said = finish(start(folder, program=forked), tmp_path)
     assert code == 0
-    assert "1 finished" in said
+    assert "1 of 1 runs finished" in said
     assert {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")} == before
 
 
@@ -185,14 +188,16 @@ def test_branches_are_cells_of_their_run(tiny_shards: Path, tmp_path: Path) -> N
     assert set(cells["run"]) == {run.name}
 
 
-def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_run_that_another_process_trains_is_left_alone(
+    tiny_shards: Path, tmp_path: Path, forked: Path
+) -> None:
     folder = tmp_path / "plan"
     run = make_plan(tiny_shards, folder, sizes=[2e4]).runs[0]
     run.output(folder).mkdir(parents=True)
     lock = os.open(run.output(folder) / ".lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        code, said = finish(start(folder), tmp_path)
+        code, said = finish(start(folder, program=forked), tmp_path)
     finally:
         os.close(lock)
     assert code == 1
@@ -200,8 +205,8 @@ def test_a_run_that_another_process_trains_is_left_alone(tiny_shards: Path, tmp_
     assert not is_held(run.output(folder))
 
 
-def test_no_plan_is_one_line(tmp_path: Path) -> None:
-    code, said = finish(start(tmp_path / "none"), tmp_path)
+def test_no_plan_is_one_line(tmp_path: Path, forked: Path) -> None:
+    code, said = finish(start(tmp_path / "none", program=forked), tmp_path)
     assert code == 2
     assert "make it with agent-scaling plan" in said
 

@@ -57,6 +57,9 @@ VERBS = {
 DEBUG, DEBUG_VARIABLE = "debug=true", "AGENT_SCALING_DEBUG"
 """Behind a verb: an error shows its traceback, not its line alone."""
 
+QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+"""MLflow's variables against lines of its own, unless the user has set them."""
+
 USAGE = """usage: agent-scaling <verb> [key=value ...]
 
 {verbs}
@@ -120,6 +123,8 @@ def main() -> None:
     if not (sys.stdout.isatty() or sys.stderr.isatty()):
         # CI and notebooks set FORCE_COLOR, which makes rich draw bars into a log.
         os.environ.setdefault("TTY_COMPATIBLE", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return

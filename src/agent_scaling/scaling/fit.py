@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from agent_scaling.scaling.fitting.lowest import forecast_above, widen_laws
 from agent_scaling.scaling.fitting.outliers import outliers
 from agent_scaling.scaling.fitting.repeated import repeated
 from agent_scaling.scaling.fitting.structure import layout
-from agent_scaling.scaling.report.terminal import print_fit
+from agent_scaling.scaling.report.terminal import print_fit, print_verdict
+from agent_scaling.scaling.report.verdict import markdown, verdict
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN
 from agent_scaling.scaling.runs.fit_file import FILE
 from agent_scaling.scaling.runs.lowest import as_fitted, moved
@@ -28,6 +29,8 @@ from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
 from agent_scaling.tracking.store import default_store, store_errors
+
+Show = Literal["all", "verdict", "nothing"]
 
 
 def fit(
@@ -52,6 +55,8 @@ def fit(
     figures: bool = True,
     log: bool | None = None,
     made_by: str | None = None,
+    cautions: Sequence[str] = (),
+    show: Show = "all",
     output: str,
 ) -> dict[str, Any]:
     """Fit the scaling laws and write ``fit.json``, figures and ``report.html`` to ``output``.
@@ -86,6 +91,8 @@ def fit(
         log: True to log the fit and its files to an MLflow run; ``None``: only with
             ``source=mlflow`` or a given ``tracking_uri``.
         made_by: The command that trained the runs, for the report.
+        cautions: Sentences about the runs' grid, for what the verdict says is not known.
+        show: Print ``all``, the ``verdict`` alone, or ``nothing``.
         output: Folder of the written files.
 
     Returns:
@@ -108,6 +115,7 @@ def fit(
     fitted = {"origin": masked(origin), "made_by": masked(made_by)} | fitted
     if known := {name: value for name, value in (measured or {}).items() if value is not None}:
         fitted["forecast"][0]["comparison"] = compare(fitted["forecast"][0], known)
+    fitted["verdict"] = verdict(fitted, cautions)
     folder = Path(output)
     files = [folder / FILE]
     write_json(files[0], plain(fitted))
@@ -123,6 +131,7 @@ def fit(
             settings = settings_of(runs, uri) if stored else None
         drawn = draw(runs, fitted, folder)
         files += [*drawn, write_report(runs, fitted, folder, replays, settings)]
+    logged = None
     if log or (log is None and (source == "mlflow" or tracking_uri is not None)):
         from agent_scaling.scaling.runs.fit_run import log_fit
 
@@ -130,10 +139,13 @@ def fit(
         options |= {"expert_return": expert, "lowest_return": runs.zero, "chosen": fitted["chosen"]}
         drawn = [p.with_suffix(".svg") for p in files if p.suffix == ".png"]
         with store_errors(uri):
-            run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments)
-        print_fit(fitted, files, f"MLflow run {run_id} in {mask(uri)}")
-    else:
-        print_fit(fitted, files)
+            said = markdown(fitted["verdict"])
+            run_id = log_fit(fitted, [*files, *drawn], uri, options, runs.experiments, said)
+        logged = f"MLflow run {run_id} in {mask(uri)}"
+    if show == "verdict":
+        print_verdict(fitted["verdict"])
+    elif show == "all":
+        print_fit(fitted, files, logged)
     return fitted
 
 
@@ -159,6 +171,7 @@ def analyse(
     fitted["return_against_frames"] = None if budgets["loss"] else against_frames(runs.cells)
     fitted["repeated"] = repeated(given.every)
     fitted["hyper"] = hyper(given.every, fitted["flags"])
+    fitted["cpu_seconds_per_flop"] = given.cpu_rate()
     widen_laws(fitted, given)
     fitted |= forecast_above(given, np.asarray(ahead, float), fitted["flags"], expert)
     fitted["diagnostics"] = diagnostics.diagnostics(runs, fitted)

@@ -43,6 +43,7 @@ def forecast(
     run: str | None = None,
     tracking_uri: str | None = None,
     output: str | None = None,
+    show: bool = True,
     **reached: Unpack[Reached],
 ) -> dict[str, Any]:
     """Predict the best run at ``budget``, or the budget that reaches ``loss=`` or ``return=``.
@@ -70,6 +71,7 @@ def forecast(
         run: Id of the one run in which they are looked up.
         tracking_uri: The MLflow store; ``None``: the fit's own.
         output: Folder for ``forecast.json``; ``None``: nothing is written.
+        show: Print it.
         reached: ``loss`` or ``return`` whose budget is asked for.
 
     Returns:
@@ -96,7 +98,6 @@ def forecast(
         runs = runs_of(fitted)
         expert = fitted.get("expert_return") or runs.expert(expert_return)
         row = reach(runs, target, float(value), expert, within)
-        _print_reached(row)
     else:
         row = _predict(fitted, budget, expert_return)
         known = {name: value for name, value in (measured or {}).items() if value is not None}
@@ -107,6 +108,9 @@ def forecast(
             known = {name: value for name, value in found.items() if name in row} | known
         if known:
             row["comparison"] = compare(row, known)
+    if show and budget is None:
+        _print_reached(row)
+    elif show:
         _print(row)
     if output is not None:
         write_json(Path(output) / "forecast.json", plain(row))

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent_scaling.config.command import command, setting
 from agent_scaling.runtime.files import write_file
+from agent_scaling.scaling.runs.fit_run import NOTE
 from agent_scaling.studies.plan_file import FILE, Plan
 from agent_scaling.tracking.store import find_experiment, open_or_make_store
 
@@ -34,7 +35,7 @@ def open_parent(plan: Plan, folder: Path) -> str:
         "study": plan.name,
         "game": plan.store.experiment_name,
         "kind": "study",  # its fit leaves it out
-        "mlflow.note.content": description(plan, folder),
+        NOTE: description(plan, folder),
     }
     run = client.create_run(experiment_id, tags=tags, run_name=f"{plan.name} (study)")
     run_id = str(run.info.run_id)
@@ -55,6 +56,12 @@ def description(plan: Plan, folder: Path) -> str:
         f"- go on: `{command('sweep', setting('plan', folder))}`",
     ]
     return "\n".join(lines)
+
+
+def describe(plan: Plan, folder: Path, verdict: str) -> None:
+    """Begin the description of the parent run with what the study has found."""
+    run_id = (folder / REMEMBERED).read_text()
+    client_of(plan).set_tag(run_id, NOTE, f"{verdict}\n\n{description(plan, folder)}")
 
 
 def close_parent(plan: Plan, run_id: str, status: str) -> None:

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from omegaconf import DictConfig
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
 
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import command, setting
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.runtime.formats import short
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.runs.fit_file import read_fit
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.by_laws import best_of_repeated, settings_by
+from agent_scaling.studies.display.planned import show, summarise
+from agent_scaling.studies.display.warnings import REPETITIONS, cautions
 from agent_scaling.studies.experiments import experiment_file
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
-from agent_scaling.studies.warnings import cautions
 
 
 def plan(
@@ -49,6 +46,8 @@ def plan(
     expert_return: float | None = None,
     lowest_return: float | None = None,
     output: str,
+    epochs: float = REPETITIONS,
+    brief: bool = False,
 ) -> Plan:
     """Write ``plan.json`` and an experiment of ``train`` for each run to ``output``.
 
@@ -75,6 +74,8 @@ def plan(
         launcher: Hydra's settings with which ``sweep`` launches.
         expert_return: For ``study`` alone, whose fits take it; likewise ``lowest_return``.
         output: Folder.
+        epochs: Passes over the games above which a warning is raised.
+        brief: Print a line in place of the cells, and warnings only of a grid that was typed.
 
     Returns:
         The plan.
@@ -91,7 +92,7 @@ def plan(
         raise InputError(f"unique={unique:g}: needs fit= and budget=")
     if best:
         ahead = float(budget or 0)
-        request, row = best_run(name, str(fit), ahead, shared, convention, seeds, unique)
+        request, row = best_run(name, str(fit), ahead, shared, convention, seeds, unique, not brief)
     elif budgets is None or sizes is None:
         raise InputError("give budgets= and sizes=, or fit= and budget=")
     else:
@@ -113,7 +114,7 @@ def plan(
         request = replace(request, law=settings_by(hyper))
     check(request)
     folder = Path(output).resolve()
-    made = lay_out(request, row, None if best else fit, flatten(launcher or {}))
+    made = lay_out(request, row, None if best else fit, flatten(launcher or {}), epochs)
     there = (folder / FILE).exists()
     if there:
         made = same(made, folder)
@@ -121,6 +122,9 @@ def plan(
         if speed is not None:
             made = with_speeds(made, request, speed)
         write(made, request, folder)
+    if brief:
+        summarise(made)
+        return made
     show(made)
     say(f"{'unchanged' if there else 'written'}  {folder / FILE}")
     say(f"one run   {train_one(folder, made.runs[0])}")
@@ -166,13 +170,14 @@ def best_run(
     convention: Convention,
     seeds: Sequence[int],
     unique: float | None = None,
+    show: bool = True,
 ) -> tuple[grids.Request, dict[str, Any]]:
     """The grid of the one cell that a fit says is the best at ``budget``, and what it predicts.
 
     With ``unique`` frames of distinct games, by the law of repeated data.
     """
     if unique is None:
-        row = forecast(fit=fit, budget=budget)
+        row = forecast(fit=fit, budget=budget, show=show)
     else:
         row = best_of_repeated(fit, budget, unique)
     if "params" not in row:
@@ -193,7 +198,11 @@ def best_run(
 
 
 def lay_out(
-    request: grids.Request, row: Mapping[str, Any], fit: str | None, launcher: Mapping[str, Any]
+    request: grids.Request,
+    row: Mapping[str, Any],
+    fit: str | None,
+    launcher: Mapping[str, Any],
+    epochs: float,
 ) -> Plan:
     """The plan of a request, without speeds."""
     runs, data = grids.grid(request)
@@ -208,7 +217,7 @@ def lay_out(
         store=grids.store_of(cfg),
         runs=tuple(runs),
         launcher=launcher,
-        warnings=() if row else tuple(cautions(runs, fitted)),
+        warnings=() if row else tuple(cautions(runs, fitted, epochs)),
         forecast=dict(row),
     )
 
@@ -269,54 +278,3 @@ def experiment(made: Plan, request: grids.Request, run: Run, folder: Path, cfg: 
     return experiment_file(
         request.settings(run.variant), grids.planned(request, run, folder, cfg), head
     )
-
-
-def show(made: Plan) -> None:
-    """Print the cells, their totals and the warnings."""
-    table = Table(title=f"{made.name}: cells", title_justify="left", box=SIMPLE)
-    recorded = any(run.epoch_frames for run in made.runs)
-    seen = ("frames", "frames/param.", "epochs") if recorded else ("interactions", "per parameter")
-    columns = ("FLOPs", "parameters", *seen, "hours", "run")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
-    cells = [(budget, run) for run in made.runs for budget in run.budgets]
-    before = None
-    for budget, run in sorted(cells, key=lambda c: (c[0], c[1].variant, c[1].params, c[1].seed)):
-        if before not in (None, budget):
-            table.add_section()
-        before = budget
-        table.add_row(*cell_row(made, run, budget))
-    console = Console()
-    console.print(table)
-    say(f"{len(cells)} cells in {len(made.runs)} runs: {cost(made, lambda run: run.trained)}")
-    if any(run.branched for run in made.runs):
-        say(f"with runs=cells it would be {cost(made, lambda run: sum(run.budgets))}")
-    if any(run.settings for run in made.runs):
-        say("settings by the law of hyper=, for each run's last budget:")
-        for run in made.runs:
-            say(f"  {run.name}: {', '.join(f'{k}={v:g}' for k, v in run.settings.items())}")
-    for line in made.warnings:
-        console.print(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
-
-
-def cost(made: Plan, flops: Callable[[Run], float]) -> str:
-    """Say what all runs cost; ``flops`` gives a run's FLOPs, in the plan's convention."""
-    total = sum(run.flops(flops(run)) for run in made.runs)
-    hours = [made.hours(run, flops(run)) or 0.0 for run in made.runs]
-    time = f", {sum(hours):.3g} hours of one process" if made.speeds else ""
-    return f"{total:.3g} FLOPs in all{time}"
-
-
-def cell_row(made: Plan, run: Run, budget: float) -> list[str]:
-    """A cell as the table shows it; hours are those since its run began."""
-    frames, hours = run.frames(budget), made.hours(run, budget)
-    epochs = [f"{frames / run.epoch_frames:.3g}"] if run.epoch_frames else []
-    return [
-        f"{budget:.3g}",
-        short(run.params),
-        f"{frames:,.0f}",
-        f"{frames / run.params:.3g}",
-        *epochs,
-        "–" if hours is None else f"{hours:.3g}",
-        run.name,
-    ]

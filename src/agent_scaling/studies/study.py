@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,24 @@ from omegaconf import OmegaConf
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import command, typed_words
 from agent_scaling.config.compose import hydra
-from agent_scaling.envs.versions import COLUMNS as VERSIONS
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.comparison import zero_of_row
 from agent_scaling.scaling.fitting.select import FEWEST as TO_FORECAST
+from agent_scaling.scaling.forecast import forecast
+from agent_scaling.scaling.report.terminal import print_laws, print_verdict
+from agent_scaling.scaling.report.verdict import markdown
+from agent_scaling.scaling.runs.fit_file import FILE
+from agent_scaling.studies.display.cells import measured_cells
 from agent_scaling.studies.experiments import compose_train
 from agent_scaling.studies.grid import sizes_of, values_of
-from agent_scaling.studies.mlflow_parent import REMEMBERED, log_results
+from agent_scaling.studies.mlflow_parent import describe, log_results
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import Plan
-from agent_scaling.studies.sweep import sweep
+from agent_scaling.studies.sweep import sweep_all
 from agent_scaling.studies.variants import compare_variants
-from agent_scaling.tracking.milestones import is_at, milestones
 
-MEASURED = {
-    "eval_loss": "val/nats",
-    "eval_se": "val/nats_se",
-    "return_mean": "rollout/return_mean",
-    "return_se": "rollout/return_se",
-    "progression_mean": "rollout/progression_mean",
-    "progression_se": "rollout/progression_se",
-    "cpu_seconds": "cpu_seconds",
-}
-"""Columns of ``cells.csv``, as ``fit source=csv`` reads them, and where milestones have them."""
 VARIED = ("unique", "lr", "batch")
 """Columns of ``cells.csv`` of which variants may have laws: frames of distinct games, learning
 rate, and frames per step."""
@@ -48,6 +42,8 @@ SETTINGS = ("optimizer.lr", "data.lanes", "data.unroll_length")
 CELLS = "cells.csv"
 LOGGED = (".csv", ".html", ".json", ".png")
 """Endings of a fit's files that the study's own MLflow run holds, too."""
+MOST = 5
+"""Sentences of one kind that the end of a study prints; the report has them all."""
 FEWEST = 3
 """Budgets, and sizes, that a fit needs."""
 
@@ -87,13 +83,14 @@ def study(
     if budget is not None:
         check_grid(grid)
     folder = Path(output).resolve()
-    made = plan(**grid, output=str(folder / "grid"))
-    sweep(plan=str(folder / "grid"))
-    cells = measured_cells(made, folder / "grid")
-    ahead = budget or 10 * float(cells["flops"].max())
-    # With a forecast, the fit is logged once that has been checked.
+    made = plan(**grid, output=str(folder / "grid"), brief=True)
+    ahead = budget or 10 * max(b for run in made.runs for b in run.budgets)
+    sweep_all(made, folder / "grid", ahead)
+    cells = with_settings(made, measured_cells(made, folder / "grid"))
+    # With a forecast, the fit is logged and told once that has been checked.
     returns = {"expert_return": expert_return, "lowest_return": lowest_return}
-    settings = {"forecast": [ahead], "log": budget is None} | returns
+    settings: dict[str, Any] = {"forecast": [ahead], "log": budget is None} | returns
+    settings |= {"cautions": list(made.warnings), "show": "nothing"}
     fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
         compare_variants(made, cells, folder)
@@ -105,6 +102,24 @@ def study(
         best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
         best |= {"hyper": grid.get("hyper")}
         check(made, cells, best, folder, returns)
+    tell(made, fits, folder)
+
+
+def tell(made: Plan, fits: Sequence[Path], folder: Path) -> None:
+    """Print the verdict of each fit, its laws, and its report; describe the MLflow run by them."""
+    told = []
+    for where in fits:
+        fitted = fit_of(where)
+        said = fitted.get("verdict", {})  # a fit of an older version has none
+        told.append(markdown(said))
+        if made.variants:
+            say(where.name)
+        print_verdict(said, MOST)
+        if not made.variants:
+            print_laws(fitted)
+        say(f"report      {where / 'report.html'}")
+    if fits:
+        describe(made, folder / "grid", "\n\n".join(told))
 
 
 def check_grid(grid: Mapping[str, Any]) -> None:
@@ -120,27 +135,17 @@ def check_grid(grid: Mapping[str, Any]) -> None:
         )
 
 
-def measured_cells(made: Plan, folder: Path) -> pd.DataFrame:
-    """A row per cell that the runs of a plan have measured, columns as ``fit source=csv`` reads."""
-    rows = []
-    settings = {variant: settings_of(made, variant) for variant in made.variants}
-    for run in made.runs:
-        for found in milestones(run.output(folder)):
-            nominal = next((b for b in run.budgets if is_at(found, b)), None)
-            if nominal is None:
-                continue
-            remembered = found["folder"] / REMEMBERED
-            run_id = remembered.read_text().strip() if remembered.exists() else None
-            row = {"study": run.study, "variant": run.variant, "run": run.name, "seed": run.seed}
-            row |= {"flops": nominal, "params": run.params, "samples": found["frames"]}
-            row |= {"mlflow_run_id": run_id, "unique": run.epoch_frames or None}
-            row |= settings.get(run.variant, {"lr": None, "batch": None})
-            row |= {name: found.get(name) for name in VERSIONS}
-            row |= {"lr": run.settings["optimizer.lr"]} if "optimizer.lr" in run.settings else {}
-            rows.append(row | {name: found.get(key) for name, key in MEASURED.items()})
-    cells = pd.DataFrame(rows)
-    numbers = dict.fromkeys((*MEASURED, *VARIED), float)
-    return cells.astype(numbers) if rows else cells  # none is not a number
+def with_settings(made: Plan, cells: pd.DataFrame) -> pd.DataFrame:
+    """Add each variant's learning rate and frames per step to its cells."""
+    if not len(cells):
+        return cells
+    found = {variant: settings_of(made, variant) for variant in made.variants}
+    for name in ("lr", "batch"):
+        values = {variant: settings[name] for variant, settings in found.items()}
+        cells = cells.assign(**{name: cells["variant"].map(values).astype(float)})
+    own = {run.name: run.settings.get("optimizer.lr") for run in made.runs}
+    rates = cells["run"].map(own).astype(float)
+    return cells.assign(lr=rates.fillna(cells["lr"]))
 
 
 def settings_of(made: Plan, variant: str) -> dict[str, float | None]:
@@ -204,6 +209,12 @@ def fit_across(made: Plan, cells: pd.DataFrame, folder: Path) -> None:
     (where / ".done").touch()
 
 
+def fit_of(folder: Path) -> dict[str, Any]:
+    """Read the ``fit.json`` of a folder."""
+    found: dict[str, Any] = json.loads((folder / FILE).read_text())
+    return found
+
+
 def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> Any:
     """Another verb, with its own defaults."""
     with hydra():
@@ -225,18 +236,23 @@ def check(
     The fit is made again, with that comparison: its laws are the same. ``returns`` holds the fit's
     ``expert_return`` and ``lowest_return``.
     """
-    planned = plan(**best, output=str(folder / "forecast"))
-    sweep(plan=str(folder / "forecast"))
+    planned = plan(**best, output=str(folder / "forecast"), brief=True)
+    sweep_all(planned, folder / "forecast", None)
     trained = measured_cells(planned, folder / "forecast")
     found = {"loss": trained["eval_loss"].mean(), "return": trained["return_mean"].mean()}
     row = dict(planned.forecast)
     above = {name: v > zero_of_row(row, name) for name, v in found.items()}
     known = {name: float(v) for name, v in found.items() if above[name] and name in row}
-    again = {"forecast": [best["budget"]], "measured": known, "log": True, **returns}
+    again: dict[str, Any] = {"measured": known, "log": True, "show": "nothing", **returns}
+    again |= {"forecast": [best["budget"], 10 * best["budget"]], "cautions": list(made.warnings)}
     fit_once(made, cells, made.name, folder, again)
-    settings: dict[str, Any] = {"fit": best["fit"], "budget": best["budget"]}
-    settings |= {f"measured.{name}": value for name, value in known.items()}
-    row = call("forecast", [], settings | {"output": str(folder / "check")})
+    row = forecast(
+        fit=best["fit"],
+        budget=best["budget"],
+        measured=known,
+        output=str(folder / "check"),
+        show=False,
+    )
     metrics = {f"measured/{name}": value for name, value in known.items()}
     for name in ("params", "frames", "loss", "return"):
         if name in row:
@@ -246,6 +262,3 @@ def check(
     for name, compared in row.get("comparison", {}).items():
         metrics[f"forecast/{name}_log_error"] = compared["log_error"]
     log_results(made, folder / "grid", metrics, [folder / "check" / "forecast.json"])
-    run = planned.runs[0]
-    say(f"trained   {run.params:,} parameters on {run.frames(run.budgets[-1]):,.0f} frames")
-    say(f"record    {folder / 'check' / 'forecast.json'}")

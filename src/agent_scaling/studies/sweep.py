@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,9 +14,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+from omegaconf import OmegaConf
 
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import command, setting
@@ -26,7 +24,6 @@ from agent_scaling.studies.mlflow_parent import REMEMBERED, close_parent, open_p
 from agent_scaling.studies.plan_file import Plan, Run, load
 from agent_scaling.studies.run_cell import PREEMPTED, STOP, Progress, log_of, progress, train_cell
 
-STYLES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
 HELD_ELSEWHERE = "another process trains it"
 
 
@@ -34,7 +31,8 @@ def sweep(*, plan: str, run: str | None = None) -> str | None:
     """Train the unfinished runs of a plan; interrupted ones resume.
 
     A run is finished if its folder has all milestones and the last checkpoint. With ``run``, only
-    that run is trained, which is how Hydra's launchers call this verb.
+    that run is trained, which is how Hydra's launchers call this verb. Otherwise a table shows all
+    runs while they train, or lines where the output is no terminal.
 
     Args:
         plan: Folder that ``agent-scaling plan`` wrote.
@@ -52,24 +50,40 @@ def sweep(*, plan: str, run: str | None = None) -> str | None:
     made = load(folder)
     if run is not None:
         return train_one(made, folder, run)
-    before = states(made, folder)
-    show(made, before, folder)
-    if all(p.state == "finished" for p in before.values()):
-        return None
-    parent = open_parent(made, folder)
-    left = [name for name, p in before.items() if p.state not in ("finished", "running")]
-    with stopping(folder / STOP) as stop:
-        if left:
-            launch(folder, left, made.launcher)
-        stopped = stop.exists()
-    after = states(made, folder)
-    show(made, after, folder)
-    end(made, parent, after, folder, stopped)
+    sweep_all(made, folder, 10 * max(budget for run in made.runs for budget in run.budgets))
     return None
 
 
+def sweep_all(made: Plan, folder: Path, ahead: float | None) -> None:
+    """Train all unfinished runs, and show them; exits as :func:`sweep` does.
+
+    Args:
+        made: The plan.
+        folder: Its folder.
+        ahead: FLOPs to forecast from the cells that are finished; ``None``: none are.
+    """
+    # Imported here: a launcher's job imports this file, and needs no pandas.
+    from agent_scaling.studies.display.show import showing
+
+    before = states(made, folder)
+    left = [name for name, p in before.items() if p.state not in ("finished", "running")]
+    begun = {name: at.state for name, at in before.items()}
+    if all(state == "finished" for state in begun.values()):
+        say(f"{made.name}: {len(begun)} of {len(begun)} runs finished")
+        return
+    parent = open_parent(made, folder)
+    with showing(made, folder, begun, ahead) as show, stopping(folder / STOP, show.say) as stop:
+        if left:
+            launch(folder, left, made.launcher)
+        stopped = stop.exists()
+    end(made, parent, states(made, folder), folder, stopped)
+
+
 def train_one(made: Plan, folder: Path, name: str) -> str:
-    """Train the run ``name`` in a process of its own; its state, said in one line."""
+    """Train the run ``name`` in a process of its own; its state, said in one line.
+
+    Nothing is said in a job of a launcher, whose runs the sweep itself shows.
+    """
     found = next((run for run in made.runs if run.name == name), None)
     if found is None:
         raise InputError(f"run={name}: {folder} has no such run")
@@ -77,8 +91,14 @@ def train_one(made: Plan, folder: Path, name: str) -> str:
     parent = remembered.read_text() if remembered.exists() else None
     begin = time.monotonic()
     state = train_cell(found, folder, parent)
-    say(f"{state:8}  {name}  ({(time.monotonic() - begin) / 60:.1f} min)")
+    if not of_launcher():
+        say(f"{state:8}  {name}  ({(time.monotonic() - begin) / 60:.1f} min)")
     return state
+
+
+def of_launcher() -> bool:
+    """True in a job of a launcher: it has a number among the others."""
+    return HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().job, "num")
 
 
 def states(made: Plan, folder: Path) -> dict[str, Progress]:
@@ -97,12 +117,11 @@ def launch(folder: Path, names: list[str], settings: Mapping[str, Any]) -> None:
     if any(line.startswith("hydra/launcher=") for line in asked):
         planned = []
     overrides = [setting("plan", folder), "run=" + ",".join(names), *planned, *asked]
-    say(command("sweep", "--multirun", *overrides))
     hydra.multirun(config_name="sweep", task_function=call_verb, overrides=overrides)
 
 
 @contextmanager
-def stopping(stop: Path) -> Iterator[Path]:
+def stopping(stop: Path, tell: Callable[[str], None]) -> Iterator[Path]:
     """SIGTERM and SIGINT write the file ``stop``, which ends the runs wherever they are."""
     stop.unlink(missing_ok=True)
 
@@ -110,7 +129,7 @@ def stopping(stop: Path) -> Iterator[Path]:
         if stop.exists():
             sys.exit(128 + signum)
         stop.write_text(signal.Signals(signum).name)
-        say("stopping: the runs save their checkpoints (again: leave at once)")
+        tell("stopping: the runs save their checkpoints (again: leave at once)")
 
     before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -118,24 +137,6 @@ def stopping(stop: Path) -> Iterator[Path]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-def show(made: Plan, found: Mapping[str, Progress], folder: Path) -> None:
-    """Print a row per run."""
-    counts = [f"{sum(p.state == s for p in found.values())} {s}" for s in (*STYLES, "to do")]
-    title = f"{made.name}: " + ", ".join(c for c in counts if not c.startswith("0 "))
-    table = Table("run", "state", title=title, title_justify="left", box=SIMPLE)
-    for column in ("reached", "of", "FLOPs"):
-        table.add_column(column, justify="right")
-    for run in made.runs:
-        at = found[run.name]
-        style = STYLES.get(at.state, "")
-        done = [b for b in run.budgets if at.reached is not None and b <= at.reached]
-        reached = "–" if at.reached is None else f"{at.reached:.3g}"
-        state = f"[{style}]{at.state}[/]" if style else at.state
-        row = (str(len(done)), str(len(run.budgets)), reached)
-        table.add_row(run.name, state, *row)
-    Console().print(table)
 
 
 def end(

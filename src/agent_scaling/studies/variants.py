@@ -90,7 +90,8 @@ def show_variants(cells: pd.DataFrame) -> None:
     for flops, group in best.groupby("flops"):
         of = {row["variant"]: row for row in group.to_dict("records")}
         row = [
-            f"{of[v][name]:.3f} ({short(of[v]['params'])})" if v in of else "–" for v in variants
+            f"{of[v][name]:.3f} ({short(of[v]['params'])})" if v in of else "not run"
+            for v in variants
         ]
         shown.add_row(f"{flops:.3g}", *row, next(iter(of)))
     Console().print(shown)

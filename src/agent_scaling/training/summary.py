@@ -152,9 +152,9 @@ def print_branches(output: Path, schedule: DictConfig) -> None:
 
 
 def found(row: Mapping[str, Any], key: str, digits: int) -> str:
-    """Format a measurement of a milestone, with its standard error; a dash where there is none."""
+    """Format a measurement of a milestone, with its standard error, if there is one."""
     name = key.removesuffix("_mean")
-    return measured(row[key], row.get(f"{name}_se"), digits) if key in row else "–"
+    return measured(row[key], row.get(f"{name}_se"), digits) if key in row else "not measured"
 
 
 def mtime(path: Path) -> float:

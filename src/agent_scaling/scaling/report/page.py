@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +23,15 @@ from agent_scaling.scaling.intervals import NORMAL
 from agent_scaling.scaling.laws.profiles import best_rows
 from agent_scaling.scaling.report import marks
 from agent_scaling.scaling.report.plotly_figures import figures
+from agent_scaling.scaling.report.reasons import no_law
 from agent_scaling.scaling.report.replays import Replay
 from agent_scaling.scaling.runs.fit_run import run_name
 from agent_scaling.scaling.runs.settings import Settings
 from agent_scaling.scaling.runs.table import Runs
 
 FILE = "report.html"
-DASH = "–"
+ABSENT = "not measured"
+UNKNOWN_STATUS = "not recorded"
 ROUNDING = 1e-12
 """Values closer to zero than this are rounding errors and are shown as 0."""
 
@@ -70,6 +73,7 @@ def write_report(
         bars={target: marks.bars(counted, target) for target in fitted["best_of_grid"]},
         zero=runs.zero,
         unbounded={t: len(marks.minima(p["points"], "params")[1]) for t, p in parabolas.items()},
+        no_law=partial(no_law, fitted),
         command=command(fitted),
         folder=str(folder),
         version=version("agent-scaling"),
@@ -83,10 +87,10 @@ def _script(figure: go.Figure) -> str:
     return str(figure.to_json()).replace("</", "<\\/")
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """Format a number to significant digits, with k, M, G or T; a dash where it is unknown."""
+def number(value: float | None, digits: int = 3, why: str = ABSENT) -> str:
+    """Format a number to significant digits, with k, M, G or T; ``why`` where it is unknown."""
     if value is None or value != value:
-        return DASH
+        return why
     size = abs(float(value))
     if size < ROUNDING:
         return "0"
@@ -119,7 +123,7 @@ def run_table(rows: pd.DataFrame) -> list[dict[str, Any]]:
             {
                 "run": str(run),
                 "params": last["params"],
-                "status": ", ".join(status) or DASH,
+                "status": ", ".join(status) or UNKNOWN_STATUS,
                 "budgets": group["flops"].nunique(),
                 "flops": last["flops"],
                 "loss": last["loss"],

@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from agent_scaling.scaling.report.reasons import no_law
+from agent_scaling.scaling.report.verdict import Verdict
 
 WIDE = 140
 """Width, in columns, of output to a file or pipe."""
 
 
+def print_verdict(said: Verdict, most: int | None = None) -> None:
+    """Print a verdict, a line per sentence; ``most``: sentences of one title at most."""
+    console = Console(highlight=False, soft_wrap=True)
+    for title, sentences in said.items():
+        shown = list(sentences[:most])
+        if more := len(sentences) - len(shown):
+            shown.append(f"… and {more} more, in the report")
+        for number, one in enumerate(shown):
+            head = title if number == 0 else ""
+            if console.is_terminal:  # folds at words; in a file, a sentence is a line
+                grid = Table.grid(padding=(0, 2, 0, 0))
+                grid.add_column(width=10, style="bold")
+                grid.add_row(head, escape(one))
+                console.print(grid, soft_wrap=False)
+            else:
+                console.print(f"{head:10}  {one}", markup=False)
+
+
+def print_laws(fitted: Mapping[str, Any]) -> None:
+    """Print the exponents, and the flags by kind, in a few lines."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(_exponents(fitted), soft_wrap=False)
+    if told := _without_laws(fitted):
+        console.print(told)
+    if kinds := Counter(flag.partition(":")[0] for flag in fitted["flags"]):
+        text = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+        console.print(f"[bold]{'Flags':10}[/]  {text}")
+
+
 def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | None = None) -> None:
-    """Print the exponents, the forms side by side, the forecast, flags by kind, and the files."""
+    """Print the verdict, exponents, the forms side by side, forecast, flags by kind, and files."""
+    print_verdict(fitted["verdict"])
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
@@ -24,6 +60,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
     low, high = fitted["budgets"]
     console.print(f"budgets {low:.3g} to {high:.3g} FLOPs; intervals hold {fitted['level']:.0%}")
     show(_exponents(fitted))
+    if told := _without_laws(fitted):
+        console.print(told)
     if "loss" not in fitted["best_of_grid"]:
         show(_optima(fitted))
     if law := fitted.get("return_against_frames"):
@@ -89,23 +127,40 @@ def _span(interval: Sequence[float | None] | None) -> str:
     return f"[{interval[0]:.3g}, {interval[1]:.3g}]"
 
 
-def _exponents(fitted: dict[str, Any]) -> Table:
+def _exponents(fitted: Mapping[str, Any]) -> Table:
     table = Table(title="exponents of C", box=None, title_justify="left")
     for column in ("", "target", "N_opt", "D_opt", "optimum"):
         table.add_column(column)
-    for form in ("best_of_grid", "parabola"):
-        for target, law in fitted[form].items():
-            inner = ("without_edges", "significant", "symmetric")
-            for label, part in ((form, law), *((f"  {i}", law[i]) for i in inner if i in law)):
-                table.add_row(
-                    label, target, *(_law(part[n]) for n in ("N_opt", "D_opt", "optimum"))
-                )
+    for form, target, name, part in _parts(fitted):
+        laws = [part[n] for n in ("N_opt", "D_opt", "optimum")]
+        if any(laws):
+            why = no_law(fitted, form, target, name)
+            table.add_row(f"  {name}" if name else form, target, *(_law(one, why) for one in laws))
     return table
 
 
-def _law(law: dict[str, Any] | None) -> str:
+def _parts(fitted: Mapping[str, Any]) -> Iterator[tuple[str, str, str | None, Mapping[str, Any]]]:
+    """Yield form, target, name of the part or None for the whole, and its laws."""
+    for form in ("best_of_grid", "parabola"):
+        for target, law in fitted[form].items():
+            yield form, target, None, law
+            inner = ("without_edges", "significant", "symmetric")
+            yield from ((form, target, name, law[name]) for name in inner if name in law)
+
+
+def _without_laws(fitted: Mapping[str, Any]) -> str:
+    """Name the parts that have no exponents, each with the reason; empty: all have some."""
+    told = [
+        f"{name or form} of {target} ({no_law(fitted, form, target, name)})"
+        for form, target, name, part in _parts(fitted)
+        if not any(part[n] for n in ("N_opt", "D_opt", "optimum"))
+    ]
+    return f"no exponents: {'; '.join(told)}" if told else ""
+
+
+def _law(law: dict[str, Any] | None, why: str) -> str:
     if law is None:
-        return "-"
+        return f"none: {why}"
     if law["exponent"] is None:
         return f"none: {law.get('label', 'one size')}"
     if law["interval"] is None:

@@ -11,6 +11,9 @@ from agent_scaling.tracking.store import KIND, find_experiment, open_or_make_sto
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+NOTE = "mlflow.note.content"
+"""The tag whose text MLflow shows as a run's description."""
+
 EXPERIMENT = "fits"
 """MLflow experiment of fits whose runs came from a CSV, by default."""
 
@@ -21,8 +24,11 @@ def log_fit(
     tracking_uri: str,
     params: Mapping[str, Any],
     experiment_ids: Sequence[str] = (),
+    description: str = "",
 ) -> str:
     """Log ``fitted`` and ``files``; return the run's id.
+
+    ``description`` is the Markdown at the head of the run's page.
 
     The run's experiment is the first of ``experiment_ids``, those of the fitted runs; else the one
     that the origin names, else :data:`EXPERIMENT`. Its tag ``study`` is that of the fitted runs.
@@ -32,6 +38,7 @@ def log_fit(
     client: MlflowClient = open_or_make_store(tracking_uri)
     about = {key: value for key, value in fitted["origin"].items() if value is not None}
     tags = {KIND: "fit", "mlflow.runName": run_name(about)}
+    tags |= {NOTE: description} if description else {}
     tags |= {f"fit.{key}": str(value) for key, value in about.items()}
     tags |= {"study": str(about["study"])} if "study" in about else {}
     named = str(about.get("experiment", EXPERIMENT))

@@ -8,7 +8,7 @@ from agent_scaling.runtime.secrets import mask
 from agent_scaling.scaling.runs.table import Runs
 from agent_scaling.tracking.store import open_store
 
-ABSENT = "–"
+ABSENT = "absent"
 
 TAGS = ("git_commit", "version.agent-scaling", "version.torch", "version.lightning", "version.nle")
 """Tags of code and library versions, on which the numbers depend beside the parameters."""

@@ -38,6 +38,7 @@ COLUMNS = {
     "expert": ("reference/recorded_return_mean", "expert_return"),
     "rollouts": ("n_rollouts", "rollouts", "episodes", "rollout/episodes"),
     "status": ("status",),
+    "cpu_seconds": ("cpu_seconds",),
     "mlflow_run_id": ("mlflow_run_id",),
 }
 """Our column names, each with the names that a table may use; the first one found is read."""
@@ -97,6 +98,14 @@ class Runs:
             return float(given)
         known = self.rows["expert"].dropna()
         return float(known.median()) if known.median() > self.zero else None
+
+    def cpu_rate(self) -> float | None:
+        """Return the CPU seconds per FLOP of the largest run at its last budget, if it has them."""
+        known = self.rows[self.rows["cpu_seconds"] > 0]
+        if not len(known):
+            return None
+        last = known.sort_values(["flops", "params"]).iloc[-1]
+        return float(last["cpu_seconds"] / last["flops"])
 
     def stored(self) -> list[str]:
         """Return the distinct known ids of the MLflow runs."""

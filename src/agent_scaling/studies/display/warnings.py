@@ -14,14 +14,24 @@ PAPER = {"params": 133e6, "flops": 3.29e19, "exponent": 0.585}
 PAPER_RANGE = (1e15, 1e20)
 REPETITIONS = 4.0
 """Epochs up to which repeated data is nearly as good as new (Muennighoff et al. 2023, §5)."""
+REPEATED = "see their games"
+"""Words by which the warning of repeated data is known."""
 FEWEST_STEPS = 50
 MARGIN = 3.0
 """Factor by which sizes must reach beyond a parabola's minimum on both sides."""
 
 
-def cautions(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[str]:
-    """All warnings of a grid; ``fitted``: a ``fit.json`` whose law of sizes is known."""
-    return [*bracketing(runs, fitted), *repetition(runs), *short_runs(runs)]
+def cautions(
+    runs: Sequence[Run], fitted: Mapping[str, Any] | None, epochs: float = REPETITIONS
+) -> list[str]:
+    """All warnings of a grid.
+
+    Args:
+        runs: Its runs.
+        fitted: A ``fit.json`` whose law of sizes is known.
+        epochs: Passes over the games above which a cell is warned of.
+    """
+    return [*bracketing(runs, fitted), *repetition(runs, epochs), *short_runs(runs)]
 
 
 def bracketing(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[str]:
@@ -85,20 +95,20 @@ def extent(runs: Sequence[Run], budgets: Sequence[float]) -> list[str]:
     ]
 
 
-def repetition(runs: Sequence[Run]) -> list[str]:
-    """Cells that see their games more than four times."""
+def repetition(runs: Sequence[Run], most: float) -> list[str]:
+    """Cells that see their games more than ``most`` times."""
     seen = [
         (run.frames(budget) / run.epoch_frames, run.name, budget)
         for run in runs
         for budget in run.budgets
         if run.epoch_frames
     ]
-    over = [cell for cell in seen if cell[0] > REPETITIONS]
+    over = [cell for cell in seen if cell[0] > most]
     if not over:
         return []
     epochs, name, budget = max(over)
     return [
-        f"{len(over)} of {len(seen)} cells see their games more than {REPETITIONS:g} times "
+        f"{len(over)} of {len(seen)} cells {REPEATED} more than {most:g} times "
         f"(up to {epochs:.3g}: {name} at {budget:.3g} FLOPs): record more, or expect a loss "
         "that laws of fresh data do not describe"
     ]

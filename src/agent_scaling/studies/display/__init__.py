@@ -1,0 +1,1 @@
+"""A study on the terminal: its plan with warnings, and its sweep, read from the runs' folders."""
