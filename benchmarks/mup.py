@@ -23,6 +23,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -161,8 +162,10 @@ def draw(losses: Losses, rates: list[float], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(losses), figsize=(9, 3.8), sharey=True, layout="constrained")
+    colors = dict(zip(losses[NAMES[True]], cycle(COLORS), strict=False))
     for axis, (name, rows) in zip(axes, losses.items(), strict=True):
-        for (width, row), color in zip(rows.items(), COLORS[: len(rows)], strict=True):
+        for width, row in rows.items():
+            color = colors[width]
             best = row.index(min(row))
             axis.plot(rates, row, "o-", color=color, label=f"width {width}", markersize=4)
             axis.plot(rates[best], row[best], "*", color=color, markersize=15)
