@@ -12,8 +12,14 @@ from agent_scaling.data.shards.reader import OnCorrupt, ShardReader
 from agent_scaling.data.shards.storage import CACHE_DIR, CACHE_GB, PATIENCE_MINUTES
 from agent_scaling.data.windows.growth import Growing, Growth
 from agent_scaling.data.windows.loader import WindowLoader
-from agent_scaling.data.windows.order import PADDING, EvalLanes, TrainLanes, rank_lanes
-from agent_scaling.data.windows.overlap import Overlapping
+from agent_scaling.data.windows.order import (
+    PADDING,
+    EvalLanes,
+    JudgedLanes,
+    TrainLanes,
+    rank_lanes,
+)
+from agent_scaling.data.windows.overlap import Judged, Overlapping
 from agent_scaling.envs.families import Description
 from agent_scaling.envs.rules import game_from_file
 from agent_scaling.runtime.errors import InputError
@@ -50,6 +56,7 @@ class ShardsDataModule(RecordedData):
         val_shards: str | None = None,
         unroll_start: int | None = None,
         unroll_doubling: int = 600,
+        val_before: int | None = None,
     ) -> None:
         """Raise :class:`InputError` for shards that are missing or broken.
 
@@ -76,6 +83,9 @@ class ShardsDataModule(RecordedData):
             unroll_start: Frames of each lane in the first batches, so that a small budget has steps
                 enough; None: ``unroll_length`` at once.
             unroll_doubling: Batches after which that length doubles, up to ``unroll_length``.
+            val_before: Frames that a held-out frame is judged after, at least: windows of
+                ``unroll_length`` overlap by so many, and each begins from a state of its own. None:
+                windows follow each other, and the state crosses them.
         """
         super().__init__()
         _check(unroll_length, workers, fraction, beyond, lookahead, on_corrupt)
@@ -112,6 +122,12 @@ class ShardsDataModule(RecordedData):
         self.order = TrainLanes(names, lengths, lanes, seed)
         held_out = [game.frames for game in self.val_reader.games]
         self.val_order = EvalLanes(held_out, val_lanes, val_frames)
+        if val_before is not None and (lookahead or not 0 < val_before < unroll_length):
+            raise InputError(
+                f"data.val_before={val_before}: must be 1 to data.unroll_length - 1, without "
+                "data.lookahead"
+            )
+        self.val_before = val_before
 
     @property
     def game(self) -> Description:
@@ -195,16 +211,20 @@ class ShardsDataModule(RecordedData):
 
     def val_dataloader(self) -> Iterable[Batch]:
         """Return this rank's lanes of the pass over held-out games, the same frames each time."""
-        lanes = rank_lanes(self.val_order.lanes, *self._rank())
+        order: EvalLanes | JudgedLanes = self.val_order
+        if self.val_before is not None:
+            order = JudgedLanes(self.val_order, self.unroll_length, self.val_before)
         # The standard error is over games, so evaluation needs each frame's game.
         windows = WindowLoader(
             self.val_reader,
-            self.val_order,
-            lanes,
+            order,
+            rank_lanes(order.lanes, *self._rank()),
             self.unroll_length,
-            end_step=self.val_order.steps(self.unroll_length),
+            end_step=order.steps(self.unroll_length),
             **{**self.options, "games": True},
         )
+        if self.val_before is not None:
+            return Judged(windows, self.val_before)
         return self._overlapping(windows)
 
     def coordinates(self, step: int) -> dict[str, Any]:

@@ -169,6 +169,28 @@ def test_fractions_are_nested_and_leave_the_held_out_games_alone(tiny_shards: Pa
         ShardsDataModule(str(tiny_shards), fraction=0)
 
 
+def test_overlapping_windows_judge_every_held_out_frame_once(tiny_shards: Path) -> None:
+    options: dict[str, Any] = {"lanes": 2, "unroll_length": 32, "val_lanes": 3, "workers": 0}
+    apart = ShardsDataModule(str(tiny_shards), **options)
+    overlapping = ShardsDataModule(str(tiny_shards), **options, val_before=20)
+
+    def judged(windows: Any) -> tuple[int, list[list[int]]]:
+        """Frames of the split's games, and the actions of each lane in order."""
+        found: list[list[int]] = [[], [], []]
+        for window in windows:
+            for lane, actions in enumerate(window.action_TB.T):
+                found[lane] += actions[actions != NO_ACTION].tolist()
+        return sum(map(len, found)), found
+
+    assert judged(overlapping.val_dataloader()) == judged(apart.val_dataloader())
+    for window in overlapping.val_dataloader():
+        assert bool(window.first_TB[0].all())
+        assert bool((window.action_TB[:20] == NO_ACTION).all())
+    for wrong in ({"val_before": 32}, {"val_before": 0}, {"val_before": 4, "lookahead": 2}):
+        with pytest.raises(InputError, match=r"data\.val_before=\d+: must be 1 to"):
+            ShardsDataModule(str(tiny_shards), **options | wrong)
+
+
 def test_a_manifest_that_names_a_folder_is_refused(short_shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     shutil.copytree(short_shards, folder)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from agent_scaling.data.batch import Batch
 from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.envs.families import NETHACK, Description
+from agent_scaling.policies.cores.pieces import in_pieces
 from agent_scaling.policies.costs import LayerCost, linear_cost
 from agent_scaling.runtime.errors import InputError
 
@@ -54,7 +55,8 @@ class Encoder(Part, Protocol):
 class Core(Part, Protocol):
     """Carries memory over the frames of a window and from window to window.
 
-    One that needs later frames has ``causal = False``.
+    One that needs later frames has ``causal = False``. One whose window is the same in pieces, at
+    little cost, has ``recurrent = True``.
     """
 
     def __call__(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:
@@ -75,6 +77,9 @@ class Policy(nn.Module):
             ``calls`` are the ways of the second release of the paper's authors: a window of several
             frames begins from zero and runs on over the ends of games; a single frame (in a
             rollout) carries its game's state with ``windows``, and is seen alone with ``calls``.
+        recompute: Frames of each lane whose activations exist at once: a longer window is run in
+            pieces, each of which the backward pass computes again. Encoders with BatchNorm then
+            take the statistics of a piece. None: a window is run as a whole.
     """
 
     encoder: Encoder
@@ -88,8 +93,12 @@ class Policy(nn.Module):
         baseline: bool = True,
         path: bool = False,
         resets: Resets = "games",
+        recompute: int | None = None,
     ) -> None:
         super().__init__()
+        if recompute is not None and recompute < 1:
+            raise InputError(f"policy.recompute={recompute}: must be at least 1, or null")
+        self.recompute = recompute
         if resets not in get_args(Resets):
             raise InputError(f"policy.resets={resets!r}: use one of {', '.join(get_args(Resets))}")
         self.resets = resets
@@ -103,6 +112,9 @@ class Policy(nn.Module):
         """Game that the policy was trained on; checkpoints save it."""
         self.num_actions = num_actions
         self.policy = nn.Linear(self.core.width, num_actions)
+        initialise = getattr(encoder, "initialise_head", None)
+        if initialise is not None:
+            initialise(self.policy)
         self.baseline = nn.Linear(self.core.width, 1) if baseline else None
 
     def initial_state(self, lanes: int) -> State:
@@ -111,8 +123,18 @@ class Policy(nn.Module):
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, Tensor, State]:
         """Window and state → logits [T, B, A], baseline [T, B], state after the window."""
-        features_TBD, seen = self.encoder(batch, state[self.core_parts :])
-        core_TBD, after = self.core(features_TBD, self._reset(batch), state[: self.core_parts])
+        before, reset = state[: self.core_parts], self._reset(batch)
+        cuts = self._cuts(batch)
+        if cuts:
+            windows = [(batch.between(*cut),) for cut in cuts]
+            features_TBD, seen = in_pieces(self.encoder, windows, state[self.core_parts :])
+        else:
+            features_TBD, seen = self.encoder(batch, state[self.core_parts :])
+        if cuts and getattr(self.core, "recurrent", False):
+            pieces = ((features_TBD[slice(*cut)], reset.between(*cut)) for cut in cuts)
+            core_TBD, after = in_pieces(self.core, pieces, before)
+        else:
+            core_TBD, after = self.core(features_TBD, reset, before)
         if self.path is not None:
             core_TBD = core_TBD + self.path(features_TBD)
         logits_TBA = self.policy(core_TBD)
@@ -120,6 +142,13 @@ class Policy(nn.Module):
         if self.baseline is not None:
             baseline_TB = self.baseline(core_TBD).squeeze(-1)
         return logits_TBA, baseline_TB, (*after, *seen)
+
+    def _cuts(self, batch: Batch) -> list[tuple[int, int]]:
+        """The pieces in which a window is run; none where it is run as a whole."""
+        length, steps = self.recompute, batch.steps
+        if length is None or steps <= length or batch.ahead:
+            return []
+        return [(begin, min(steps, begin + length)) for begin in range(0, steps, length)]
 
     def _reset(self, batch: Batch) -> Batch:
         """The batch with the openings at which the core's state is zeroed."""

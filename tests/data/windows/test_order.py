@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent_scaling.data.windows.order import PADDING, EvalLanes, TrainLanes, rank_lanes
+from agent_scaling.data.windows.order import (
+    PADDING,
+    EvalLanes,
+    JudgedLanes,
+    TrainLanes,
+    rank_lanes,
+)
 from agent_scaling.data.windows.windows import Order
 from agent_scaling.runtime.errors import InputError
 
@@ -120,3 +126,33 @@ def test_lanes_that_cannot_be() -> None:
         rank_lanes(5, 0, 2)
     with pytest.raises(InputError, match="max_frames=3"):
         EvalLanes([10], 4, 3)
+
+
+@settings(deadline=None)
+@given(lengths=LENGTHS, data=st.data())
+def test_overlapping_windows_judge_each_frame_once_with_its_past(
+    lengths: list[int], data: st.DataObject
+) -> None:
+    """The frames behind the first ``before`` of each window are the order's own, in order; those
+    are what came before in the stream of all games."""
+    lanes = data.draw(st.integers(1, min(4, sum(lengths))))
+    order = EvalLanes(lengths, lanes, data.draw(st.none() | st.integers(lanes, sum(lengths))))
+    length = data.draw(st.integers(2, 12))
+    before = data.draw(st.integers(1, length - 1))
+    judged = JudgedLanes(order, length, before)
+    stream = [(game, frame) for game, frames in enumerate(lengths) for frame in range(frames)]
+    end, limit = judged.steps(length) * length, data.draw(st.integers(1, 40))
+    for lane in range(lanes):
+        found = shown(judged, lane, 0, end, limit)
+        windows = [found[begin : begin + length] for begin in range(0, end, length)]
+        begin, frames = order.segment(lane)
+        seen = [frame[:2] for window in windows for frame in window[before:]]
+        assert seen[:frames] == stream[begin : begin + frames]
+        assert all(game == PADDING for game, _ in seen[frames:])
+        for number, window in enumerate(windows):
+            assert window[0][2]
+            at = begin + number * (length - before)
+            past = [(PADDING, 0)] * max(0, before - at) + stream[max(0, at - before) : at]
+            assert [frame[:2] for frame in window[:before]][: len(past)] == past
+            opens = [first == (frame == 0 and game != PADDING) for game, frame, first in window[1:]]
+            assert all(opens)

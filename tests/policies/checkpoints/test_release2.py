@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
@@ -334,3 +335,42 @@ def new_name_or_none(name: str, norms: bool) -> str | None:
         return new_name(name, norms)
     except InputError:
         return None
+
+
+def test_unit_initial_values_are_those_of_the_description() -> None:
+    """Norms as ``fix_initialization`` is described; crop, inventory, tables, core as without it."""
+    options = ["policy=release2", "policy.encoder.width=24", "policy.encoder.map_width=12"]
+    options += ["policy.core.layers=1", "policy.encoder.residual_blocks=3"]
+    options += ["policy.encoder.inventory_width=8", "policy.encoder.message_width=8"]
+
+    def made(on: bool) -> Policy:
+        torch.manual_seed(0)
+        cfg = composed("flops", [*options, f"policy.encoder.unit_init={on}"]).policy
+        policy: Policy = instantiate(cfg)
+        return policy
+
+    with_, without = made(True), made(False)
+    ours = dict(with_.named_parameters())
+    touched = ("encoder.message.", "encoder.status.", "encoder.map.", "encoder.fc.", "policy.")
+    for name, other in without.named_parameters():
+        if not name.startswith(touched) or "norm" in name:
+            assert torch.equal(ours[name], other), name
+    close = {"atol": 1e-5, "rtol": 0.0}
+    ones = torch.ones(())
+    for name, layer in with_.named_modules():
+        if not f"{name}.".startswith(touched):
+            continue
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv1d):
+            norms = layer.weight.norm(dim=1)
+            assert_close(norms, ones.expand_as(norms), **close)
+        elif isinstance(layer, torch.nn.Conv2d):
+            norms = layer.weight.flatten(1).norm(dim=1)
+            expected = (2 / 3) ** 0.5 if ".net." in name else 1.0  # 2 blocks of 3 residual blocks
+            assert_close(norms, torch.full_like(norms, expected), **close)
+        else:
+            continue
+        assert layer.bias is not None
+        assert not layer.bias.any()
+    table = with_.encoder.message.table
+    assert_close(table.norm(dim=0), torch.ones(table.shape[1]), **close)
+    assert not with_.encoder.message.bias.any()

@@ -138,6 +138,38 @@ class EvalLanes:
         return Span(length, PADDING, 0, False)
 
 
+class JudgedLanes:
+    """The evaluation order in overlapping windows, so that no frame is judged without a past.
+
+    A window of ``length`` frames begins with the ``before`` frames before those that it judges, and
+    from a state of its own. What comes before the first frame of the split is padding.
+
+    Args:
+        order: The frames to judge.
+        length: Frames of a window.
+        before: Frames of it that are shown and not judged; fewer than ``length``.
+    """
+
+    def __init__(self, order: EvalLanes, length: int, before: int) -> None:
+        self.order, self.lanes, self.length, self.before = order, order.lanes, length, before
+
+    def steps(self, length: int) -> int:
+        """Return the number of windows until the longest lane ends."""
+        return self.order.steps(self.length - self.before)
+
+    def span(self, lane: int, position: int, length: int) -> Span:
+        """Return the lane's frames from ``position`` on, of one game and one window."""
+        window, offset = divmod(position, self.length)
+        begin, frames = self.order.segment(lane)
+        place = window * (self.length - self.before) + offset - self.before
+        run = min(length, self.length - offset)
+        if begin + place < 0:
+            return Span(min(run, -begin - place), PADDING, 0, not offset)
+        if place >= frames:
+            return Span(run, PADDING, 0, not offset)
+        return self.order.stream.span(begin + place, min(run, frames - place), not offset)
+
+
 def rank_lanes(lanes: int, rank: int, ranks: int) -> range:
     """Return the lanes of one rank; every rank has the same number."""
     if lanes % ranks:

@@ -1,4 +1,5 @@
-"""Overlapping windows: each ends with the first frames of the next, as future context."""
+"""Overlapping windows: each ends with the first frames of the next, or begins with the last of the
+one before."""
 
 from __future__ import annotations
 
@@ -35,6 +36,23 @@ class Overlapping:
             following = next(windows, None)
             yield joined(window, following or blank(window), self.ahead)
             window = following
+
+
+class Judged:
+    """Iterable over windows whose first frames are a past, and no targets.
+
+    Args:
+        windows: Windows of :class:`~agent_scaling.data.windows.order.JudgedLanes`.
+        before: Frames of each that lose their actions.
+    """
+
+    def __init__(self, windows: Iterable[Batch], before: int) -> None:
+        self.windows, self.before = windows, before
+
+    def __iter__(self) -> Iterator[Batch]:
+        for window in self.windows:
+            window.action_TB[: self.before] = NO_ACTION
+            yield window
 
 
 def joined(window: Batch, following: Batch, ahead: int) -> Batch:

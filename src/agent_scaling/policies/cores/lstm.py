@@ -22,6 +22,8 @@ class LSTMCore(nn.Module):
         layers: Stacked layers.
     """
 
+    recurrent = True
+
     def __init__(self, input_width: int, width: int = 512, layers: int = 1) -> None:
         super().__init__()
         self.width, self.layers = width, layers

@@ -141,6 +141,8 @@ class MambaCore(nn.Module):
         head_dim: Inner features that share a decay: about so many, so that heads divide evenly.
     """
 
+    recurrent = True
+
     def __init__(
         self,
         input_width: int,

@@ -79,6 +79,8 @@ class Mamba1Core(nn.Module):
         norm_eps: Added to the mean square in each RMSNorm.
     """
 
+    recurrent = True
+
     def __init__(
         self,
         input_width: int,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.costs import LayerCost, linear_cost
@@ -14,6 +15,7 @@ from agent_scaling.runtime.errors import InputError
 
 State = tuple[Tensor, Tensor, Tensor]
 ROTARY_BASE = 10_000.0
+QUERIES = 256  # frames that attend at once; longer windows are recomputed in the backward pass
 
 
 def rotary(positions: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -29,6 +31,45 @@ def rotate(x_BHSD: Tensor, cos_SD: Tensor, sin_SD: Tensor) -> Tensor:
     first, second = x_BHSD.chunk(2, dim=-1)
     turned = (first * cos_SD - second * sin_SD, second * cos_SD + first * sin_SD)
     return torch.cat(turned, dim=-1)
+
+
+def attend(
+    query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, game_BT: Tensor, game_BS: Tensor
+) -> Tensor:
+    """Attention of each frame to itself and the S − T keys before it, of its own game alone.
+
+    A long window is cut into :data:`QUERIES` frames, each of which reads the keys that it can
+    reach, so that no mask has T × T elements; the backward pass computes them again.
+    """
+    steps, before = query_BHTD.shape[2], key_BHSD.shape[2] - query_BHTD.shape[2]
+    parts = []
+    for begin in range(0, steps, QUERIES):
+        end = min(steps, begin + QUERIES)
+        keys = slice(begin, end + before)
+        given = (query_BHTD[:, :, begin:end], key_BHSD[:, :, keys], value_BHSD[:, :, keys])
+        games = (game_BT[:, begin:end], game_BS[:, keys])
+        if steps > QUERIES and torch.is_grad_enabled():
+            seen = checkpoint(
+                near_attention, *given, *games, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            seen = near_attention(*given, *games)
+        parts.append(seen)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def near_attention(
+    query_BHTD: Tensor, key_BHSD: Tensor, value_BHSD: Tensor, game_BT: Tensor, game_BS: Tensor
+) -> Tensor:
+    """The same, in one piece: frame t reaches keys t … t + S − T."""
+    before = game_BS.shape[1] - game_BT.shape[1]
+    step_S = torch.arange(game_BS.shape[1], device=game_BS.device)
+    ago_TS = step_S[before:, None] - step_S[None, :]
+    near_TS = (ago_TS >= 0) & (ago_TS <= before)
+    allowed_BTS = (game_BT[:, :, None] == game_BS[:, None, :]) & near_TS
+    return F.scaled_dot_product_attention(
+        query_BHTD, key_BHSD, value_BHSD, attn_mask=allowed_BTS[:, None]
+    )
 
 
 class Block(nn.Module):
@@ -62,21 +103,24 @@ class Block(nn.Module):
         self,
         x_BTD: Tensor,
         cached: tuple[Tensor, Tensor],
-        allowed_BTS: Tensor,
+        games: tuple[Tensor, Tensor],
         angles: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames and cached keys and values [B, C, inner] → frames, all keys, all values."""
+        """Frames and cached keys and values [B, C, inner] → frames, all keys, all values.
+
+        ``games``: the game of each frame [B, T] and of each key [B, C + T].
+        """
         query_BTD, *new = self.qkv(self.attention_norm(x_BTD)).chunk(3, dim=-1)
         # Keys are kept before rotation: only distances matter, so a window counts from its cache.
         keys, values = (torch.cat(pair, dim=1) for pair in zip(cached, new, strict=True))
         steps, (cos, sin) = x_BTD.shape[1], angles
-        seen = F.scaled_dot_product_attention(
+        seen_BHTD = attend(
             rotate(self._split(query_BTD), cos[-steps:], sin[-steps:]).to(query_BTD.dtype),
             rotate(self._split(keys), cos, sin).to(query_BTD.dtype),
             self._split(values).to(query_BTD.dtype),
-            attn_mask=allowed_BTS[:, None],
+            *games,
         )
-        x_BTD = x_BTD + self.out(seen.transpose(1, 2).flatten(2))
+        x_BTD = x_BTD + self.out(seen_BHTD.transpose(1, 2).flatten(2))
         gate, up = self.gate_up(self.mlp_norm(x_BTD)).chunk(2, dim=-1)
         return x_BTD + self.down(F.silu(gate) * up), keys, values
 
@@ -149,34 +193,40 @@ class TransformerCore(nn.Module):
     def forward(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:
         """[T, B, D] → [T, B, width] and the state after the window."""
         keys_LBCD, values_LBCD, valid_1BC = state
-        allowed_BTS, valid_BC = self._visible(batch.first_TB, valid_1BC[0])
+        game_BT, game_BS = self._games(batch.first_TB, valid_1BC[0])
         # The residual stream keeps the parameters' precision, also under autocast.
         x_BTD = self.embed(features_TBD.transpose(0, 1)).to(keys_LBCD.dtype)
-        angles = rotary(allowed_BTS.shape[-1], self.head_width, x_BTD.device)
+        angles = rotary(game_BS.shape[1], self.head_width, x_BTD.device)
         kept: list[tuple[Tensor, Tensor]] = []
         cached = 1 - self.context
+        recomputed = torch.is_grad_enabled() and batch.steps > QUERIES
         for index, block in enumerate(self.blocks):
-            before = (keys_LBCD[index], values_LBCD[index])
-            x_BTD, keys, values = block(x_BTD, before, allowed_BTS, angles)
+            given = (x_BTD, (keys_LBCD[index], values_LBCD[index]), (game_BT, game_BS), angles)
+            if recomputed:  # of a long window, only what goes from block to block is kept
+                x_BTD, keys, values = checkpoint(
+                    block, *given, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x_BTD, keys, values = block(*given)
             kept.append((keys[:, cached:], values[:, cached:]))
+        valid_BC = (game_BS == game_BT[:, -1:])[:, cached:]
         keys_LBCD, values_LBCD = (torch.stack(parts) for parts in zip(*kept, strict=True))
         return self.norm(x_BTD).transpose(0, 1), (keys_LBCD, values_LBCD, valid_BC[None])
 
-    def _visible(self, first_TB: Tensor, valid_BC: Tensor) -> tuple[Tensor, Tensor]:
-        """True where frame t sees key s (cached keys first); and the keys for the next window."""
-        game_BT = first_TB.long().cumsum(0).transpose(0, 1)  # games of the window; 0 began earlier
-        game_BS = torch.cat([valid_BC.long() - 1, game_BT], dim=1)
-        same_BTS = game_BT[:, :, None] == game_BS[:, None, :]
-        step_S = torch.arange(game_BS.shape[1], device=first_TB.device)
-        ago_TS = step_S[self.context - 1 :, None] - step_S[None, :]
-        near_TS = (ago_TS >= 0) & (ago_TS < self.context)
-        return same_BTS & near_TS, same_BTS[:, -1, 1 - self.context :]
+    def _games(self, first_TB: Tensor, valid_BC: Tensor) -> tuple[Tensor, Tensor]:
+        """Number the game of each frame [B, T], and of each key [B, C + T], cached ones first.
+
+        A game that began before the window is 0; what is not valid in the cache is −1.
+        """
+        game_BT = first_TB.long().cumsum(0).transpose(0, 1)
+        return game_BT, torch.cat([valid_BC.long() - 1, game_BT], dim=1)
 
     def costs(self) -> list[LayerCost]:
         """Attention at its full window: 2·2·context·inner; the rest linear.
 
         So a frame early in a game costs what a late one does. A training window of T frames
-        multiplies each query with all context − 1 + T keys and masks: that is ``hardware``.
+        multiplies each query with up to context − 1 + :data:`QUERIES` keys and masks, and longer
+        windows compute them twice: that is ``hardware``.
         """
         found: list[LayerCost] = []
         if isinstance(self.embed, nn.Linear):

@@ -21,6 +21,7 @@ from agent_scaling.policies.encoders.inventory import InventorySlots
 from agent_scaling.policies.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
 from agent_scaling.policies.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.policies.encoders.stack import FrameStack, stack_planes
+from agent_scaling.policies.encoders.unit_init import unit_filters, unit_layers
 from agent_scaling.runtime.errors import InputError
 
 State = tuple[Tensor, ...]
@@ -49,6 +50,8 @@ class Release2Encoder(nn.Module):
         norms: LayerNorm behind linear layers (``add_norm_after_linear``).
         whole: The map has the message and status lines, too (``include_top_and_bottom``).
         frames: Frames of the map that are seen (``obs_frame_stack``).
+        unit_init: Scale the initial weights of lines, map, mixer and head to norms that no draw
+            decides (``fix_initialization``); nothing else changes.
         channels_last: As in :class:`~agent_scaling.policies.encoders.nethack.NetHackEncoder`.
     """
 
@@ -73,6 +76,7 @@ class Release2Encoder(nn.Module):
         norms: bool = True,
         whole: bool = False,
         frames: int = 1,
+        unit_init: bool = False,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
@@ -99,10 +103,24 @@ class Release2Encoder(nn.Module):
         """Layers that read raw inputs."""
         self.joins = {"fc.0": tuple(joined)}
         """Layers that read several vectors side by side, and how wide each of these is."""
+        self.unit_init = unit_init
+        if unit_init:
+            unit_layers(m for part in (self.message, self.status, self.fc) for m in part.modules())
+            unit_layers(self.map.mlp)
+            for block in self.map.blocks:
+                first, *residual = (m for m in block.modules() if isinstance(m, nn.Conv2d))
+                unit_filters(first)
+                for layer in residual:
+                    unit_filters(layer, (len(channels) / residual_blocks) ** 0.5)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def initialise_head(self, head: nn.Linear) -> None:
+        """Scale the policy's head as the encoder's layers."""
+        if self.unit_init:
+            unit_layers([head])
 
     @staticmethod
     def sized(width: int, params: int) -> dict[str, Any]:
