@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
+from agent_scaling.config.call import call_verb
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.export import Step, save_model
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
-from tests.helpers.runs import train
+from tests.helpers.runs import composed, train
+from tests.helpers.stores import new_store
 from tests.training.test_resume import COMPARED, assert_same
 
 RUN = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
@@ -52,3 +54,18 @@ def test_it_leaves_as_a_graph_that_answers_alike(last: Path, tmp_path: Path) -> 
         inputs = step.example()
         inputs[0][:] = torch.randint(0, 256, inputs[0].shape, generator=torch.manual_seed(0))
         torch.testing.assert_close(loaded(*inputs)[0], step(*inputs)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns_from_its_own_play(tmp_path: Path) -> None:
+    settings = ["policy=compact", "policy.params=20_000", "module=impala", "data=actors"]
+    settings += ["data.game=agent_scaling.envs.nethack:NetHack", "data.workers=1", "threads=1"]
+    settings += ["data.lanes=2", "data.unroll_length=4", "data.asynchronous=false"]
+    settings += ["data.groups=1", "+data.options.max_episode_steps=20", "trainer.max_steps=2"]
+    settings += ["flops_budget=1e18", "callbacks.rollouts=null", "callbacks.reference_players=null"]
+    settings.append(f"logger.tracking_uri={new_store(tmp_path / 'mlflow.db')}")
+    settings.append(f"logger.artifact_location={tmp_path}/artifacts")
+    call_verb(composed("train", [*settings, f"output={tmp_path / 'run'}"]))
+    saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert saved["frames"] == 2 * 2 * 4
+    fresh = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert fresh.num_params == pytest.approx(20_000, rel=0.05)
