@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import time
 from contextlib import closing
@@ -66,3 +67,14 @@ def test_a_store_with_runs_is_never_called_half_made(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"tracking_uri=.*cannot be made"):
         prepare(f"sqlite:////proc/{tmp_path.name}.db")
+
+
+def test_a_disk_without_room_for_a_new_store_is_one_line(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        with pytest.raises(InputError, match=r"mlflow\.db: cannot be made .*make room"):
+            prepare(f"sqlite:///{tmp_path}/mlflow.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == [".mlflow.db.lock"]

@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import PARTIAL, part_of, sync_directory
 from agent_scaling.runtime.locks import locked
 
@@ -39,11 +39,14 @@ def prepare(tracking_uri: str) -> None:
     if path is None or not path.parent.is_dir():  # MLflow explains what is wrong
         return
     if is_blank(path):
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             _make_once(path.resolve())
-        except OSError as error:
+        except (OSError, SQLAlchemyError) as error:
+            why = error.strerror if isinstance(error, OSError) else error_line(error)
             raise InputError(
-                f"tracking_uri={tracking_uri}: cannot be made ({error.strerror}); give a place "
+                f"tracking_uri={tracking_uri}: cannot be made ({why}); make room, or give a place "
                 "that can be written"
             ) from None
     elif is_half_made(path):
