@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from published_network import PublishedNetwork, Shape
 from torch.nn import functional as F
-from utilisation import Search, find_peak, utilisation
+from utilisation import Search, utilisation
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.checkpoints.load import build_policy
 from agent_scaling.policies.checkpoints.published import policy_config, rename
 from agent_scaling.policies.policy import Policy
+from agent_scaling.training.device.peaks import find_peak
 
 
 def screens(steps: int, lanes: int, device: str) -> Batch:

@@ -21,20 +21,6 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.policies.policy import Policy
 
-PEAKS = {
-    "B200": 2250e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-}
-"""Dense bf16 FLOP/s by a part of the device's name, the longer part first (makers' data sheets)."""
-
 WARM_UP, MEASURED = 2, 5  # steps
 Screens = Callable[[int, int, str], Batch]
 
@@ -56,12 +42,6 @@ class Search:
     peak: float
     most_lanes: int
     seconds: float
-
-
-def find_peak(name: str) -> float | None:
-    """Dense bf16 FLOP/s of a device, if it is known."""
-    parts = sorted(PEAKS, key=len, reverse=True)
-    return next((PEAKS[part] for part in parts if part in name), None)
 
 
 def sized_policy(params: float, core: str) -> Policy:

@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from agent_scaling.policies.checkpoints.files import LAST, PREVIOUS
 from agent_scaling.runtime.files import disk_errors, part_of
-from agent_scaling.runtime.ranks import gathered
+from agent_scaling.runtime.ranks import any_rank, gathered
 from agent_scaling.runtime.terminal import say
 from agent_scaling.training.course.stopping import preempted
 from agent_scaling.training.hooks import (
@@ -97,7 +97,7 @@ class Checkpoints(RunCallback):
         if self.every_minutes is not None:
             due = due or time.monotonic() - self._saved_at >= 60 * self.every_minutes
         # Clocks differ, so all ranks save as soon as one rank's clock says so.
-        if trainer.strategy.reduce_boolean_decision(due, all=False) or preempted(trainer):
+        if any_rank(due) or preempted(trainer):
             self.save_last(trainer)
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from agent_scaling.policies.policy import Policy
@@ -61,12 +61,10 @@ class EMA(AveragesWeights, WeightAveraging):
         if pl_module.device_mesh is not None:
             raise InputError(f"callbacks.ema.decay={self.decay:g}: not with trainer=fsdp")
         # As in Lightning, without its warning that a copy cannot be sharded.
-        self._average_model = AveragedModel(
-            pl_module, device=pl_module.device, use_buffers=self._use_buffers, **self._kwargs
-        )
+        self._average_model = Average(pl_module, use_buffers=self._use_buffers, **self._kwargs)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Follow the module to its device; the count of steps stays on the CPU, free of waits."""
+        """Follow the module to its device; the count of steps stays on the CPU."""
         if self._average_model is not None:
             self._average_model.module.to(pl_module.device)
 
@@ -96,6 +94,24 @@ class EMA(AveragesWeights, WeightAveraging):
             )
         if self.decay is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+class Average(AveragedModel):
+    """torch's average, without its waits for a GPU: the count of steps is on the CPU."""
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Copy the first weights and statistics; average all later ones."""
+        assert self.multi_avg_fn is not None
+        own = [*self.module.parameters(), *self.module.buffers()]
+        new = [*model.parameters(), *model.buffers()]
+        pairs = [(mine.detach(), theirs.detach()) for mine, theirs in zip(own, new, strict=True)]
+        for dtype in {mine.dtype for mine, _ in pairs}:
+            mine, theirs = zip(*(pair for pair in pairs if pair[0].dtype == dtype), strict=True)
+            if self.n_averaged:
+                self.multi_avg_fn(mine, theirs, self.n_averaged)
+            else:
+                torch._foreach_copy_(mine, theirs)
+        self.n_averaged += 1
 
 
 def _update(average: list[Tensor], current: list[Tensor], _count: object, weight: float) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
+from agent_scaling.runtime.ranks import any_rank
 from agent_scaling.training.hooks import (
     RunCallback,
     Stage,
@@ -66,7 +67,7 @@ class NonFinite(RunCallback):
             self._first_bad = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=loss.device)
         now = torch.stack([torch.full_like(loss, float(window)), loss])
         self._first_bad = torch.where(fine | (self._first_bad[0] >= 0), self._first_bad, now)
-        if loss.device.type == "cpu" or window % self.every_steps == 0:
+        if loss.device.type == "cpu" or (window + 1) % self.every_steps == 0:
             self._stop_if_bad(trainer, module)
 
     def on_milestone(self, trainer: Trainer, module: PolicyModule, flops: float) -> None:
@@ -81,7 +82,7 @@ class NonFinite(RunCallback):
 
     def _stop_if_bad(self, trainer: Trainer, module: PolicyModule) -> None:
         window, loss = (-1.0, 0.0) if self._first_bad is None else self._first_bad.tolist()
-        if not trainer.strategy.reduce_boolean_decision(window >= 0, all=False):
+        if not any_rank(window >= 0):
             return
         path = checkpoint_folder(trainer) / NAN_BATCH
         where = "on another rank"

@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from agent_scaling.runtime.ranks import any_rank
 from agent_scaling.runtime.terminal import is_first
 from agent_scaling.training.hooks import StopsRuns, run_module
 
@@ -62,11 +63,10 @@ class Preemption(StopsRuns):
         module = run_module(pl_module)
         if not module.step_frames:
             return  # gradients still accumulate
-        decide = trainer.strategy.reduce_boolean_decision
-        if decide(bool(self._asked), all=False):
+        if any_rank(bool(self._asked)):
             trainer.should_stop = True
             # A scheduler that sent SIGTERM requeues jobs that end with its status.
-            preempted = decide(signal.SIGTERM in self._asked, all=False)
+            preempted = any_rank(signal.SIGTERM in self._asked)
             self.stopped_by = signal.SIGTERM if preempted else signal.SIGINT
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -19,11 +19,21 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from agent_scaling.runtime.formats import clock
 from agent_scaling.runtime.progress_bar import Bar
 from agent_scaling.tracking.standing import EVERY, Standing, write_standing
-from agent_scaling.training.hooks import HasBudget, RunCallback, Stage, find, run_module, step_loss
+from agent_scaling.training.device.utilisation import Utilisation
+from agent_scaling.training.hooks import (
+    HasBudget,
+    MeasuresSpeed,
+    RunCallback,
+    Stage,
+    find,
+    run_module,
+    step_loss,
+)
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.summary import print_milestone, print_start
 
@@ -33,6 +43,8 @@ MEASURED_SECONDS = 5.0
 """Seconds of steps after the warm-up, from which the run's time is predicted."""
 WORTH_SAYING = 30.0
 """Seconds of training below which no prediction is printed."""
+LOSS_SECONDS = 1.0
+"""Seconds between two readings of a GPU's loss: the host waits for each."""
 WIDE = 100
 """Columns that a terminal needs to show FLOP/s, too."""
 LINE_SHARE, LINE_SECONDS, LONGEST = 0.1, 10.0, 3600.0
@@ -46,8 +58,14 @@ class RunBar(Bar):
     recent = 30.0
     expand = True
 
-    def __init__(self, module: PolicyModule, total: float | None, console: Console) -> None:
-        self._module, self._begun_with = module, module.flops
+    def __init__(
+        self,
+        module: PolicyModule,
+        total: float | None,
+        console: Console,
+        used: Utilisation | None = None,
+    ) -> None:
+        self._module, self._begun_with, self._used = module, module.flops, used
         super().__init__(
             "{task.description}",
             total=total,
@@ -57,6 +75,7 @@ class RunBar(Bar):
             rate=0.0,
             flop_rate=0.0,
             loss=float("nan"),
+            mfu="",
         )
 
     def columns(self) -> list[ProgressColumn]:
@@ -67,7 +86,7 @@ class RunBar(Bar):
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
-            TextColumn("{task.fields[rate]:,.0f} frames/s"),
+            TextColumn("{task.fields[rate]:,.0f} frames/s{task.fields[mfu]}"),
             *([TextColumn("{task.fields[flop_rate]:.2g} FLOP/s")] if wide else []),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -83,7 +102,15 @@ class RunBar(Bar):
             rate=speed / self._module.flops_per_frame,
             flop_rate=speed,
             loss=loss,
+            mfu=self._mfu(speed),
         )
+
+    def _mfu(self, speed: float) -> str:
+        """The utilisation at so many FLOPs of the budget per second, as text; empty: not known."""
+        spent = self._module.flops - self._begun_with
+        if self._used is None or not spent:
+            return ""
+        return f", MFU {self._used.share(speed * self._used.executed / spent, 1.0):.1%}"
 
     def due(self, waited: float, moved: float) -> bool:
         """Return True for each tenth of the budget, within the bounds of seconds."""
@@ -99,6 +126,7 @@ class RunBar(Bar):
         return (
             f"{done} after {clock(passed)}{left}: {module.frames:,} frames, "
             f"loss {self.task.fields['loss']:.3f}, {speed / module.flops_per_frame:,.0f} frames/s"
+            f"{self._mfu(speed)}"
         )
 
 
@@ -116,10 +144,11 @@ class ProgressBar(RunCallback):
         self._bar: RunBar | None = None
         self._steps = 0
         self._losses: list[float] = []
-        """Losses of the steps since ``standing.json`` was written."""
+        """Losses that were read since ``standing.json`` was written: on a CPU, of all steps."""
         self._loss: float | None = None
         """The mean that it has."""
         self._written = 0.0
+        self._latest, self._read_at = float("nan"), 0.0
         self._mark: tuple[float, float] | None = None
         """Time and FLOPs at the end of the warm-up; None once the prediction is made."""
 
@@ -128,9 +157,10 @@ class ProgressBar(RunCallback):
         if not trainer.is_global_zero:
             return
         module = run_module(pl_module)
-        total = budget(trainer, module)
+        total, speed = budget(trainer, module), find(trainer, MeasuresSpeed)
+        used = speed.utilisation if speed else None
         print_start(trainer, module, total)
-        self._bar = RunBar(module, total, Console())
+        self._bar, self._read_at = RunBar(module, total, Console(), used), time.monotonic()
         self._bar.open()
         self._write(trainer, module, "train")
 
@@ -148,8 +178,7 @@ class ProgressBar(RunCallback):
         self._steps += 1
         module = run_module(pl_module)
         self._predict(self._bar, module)
-        self._losses.append(float(step_loss(outputs)))
-        self._bar.step(self._losses[-1])
+        self._bar.step(self._read(step_loss(outputs)))
         if time.monotonic() - self._written >= EVERY:
             self._write(trainer, module, "train")
 
@@ -174,6 +203,14 @@ class ProgressBar(RunCallback):
     ) -> None:
         """Close the bar, so that the error has a line of its own."""
         self._close()
+
+    def _read(self, loss: Tensor) -> float:
+        """Return the loss; on a GPU, the one that was read a second ago or less."""
+        now = time.monotonic()
+        if loss.device.type == "cpu" or now - self._read_at >= LOSS_SECONDS:
+            self._latest, self._read_at = float(loss), now
+            self._losses.append(self._latest)
+        return self._latest
 
     def _predict(self, bar: RunBar, module: PolicyModule) -> None:
         """Predict the time for the rest of the budget, after some seconds of steps."""

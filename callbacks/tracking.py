@@ -6,17 +6,21 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from agent_scaling.data.batch import Batch
 from agent_scaling.envs.versions import COLUMNS, installed_versions, versions_text
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.tracking.logger import log_file, log_metrics
+from agent_scaling.training.device.utilisation import Utilisation, measure
 from agent_scaling.training.hooks import (
     KeepsMilestones,
+    MeasuresSpeed,
     crossed,
     measurements,
     milestone_name,
@@ -26,15 +30,21 @@ from agent_scaling.training.hooks import (
 from agent_scaling.training.modules.base import PolicyModule
 
 
-class Tracking(KeepsMilestones):
+class Tracking(KeepsMilestones, MeasuresSpeed):
     """Logs ``train/…`` every ``every_frames``, and keeps a table of milestones as an artifact.
 
     Args:
         every_frames: Frames between points, all ranks; each point covers the frames since the last.
+        peak_flops: FLOP/s of one of the run's devices at its best, for ``speed/mfu``; ``None``
+            looks it up by the device's name and the trainer's precision.
     """
 
-    def __init__(self, every_frames: int = 50_000) -> None:
-        self.every_frames = every_frames
+    def __init__(self, every_frames: int = 50_000, peak_flops: float | None = None) -> None:
+        if peak_flops is not None and not peak_flops > 0:
+            raise InputError(f"callbacks.tracking.peak_flops={peak_flops:g}: must be positive")
+        self.every_frames, self.peak_flops = every_frames, peak_flops
+        self.utilisation: Utilisation | None = None
+        self._executed = 0.0  # FLOPs at the last point
         self.milestones: list[dict[str, Any]] = []
         self._mark: tuple[float, int, float] | None = None
         self.cpu_seconds = 0.0
@@ -56,12 +66,16 @@ class Tracking(KeepsMilestones):
         """Keep the resolved config with the run."""
         module = run_module(pl_module)
         self._mark = (time.monotonic(), module.frames, module.flops)
+        self.utilisation = measure(trainer, module, self.peak_flops)
         log_file(trainer, Path(trainer.default_root_dir) / "config.yaml")
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Continue to count CPU time after a milestone."""
+        """Continue to count CPU time after a milestone; count the step's FLOPs before any of its
+        milestones is announced."""
+        if self.utilisation is not None:
+            self.utilisation.add(cast("Batch | dict[str, Batch]", batch))
         if self._cpu_mark is None:
             self._cpu_mark = time.process_time()
 
@@ -119,6 +133,10 @@ class Tracking(KeepsMilestones):
         seconds = max(now - then, 1e-9)
         point["speed/frames_per_second"] = (module.frames - frames) / seconds
         point["speed/flops_per_second"] = (module.flops - flops) / seconds
+        if self.utilisation is not None:
+            executed = self.utilisation.executed - self._executed
+            self._executed = self.utilisation.executed
+            point["speed/mfu"] = self.utilisation.share(executed, seconds)
         point["train/skipped_frames"] = sum(gathered(module.skipped_frames))
         module.skipped_frames = 0
         point["train/lr"] = module.learning_rate

@@ -48,6 +48,9 @@ def test_a_file_gets_lines_without_control_codes(
     assert "\r" not in text
     lines = text.splitlines()
     before = {line.split()[0] for line in lines[:5]}
+    assert lines[5].startswith(
+        "mfu     not measured: the peak FLOP/s of cpu in 32-true is not known"
+    )
     assert before == {"data", "policy", "cost", "budget", "output"}
     assert "NetHackEncoder, LSTMCore) on cpu, " in text
     assert "passes over the data" in text
@@ -58,6 +61,16 @@ def test_a_file_gets_lines_without_control_codes(
     shares = [int(line.partition("%")[0]) for line in parts]
     assert shares == sorted(set(shares))
     assert f"checkpoint {runs}/file/checkpoints/last.ckpt" in text
+
+
+def test_the_peak_of_a_device_predicts_the_time(
+    tiny_shards: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny_shards, runs / "peak", *SHORT, "callbacks.tracking.peak_flops=1e8")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[5].startswith("time    ")
+    assert " at the peak of 1e+08 FLOP/s, " in lines[5]
+    assert all(", MFU " in line for line in lines if " frames/s" in line and " left: " in line)
 
 
 def test_a_terminal_of_80_columns_gets_a_bar(

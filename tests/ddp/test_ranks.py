@@ -183,6 +183,14 @@ def test_the_compact_policy_is_sharded(tiny_shards: Path, tmp_path: Path) -> Non
     assert not load_policy(output / "checkpoints" / "last.ckpt").training
 
 
+def test_a_compiled_policy_takes_the_same_steps_on_two_ranks(
+    tiny_shards: Path, one: Path, settings: list[str], tmp_path: Path
+) -> None:
+    compiled = [*settings, "trainer.compile=aot_eager"]
+    assert finish(start(2, tiny_shards, tmp_path / "run", *compiled)) == [0, 0]
+    assert_same_run(tmp_path / "run", one)
+
+
 def test_sigterm_to_one_rank_stops_both(tiny_shards: Path, tmp_path: Path) -> None:
     output, saves = tmp_path / "run", "callbacks.checkpoints.every_frames=256"
     ranks = start(2, tiny_shards, output, *SETTINGS, saves)

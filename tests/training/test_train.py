@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 import agent_scaling
 from agent_scaling.config.call import call_verb
 from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.course.resume import find_resume
 from tests.conftest import ROOT
@@ -26,6 +27,8 @@ from tests.helpers.policies import cut, random_batch
 from tests.helpers.runs import composed, overrides, train
 
 BUDGET, MILESTONE = 1.2e10, 6e9
+PEAK = 1e12
+SPEED = ["callbacks.tracking.every_frames=200", f"callbacks.tracking.peak_flops={PEAK}"]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def output(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     off = ("callbacks.rollouts=null", "callbacks.model=null")
     kept = [o for o in overrides(tiny_shards, folder) if o not in off]
     more += ["callbacks.model.register_as=tiny", "callbacks.held_out.margins=true"]
-    call_verb(composed("train", [*kept, *more, "callbacks.tracking.every_frames=200"]))
+    call_verb(composed("train", [*kept, *more, *SPEED]))
     return folder
 
 
@@ -48,6 +51,19 @@ def output(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(output: Path) -> Any:
     client = MlflowClient(f"sqlite:///{output.parent}/mlflow.db")
     return client, client.get_run((output / "mlflow_run_id").read_text())
+
+
+def test_utilisation_follows_from_frames_per_second(run: Any, output: Path) -> None:
+    client, info = run
+    policy = agent_scaling.load_policy(output / "checkpoints" / "last.ckpt")
+    executed = hardware_flops(policy, 16, lanes=1) / 16  # per frame, in windows of 16
+    used, speed = (
+        client.get_metric_history(info.info.run_id, f"speed/{name}")
+        for name in ("mfu", "frames_per_second")
+    )
+    assert len(used) > 2
+    for share, frames in zip(used, speed, strict=True):
+        assert share.value == pytest.approx(frames.value * executed / PEAK)
 
 
 def test_milestones_and_budget(output: Path) -> None:

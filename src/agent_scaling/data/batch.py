@@ -26,6 +26,8 @@ FIELDS = {
     "frame": "frame_TBHW",
 }
 """Name of an observation of :class:`~agent_scaling.envs.families.Game` → field of a Batch."""
+PINNED = ("cuda",)
+"""Types of devices that read page-locked memory while the host goes on."""
 
 
 def shown_fields(shown: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -153,9 +155,15 @@ class Batch:
             return tuple(self.first_TB.any(dim=1).nonzero().flatten().tolist())
         return self.openings
 
-    def to(self, *args: Any, **kwargs: Any) -> Batch:
-        """Move the batch to a device; arguments are those of ``torch.Tensor.to``."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+    def to(self, device: torch.device | str) -> Batch:
+        """Move the batch to a device.
+
+        The host goes on at once where a GPU can read its memory, so a copy to a GPU begins in
+        page-locked memory.
+        """
+        if torch.device(device).type not in PINNED:
+            return self._map(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: pinned(tensor).to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory, from which copies to a GPU can be asynchronous."""
@@ -170,6 +178,11 @@ class Batch:
         if self.played is not None:
             moved["played"] = replace(self.played, state=tree_map(fn, self.played.state))
         return replace(self, **moved)
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """The tensor in page-locked memory, if it is in the host's; torch keeps it until it is read."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def blank_batch(steps: int, lanes: int, device: torch.device | str = "cpu") -> Batch:

@@ -10,6 +10,7 @@ from torch import Tensor
 from agent_scaling.data.batch import Batch
 from agent_scaling.evaluation.accuracy import AccuracyMargins
 from agent_scaling.evaluation.next_action import NextActionMetrics
+from agent_scaling.policies.inference import uncompiled
 from agent_scaling.policies.policy import Policy, State
 
 
@@ -84,8 +85,9 @@ def evaluate(
     policy.eval()
     try:
         evaluation = Evaluation(policy, games, device, unigram_A)
-        for window in windows:
-            evaluation.add(window)
+        with uncompiled(policy):
+            for window in windows:
+                evaluation.add(window)
     finally:
         policy.train(was_training)
     return evaluation.compute()

@@ -38,20 +38,22 @@ class NextActionMetrics(Metric):
 
     def update(self, logits_TBA: Tensor, action_TB: Tensor, game_TB: Tensor | None = None) -> None:
         """Add a window. Frames whose action is -100 do not count."""
-        has_action_TB = action_TB != NO_ACTION
-        target_N = action_TB[has_action_TB]
-        logits_NA = logits_TBA.detach()[has_action_TB].float()
-        nats_N = F.cross_entropy(logits_NA, target_N, reduction="none").double()
+        logits_NA, action_N = logits_TBA.detach().flatten(0, 1).float(), action_TB.flatten()
+        # Masks, not a selection: the host would wait for the device to count what is selected.
+        counts_N = action_N != NO_ACTION
+        nats_N = F.cross_entropy(logits_NA, action_N, ignore_index=NO_ACTION, reduction="none")
+        own_N1 = logits_NA.gather(1, action_N.clamp(min=0)[:, None])
         # Number of actions rated above the expert's; below k, the expert's is in the top k.
-        above_N = (logits_NA > logits_NA.gather(1, target_N[:, None])).sum(1)
-        self.hits_K += torch.stack([(above_N < k).sum() for k in TOP_K])
+        above_N = (logits_NA > own_N1).sum(1)
+        self.hits_K += torch.stack([((above_N < k) & counts_N).sum() for k in TOP_K])
+        nats_N, counts_N = nats_N.double(), counts_N.double()
         if self.games is None or game_TB is None:
             self.nats_G += nats_N.sum()
-            self.frames_G += target_N.numel()
+            self.frames_G += counts_N.sum()
         else:
-            game_N = game_TB[has_action_TB]
+            game_N = game_TB.flatten().clamp(min=0)  # -1 in padding, which counts nothing
             self.nats_G.index_add_(0, game_N, nats_N)
-            self.frames_G.index_add_(0, game_N, torch.ones_like(nats_N))
+            self.frames_G.index_add_(0, game_N, counts_N)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics by name; empty when no frame was seen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -32,6 +33,14 @@ def for_inference(policy: P, device: torch.device) -> P:
                 module[index] = fuse_conv_bn_eval(conv, norm)
                 module[index + 1] = nn.Identity()
     return fused.requires_grad_(False)
+
+
+def uncompiled(policy: nn.Module) -> AbstractContextManager[object]:
+    """Run a compiled policy operator by operator meanwhile, so that its shapes may vary."""
+    if any(module._compiled_call_impl is not None for module in policy.modules()):
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
 
 
 def find_device(name: str) -> torch.device:

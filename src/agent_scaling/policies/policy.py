@@ -57,6 +57,8 @@ class Core(Part, Protocol):
 
     One that needs later frames has ``causal = False``. One whose window is the same in pieces, at
     little cost, has ``recurrent = True``.
+    One that is a kernel of its own, which
+    ``torch.compile`` cannot better, has ``eager = True``.
     """
 
     def __call__(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -31,6 +33,24 @@ def gathered(value: T) -> list[T]:
     values: list[Any] = [None] * count_ranks()
     dist.all_gather_object(values, value)
     return values
+
+
+def any_rank(flag: bool) -> bool:
+    """Return True where any rank's flag is; every rank must call it.
+
+    Hosts exchange it among themselves: none waits for its GPU.
+    """
+    if count_ranks() == 1:
+        return flag
+    told = torch.tensor(int(flag))
+    dist.all_reduce(told, group=hosts(dist.group.WORLD))
+    return bool(told)
+
+
+@cache
+def hosts(world: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
+    """The group of all ranks that exchanges the hosts' memory; every rank must call it."""
+    return world if dist.get_backend(world) == "gloo" else dist.new_group(backend="gloo")
 
 
 def own_cores() -> int:

@@ -17,6 +17,7 @@ from agent_scaling.policies.checkpoints.files import write_checkpoint
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import take_actions
 from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.training.device.compilation import split
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 
@@ -89,7 +90,7 @@ def choose_strategy(trainer: DictConfig) -> None:
     one = trainer.get("devices", 1) in (1, "1") and trainer.get("num_nodes", 1) == 1
     if OmegaConf.is_config(strategy) or strategy not in UNSAID or one:
         return
-    if instantiate(trainer).world_size > 1:
+    if instantiate(split(trainer)[0]).world_size > 1:
         OmegaConf.set_struct(trainer, False)
         ddp = OmegaConf.load(str(conf() / "trainer" / "ddp.yaml"))
         trainer.strategy = OmegaConf.select(ddp, "strategy")

@@ -17,6 +17,7 @@ from agent_scaling.envs.families import Description
 from agent_scaling.policies.flops import Convention
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sharding import whole_policy
+from agent_scaling.training.device.utilisation import Utilisation
 from agent_scaling.training.modules.base import PolicyModule
 
 
@@ -133,6 +134,17 @@ class PlaysGames(RunCallback):
     def played_game(self, policy: Policy) -> Description:
         """Return the game to play, with its options: the policy's own unless overridden."""
         return policy.game
+
+
+class MeasuresSpeed(RunCallback):
+    """A callback that knows what share of its devices a run uses.
+
+    Attributes:
+        utilisation: The FLOPs executed and the devices' peak; None where that is not known.
+    """
+
+    stage = Stage.RECORD
+    utilisation: Utilisation | None
 
 
 class KeepsMilestones(RunCallback):

@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import DictConfig
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.config.command import command, setting
+from agent_scaling.data.batch import blank_batch
 from agent_scaling.evaluation.accuracy import accuracy_rows
-from agent_scaling.runtime.formats import compact, measured
+from agent_scaling.runtime.formats import clock, compact, measured
 from agent_scaling.runtime.terminal import is_first, say
 from agent_scaling.tracking.milestones import milestones
-from agent_scaling.training.hooks import measurements, run_data, run_module
+from agent_scaling.training.device.utilisation import describe_device
+from agent_scaling.training.hooks import MeasuresSpeed, find, measurements, run_data, run_module
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from agent_scaling.training.course.branches import Branch
     from agent_scaling.training.modules.base import PolicyModule
 
+LIKELY = 0.4
+"""Utilisation that a large policy on a large GPU may reach."""
 LOSSES = {
     "val/nats": "policy",
     "baseline/bigram_nats": "previous action alone (bigram)",
@@ -60,22 +63,37 @@ def print_start(trainer: Trainer, module: PolicyModule, budget: float | None) ->
         epochs = data.progress(int(frames)).get("data/epoch")
         passes = "" if epochs is None else f" = {epochs:.3g} passes over the data"
         rows["budget"] = f"{budget:.3g} FLOPs = {frames:,.0f} frames{passes}"
+    rows |= speed_row(trainer, module, budget)
     for name, text in rows.items():
         if name != "done" or module.frames:
             say(f"{name:8}{text}", bold=len(name))
 
 
+def speed_row(trainer: Trainer, module: PolicyModule, budget: float | None) -> dict[str, str]:
+    """The least time that the budget takes on this device, or how to give the device's peak."""
+    measuring = find(trainer, MeasuresSpeed)
+    if measuring is None:
+        return {}
+    if measuring.utilisation is None:
+        device = describe_device(module).partition(",")[0]
+        return {
+            "mfu": f"not measured: the peak FLOP/s of {device} in {trainer.precision} is not "
+            "known; callbacks.tracking.peak_flops=… gives it"
+        }
+    if not budget:
+        return {}
+    peak, steps = measuring.utilisation.peak, vars(run_data(trainer)).get("unroll_length", 80)
+    ratio = module.executed(blank_batch(steps, 1, "meta")) / steps / module.flops_per_frame
+    least = (budget - module.flops) * ratio / peak
+    return {
+        "time": f"{clock(least)} at the peak of {peak:.3g} FLOP/s, {clock(least / LIKELY)} at "
+        f"{LIKELY:.0%} of it"
+    }
+
+
 def kinds(policy: Policy) -> str:
     """Name the classes of a policy's parts: ``NetHackEncoder, LSTMCore``."""
     return ", ".join(type(part).__name__ for part in (policy.encoder, policy.core))
-
-
-def describe_device(module: PolicyModule) -> str:
-    """Name the device: ``NVIDIA H200``, or ``cpu, 2 threads``."""
-    if module.device.type == "cuda":
-        return torch.cuda.get_device_name(module.device)
-    threads = torch.get_num_threads()
-    return f"{module.device.type}, {threads} thread{'s' * (threads > 1)}"
 
 
 def print_milestone(trainer: Trainer, module: PolicyModule, flops: float, console: Console) -> None:

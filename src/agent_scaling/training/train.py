@@ -27,6 +27,7 @@ from agent_scaling.training.build import AtomicCheckpointIO, build, choose_strat
 from agent_scaling.training.course.branches import BranchPoints, branches_of
 from agent_scaling.training.course.resume import BEGINNING, OneStart, check_fits, find_resume
 from agent_scaling.training.course.stopping import SIGNALS, fit, is_launched, status_of_stop
+from agent_scaling.training.device.compilation import compile_module, split
 from agent_scaling.training.hooks import in_order
 from agent_scaling.training.keys import TrainKeys, check_callbacks
 from agent_scaling.training.modules.base import PolicyModule
@@ -83,12 +84,15 @@ def train_run(cfg: DictConfig, home: Path, more: Sequence[Callback] = ()) -> Non
     module, data = build(cfg)
     start = check_fits(module, resume) if resume else BEGINNING
     callbacks = in_order([*(instantiate(c) for c in cfg.callbacks.values() if c), *more])
+    options, backend = split(cfg.trainer)
     trainer: Trainer = instantiate(
-        cfg.trainer,
+        options,
         default_root_dir=str(output),
         callbacks=[one_start := OneStart(start, output), *callbacks],
         plugins=[AtomicCheckpointIO()],
     )
+    if backend is not None:
+        compile_module(module, trainer, backend)
     # When all parts are made. Even to open it, a new store must have one process alone.
     logger = reach_logger(cfg, output, home, module, data, start[0]) if is_first() else None
     trainer.loggers = [logger] if logger is not None else []

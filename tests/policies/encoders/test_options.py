@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nle import nethack
 from torch.testing import assert_close
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.envs.actions import KEYS
 from agent_scaling.envs.screens import NO_GLYPH
 from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
 from agent_scaling.policies.encoders.moves import Moves
@@ -56,6 +58,17 @@ def test_lines_that_are_left_out() -> None:
 def test_policy_says_what_it_reads() -> None:
     assert small_policy().observations == ("chars", "colors", "cursor")
     assert small_policy(inventory=True).observations[-1] == "inv_glyphs"
+
+
+def test_items_and_keys_are_those_of_the_game() -> None:
+    objects = (nethack.GLYPH_OBJ_OFF, nethack.NUM_OBJECTS)
+    bodies = [
+        (begin, nethack.NUMMONS) for begin in (nethack.GLYPH_BODY_OFF, nethack.GLYPH_STATUE_OFF)
+    ]
+    ranges = sorted([objects, *bodies])
+    assert [glyph for begin, count in ranges for glyph in range(begin, begin + count)] == [*ITEMS]
+    assert nethack.MAX_GLYPH == NO_GLYPH
+    assert [int(key) for key in nethack.ACTIONS] == [*KEYS]
 
 
 def test_inventory_is_the_sum_of_its_items_rows() -> None:

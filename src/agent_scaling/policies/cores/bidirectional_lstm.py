@@ -27,6 +27,7 @@ class BidirectionalLSTMCore(nn.Module):
     """
 
     causal = False
+    eager = True
 
     def __init__(self, input_width: int, width: int = 512, layers: int = 1) -> None:
         super().__init__()

@@ -23,6 +23,7 @@ class LSTMCore(nn.Module):
     """
 
     recurrent = True
+    eager = True
 
     def __init__(self, input_width: int, width: int = 512, layers: int = 1) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.cores.causal_conv import TAPS, convolve
-from agent_scaling.policies.cores.selective_scan import selective_scan
+from agent_scaling.policies.cores.selective_scan import fused_kernel, selective_scan
 from agent_scaling.policies.costs import LayerCost, linear_cost
 
 State = tuple[Tensor, Tensor]
@@ -98,6 +98,11 @@ class Mamba1Core(nn.Module):
             Block(width, self.inner, state_size, layers, norm_eps) for _ in range(layers)
         )
         self.norm = nn.RMSNorm(width, eps=norm_eps)
+
+    @property
+    def eager(self) -> bool:
+        """True where a kernel of the package ``mamba_ssm`` scans windows."""
+        return self.norm.weight.is_cuda and fused_kernel() is not None
 
     @staticmethod
     def sized(width: int, params: int) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def selective_scan(
     """
     if len(x_TBD) == 1:
         return scan_step(x_TBD, step_TBD, rate_DN, write_TBN, read_TBN, first_TB, state_BDN)
-    kernel = fused_kernel() if x_TBD.is_cuda else None
+    outside = x_TBD.is_cuda and not torch.compiler.is_compiling()
+    kernel = fused_kernel() if outside else None
     parts = (x_TBD, step_TBD, write_TBN, read_TBN, first_TB)
     if kernel is not None:
         return fused_scan(kernel, *parts, rate_DN, state_BDN)

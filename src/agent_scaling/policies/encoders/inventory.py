@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from nle import nethack
 from torch import Tensor, nn
 
-from agent_scaling.envs.screens import INVENTORY_SLOTS
+from agent_scaling.envs.screens import INVENTORY_SLOTS, NO_GLYPH
 from agent_scaling.policies.costs import LayerCost
 from agent_scaling.policies.encoders.lines import Bag, mlp, mlp_costs
 
 ITEMS = (
-    *range(nethack.GLYPH_BODY_OFF, nethack.GLYPH_BODY_OFF + nethack.NUMMONS),
-    *range(nethack.GLYPH_OBJ_OFF, nethack.GLYPH_OBJ_OFF + nethack.NUM_OBJECTS),
-    *range(nethack.GLYPH_STATUE_OFF, nethack.GLYPH_STATUE_OFF + nethack.NUMMONS),
+    *range(1144, 1525),
+    *range(1906, 2359),
+    *range(5595, 5976),
 )
-"""Glyphs that an item can have: corpses, objects, statues."""
+"""Glyphs that an item can have: corpses, objects, statues, as NLE numbers them."""
 
 
 class Inventory(Bag):
@@ -28,7 +27,7 @@ class Inventory(Bag):
     def __init__(self, width: int) -> None:
         # Row 0 is an empty slot, and adds nothing.
         super().__init__("inventory", len(ITEMS) + 1, width, padding_row=0)
-        row_of = torch.zeros(nethack.MAX_GLYPH + 1, dtype=torch.int64)
+        row_of = torch.zeros(NO_GLYPH + 1, dtype=torch.int64)
         row_of[list(ITEMS)] = torch.arange(1, len(ITEMS) + 1)
         self.register_buffer("row_of", row_of, persistent=False)
 
@@ -48,7 +47,7 @@ class InventorySlots(nn.Module):
 
     def __init__(self, embedding: int, width: int) -> None:
         super().__init__()
-        self.glyphs = nn.Embedding(nethack.MAX_GLYPH + 1, embedding)  # the last is an empty slot
+        self.glyphs = nn.Embedding(NO_GLYPH + 1, embedding)  # the last is an empty slot
         joined = INVENTORY_SLOTS * embedding
         self.mlp = nn.Sequential(*mlp([joined, width], nn.ELU, norm=True), nn.Linear(width, width))
 

@@ -49,6 +49,8 @@ class FrameStack:
             other_TBX = other_TB[(...,) + (None,) * len(self.shape)]
             shifted.append(seen_SBX[begin : begin + steps].masked_fill(other_TBX, self.blank))
         stacked_TBXK = torch.stack(shifted, dim=-1)
+        if not before:
+            return stacked_TBXK, state  # empty, as it was
         # The last frame's stack is already rid of earlier games; so the next window starts clean.
         return stacked_TBXK, stacked_TBXK[steps - 1 - ahead, ..., 1:].movedim(-1, 0)
 

@@ -12,12 +12,19 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 
+from agent_scaling.data.batch import Batch
 from agent_scaling.data.run_data import Kind, RunData
+from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from agent_scaling.training.optim.schedules import Schedule
+
+
+def compiled(backend: str) -> dict[str, Any]:
+    """Arguments of ``torch.compile``: one graph for each shape, and an error where it breaks."""
+    return {"backend": backend, "fullgraph": True, "dynamic": False}
 
 
 class PolicyModule(LightningModule):
@@ -59,6 +66,7 @@ class PolicyModule(LightningModule):
         """Training FLOPs per frame by convention."""
         self.flops_per_frame = self.costs_per_frame["model"]
         """Training FLOPs per frame, ``model`` convention."""
+        self._counted: dict[int, int] = {}
         self.grad_norm = MeanMetric(nan_strategy="disable")
         """The gradient's norm before clipping, over steps."""
         self.latest_norm = torch.zeros(())
@@ -85,6 +93,17 @@ class PolicyModule(LightningModule):
         """Training FLOPs per frame of batches of ``steps``."""
         return self.costs_per_frame[convention]
 
+    def executed(self, batch: Batch | dict[str, Batch]) -> float:
+        """FLOPs that this rank's device executes for a step, ``hardware`` convention."""
+        windows = [batch] if isinstance(batch, Batch) else list(batch.values())
+        return sum(window.lanes * self._executed(window.steps) for window in windows)
+
+    def _executed(self, steps: int) -> int:
+        """FLOPs of a training step on one lane's window, counted once for each length."""
+        if steps not in self._counted:
+            self._counted[steps] = hardware_flops(self.policy, steps, lanes=1)
+        return self._counted[steps]
+
     @property
     def flops(self) -> float:
         """Training FLOPs spent so far, all ranks, ``model`` convention."""
@@ -105,6 +124,15 @@ class PolicyModule(LightningModule):
         self.step_frames = 0
         self.skipped_frames += skipped
         self._waiting += frames * self.trainer.world_size
+
+    def compile_parts(self, backend: str) -> None:
+        """Compile the policy's parts, each as one graph; a subclass adds its loss.
+
+        A core that runs one kernel for a whole window stays as it is (``Core.eager``).
+        """
+        self.policy.get_submodule("encoder").compile(**compiled(backend))
+        if not getattr(self.policy.core, "eager", False):
+            self.policy.get_submodule("core").compile(**compiled(backend))
 
     def configure_optimizers(self) -> Optimizer:
         """Make the optimiser: fused on CUDA, except under 16-mixed precision.

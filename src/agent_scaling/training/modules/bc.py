@@ -16,7 +16,7 @@ from agent_scaling.policies.policy import Policy, State
 from agent_scaling.policies.sharding import is_sharded, shard_policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.ranks import count_ranks, summed
-from agent_scaling.training.modules.base import PolicyModule
+from agent_scaling.training.modules.base import PolicyModule, compiled
 from agent_scaling.training.modules.lane_state import dealt_lanes, gathered_lanes
 from agent_scaling.training.objectives.losses import summed_nats
 from agent_scaling.training.optim.optimizer import OptimizerFactory
@@ -62,6 +62,7 @@ class BehaviouralCloning(PolicyModule):
         self.weights, self.min_probability = weights, min_probability
         self.lane_state: State | None = None
         self.train_metrics = NextActionMetrics()
+        self._summed_nats = summed_nats
 
     def check_policy(self, policy: Policy) -> None:
         """Refuse a policy that this module cannot train.
@@ -82,6 +83,11 @@ class BehaviouralCloning(PolicyModule):
         self.make_optimizer.check_sharded()
         shard_policy(self.policy, self.device_mesh)
 
+    def compile_parts(self, backend: str) -> None:
+        """Compile the policy and the loss."""
+        super().compile_parts(backend)
+        self._summed_nats = torch.compile(summed_nats, **compiled(backend))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean nats over the window's decisions, weighted as ``weights`` says.
 
@@ -90,9 +96,10 @@ class BehaviouralCloning(PolicyModule):
         if self.lane_state is None:
             self.lane_state = self.policy.initial_state(batch.lanes)
         logits_TBA, _, state = self.policy(batch, self.lane_state)
-        self.lane_state = tuple(part.detach() for part in state)
+        # A part that is a view would keep the whole window, and compiled graphs know strides.
+        self.lane_state = tuple(part.detach().contiguous() for part in state)
         action_TB, weight_TB = self.learnt(batch)
-        nats, decisions = summed_nats(logits_TBA, action_TB, weight_TB)
+        nats, decisions = self._summed_nats(logits_TBA, action_TB, weight_TB)
         self.train_metrics.update(logits_TBA, action_TB)
         self.count((batch.steps - batch.ahead) * batch.lanes, batch.skipped)
         # Gradients are averaged over ranks, whose decisions differ in number: all divide by the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -16,7 +17,7 @@ from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
 from agent_scaling.policies.policy import Policy, State
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.ranks import count_ranks, summed
-from agent_scaling.training.modules.base import PolicyModule
+from agent_scaling.training.modules.base import PolicyModule, compiled
 from agent_scaling.training.modules.lane_state import dealt_lanes, gathered_lanes
 from agent_scaling.training.objectives.impala import Objective, PlayLosses
 from agent_scaling.training.objectives.losses import kl_divergences, summed_nats
@@ -84,6 +85,7 @@ class Impala(PolicyModule):
             raise InputError("policy.baseline=false: learning by playing needs one; set it to true")
         self.objective, self.rewards = objective or Objective(), rewards or Rewards()
         self.critic_frames, self.teacher, self.cloning = critic_frames, teacher, cloning
+        self._play_losses, self._summed_nats = self.objective.losses, summed_nats
         self.demo_state: State | None = None
         self.train_metrics = Means(METRICS)
         self.unit_costs = unit_costs(policy, teacher)
@@ -117,6 +119,12 @@ class Impala(PolicyModule):
         if self.device_mesh is not None:
             raise InputError("trainer=fsdp: not with module=impala; use trainer=ddp")
 
+    def compile_parts(self, backend: str) -> None:
+        """Compile the policy and the losses."""
+        super().compile_parts(backend)
+        self._play_losses = torch.compile(self.objective.losses, **compiled(backend))
+        self._summed_nats = torch.compile(summed_nats, **compiled(backend))
+
     @property
     def spent(self) -> dict[Convention, float]:
         """FLOPs spent so far, all ranks, by convention."""
@@ -126,6 +134,12 @@ class Impala(PolicyModule):
         """FLOPs per interaction in unrolls of T = ``steps``; T + 1 frames are learnt from."""
         twice = self.unit_costs["learning"][convention] / steps
         return self.costs_per_frame[convention] + twice
+
+    def executed(self, batch: Batch | dict[str, Batch]) -> float:
+        """FLOPs of a step's unroll and demonstrations, and of the actors' and teacher's answers."""
+        unroll = batch if isinstance(batch, Batch) else batch["unroll"]
+        answers = sum(self.unit_costs[kind]["model"] for kind in ("acting", "teaching"))
+        return super().executed(batch) + (unroll.steps - 1) * unroll.lanes * answers
 
     @property
     def parts(self) -> dict[str, float]:
@@ -184,7 +198,7 @@ class Impala(PolicyModule):
         assert unroll.reward_TB is not None
         logits_TBA, values_TB, _ = self.policy(unroll, unroll.played.state)
         reward_TB = self.rewards(unroll.reward_TB[:-1])
-        losses = self.objective.losses(unroll, reward_TB, logits_TBA, values_TB)
+        losses = self._play_losses(unroll, reward_TB, logits_TBA, values_TB)
         loss = self.objective.total(losses, self.critic_only)
         steps = reward_TB.numel()
         self._work("acting", steps)
@@ -203,9 +217,9 @@ class Impala(PolicyModule):
         if self.demo_state is None:
             self.demo_state = self.policy.initial_state(window.lanes)
         logits_TBA, _, state = self.policy(window, self.demo_state)
-        self.demo_state = tuple(part.detach() for part in state)
+        self.demo_state = tuple(part.detach().contiguous() for part in state)
         self._work("cloning", window.steps * window.lanes)
-        return summed_nats(logits_TBA, window.action_TB)
+        return self._summed_nats(logits_TBA, window.action_TB)
 
     def _totals(self, unroll: Batch, reward_TB: Tensor, losses: PlayLosses) -> dict[str, Total]:
         assert unroll.played is not None

@@ -1,0 +1,1 @@
+"""A run's device: compiled kernels, and the share of its peak that training reaches."""

@@ -1,0 +1,44 @@
+"""``trainer.compile``: policy and loss by ``torch.compile``, each graph with static shapes."""
+
+from __future__ import annotations
+
+from lightning import Trainer
+from lightning.pytorch.strategies import ModelParallelStrategy
+from omegaconf import DictConfig, open_dict
+
+from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.modules.base import PolicyModule
+
+KEY = "compile"
+BACKENDS = ("inductor", "aot_eager", "eager", "cudagraphs")
+"""Backends of ``torch.compile``; ``trainer.compile=true`` is the first."""
+
+
+def split(trainer: DictConfig) -> tuple[DictConfig, str | None]:
+    """Return the config of Lightning's own Trainer, and the backend that ``compile`` names.
+
+    Raises:
+        InputError: ``trainer.compile`` is neither true nor false, nor a backend.
+    """
+    own = trainer.copy()
+    with open_dict(own):
+        asked = own.pop(KEY, False)
+    if asked is True:
+        return own, BACKENDS[0]
+    if not asked:
+        return own, None
+    if asked not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise InputError(f"trainer.compile={asked}: must be true or false, or one of {known}")
+    return own, str(asked)
+
+
+def compile_module(module: PolicyModule, trainer: Trainer, backend: str) -> None:
+    """Compile a module's policy and loss, in place; weights and their names stay.
+
+    Raises:
+        InputError: The policy will be sharded over ranks.
+    """
+    if isinstance(trainer.strategy, ModelParallelStrategy):
+        raise InputError("trainer.compile: not with trainer=fsdp; set it to false")
+    module.compile_parts(backend)
