@@ -86,7 +86,9 @@ def steps(params: int, shards: Path) -> dict[str, float]:
         cfg = compose("train", ["experiment=nethack_bc", *made])
     module, data = build(cfg)
     watch = Stopwatch()
-    options = {key: value for key, value in cfg.trainer.items() if key != "_target_"}
+    options = {
+        key: value for key, value in cfg.trainer.items() if key not in ("_target_", "compile")
+    }
     trainer = lightning.Trainer(**options | {"max_steps": WARM_UP + STEPS}, callbacks=[watch])
     trainer.fit(module, data)
     rate = watch.frames / watch.seconds

@@ -17,6 +17,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan_file import Run, Store
 from agent_scaling.tracking.store import open_or_make_store, runs_of_study
 from agent_scaling.training.build import build, quiet
+from agent_scaling.training.device.compilation import compile_module, split
 from agent_scaling.training.hooks import run_module
 
 WARM_UP = 3
@@ -63,11 +64,13 @@ def probe(cfg: DictConfig) -> float:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     module, data = build(cfg)
-    watch = Stopwatch()
+    watch, (options, backend) = Stopwatch(), split(cfg.trainer)
     with tempfile.TemporaryDirectory() as folder:
         trainer: Trainer = instantiate(
-            cfg.trainer, default_root_dir=folder, callbacks=[watch], logger=False
+            options, default_root_dir=folder, callbacks=[watch], logger=False
         )
+        if backend is not None:
+            compile_module(module, trainer, backend)
         trainer.fit(module, data)
     return watch.flops_per_second
 
