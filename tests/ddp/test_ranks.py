@@ -17,6 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from agent_scaling.envs.actions import NO_ACTION
+from agent_scaling.envs.versions import COLUMNS
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy, policy_weights
 from agent_scaling.training.build import build
@@ -93,7 +94,8 @@ def test_two_ranks_make_the_steps_of_one(one: Path, two: Path) -> None:
     for ours, theirs in zip(*tables, strict=True):
         assert ours.keys() == theirs.keys()
         assert {"val/nats_se", "baseline/bigram_nats"} <= ours.keys()
-        own = ("checkpoint", "cpu_seconds")
+        assert [ours[name] for name in COLUMNS] == [theirs[name] for name in COLUMNS]
+        own = ("checkpoint", "cpu_seconds", *COLUMNS)
         numbers = [{k: v for k, v in row.items() if k not in own} for row in (ours, theirs)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
 

@@ -42,11 +42,11 @@ def two_lines(_: bytes) -> None:
     [
         (lambda data: data[9], "IndexError"),
         (two_lines, "not one line"),
-        (lambda data: len(bytearray(300 << 20)), "MB"),
+        (lambda data: b"x" * (300 << 20), "MB"),
     ],
 )
 def test_a_finding_is_found(read: Callable[[bytes], object], message: str) -> None:
-    held = bytearray(500 << 20)  # an earlier peak
+    held = b"x" * (500 << 20)  # an earlier peak
     del held
     target = Target([b""], read, (ValueError,), mutate_bytes, megabytes=100)
     with pytest.raises(Finding, match=message):

@@ -26,7 +26,11 @@ class FullDiskError(InputError):
 
     def __init__(self, path: Path, why: str, again: str = "run the same command again") -> None:
         super().__init__(f"{path}: {why}; finished files are kept: make room and {again}")
-        self.path, self.why = path, why
+        self.path, self.why, self.again = path, why, again
+
+    def __reduce__(self) -> tuple[type[FullDiskError], tuple[Path, str, str]]:
+        """Let a worker process send it: an exception is made again from its message alone."""
+        return FullDiskError, (self.path, self.why, self.again)
 
 
 @contextlib.contextmanager

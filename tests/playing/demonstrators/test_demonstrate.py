@@ -94,7 +94,7 @@ def test_recorded_keys_are_the_players_keys(recorded):
     spec = GameSpec(record.seed, record.options, record.max_steps, recorded)
     again = nethack_game.play_with(act, spec, record=False)
     assert (again.score, again.env_steps) == (record.score, record.env_steps)
-    (ttyrec,) = (recorded / "nle_data" / "000000").glob("*.bz2")
+    (ttyrec,) = (recorded / "nle_data" / "000000").glob("*.ttyrec3.bz2")
     recorded_keys = keypresses(ttyrec, record.frames)
     keys = action_to_key()[pressed]
     # NLE itself may press a key at the start and presses some at the end.
@@ -122,7 +122,9 @@ def test_a_killed_run_leaves_whole_games_and_goes_on(tmp_path):
     run.wait()
     whole = read_records(root)
     for folder in (root / "nle_data").iterdir():
-        assert len(list(folder.iterdir())) == 3
+        kinds = sorted(path.name.split(".")[2:] for path in folder.glob("nle.*"))
+        assert kinds == [["0", "inventory", "bz2"], ["0", "ttyrec3", "bz2"], ["xlogfile"]]
+        assert (folder / "game.json").exists()
     _, alive = psutil.wait_procs(workers, timeout=600)  # orphaned, they notice and leave
     assert not alive
     games = len(whole) + 1

@@ -29,7 +29,7 @@ class GameProgress(Bar):
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
 
     def add(self, record: GameRecord) -> None:
         """Count a finished game."""
