@@ -10,7 +10,7 @@ import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.locks import is_held
@@ -43,7 +43,7 @@ def progress(run: Run, folder: Path) -> Progress:
     """Progress of a run of the plan in ``folder``, by its record of milestones and checkpoints."""
     output = run.output(folder)
     rows = milestones(output)
-    reached = [b for b in run.budgets if any(is_at(row, b) for row in rows)]
+    reached = reached_of(run, rows)
     last = max(reached, default=None)
     # The record is written just before the checkpoint: without it the end was not reached.
     ends = [row for row in rows if row["folder"] != output or is_at(row, run.budgets[-1])]
@@ -55,6 +55,11 @@ def progress(run: Run, folder: Path) -> Progress:
     if status not in (None, 0, PREEMPTED, -signal.SIGTERM, -signal.SIGKILL):
         return Progress("failed", last, last_line(log_of(output)))
     return Progress("stopped" if (output / "checkpoints").exists() else "to do", last)
+
+
+def reached_of(run: Run, rows: list[dict[str, Any]]) -> list[float]:
+    """Return the budgets of a run that its record of milestones has."""
+    return [b for b in run.budgets if any(is_at(row, b) for row in rows)]
 
 
 def log_of(output: Path) -> Path:

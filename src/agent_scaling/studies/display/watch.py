@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_scaling.studies.plan_file import Plan, Run
-from agent_scaling.studies.run_cell import PREEMPTED, State, log_of, outcome
-from agent_scaling.tracking.milestones import is_at, milestones
+from agent_scaling.studies.run_cell import PREEMPTED, State, log_of, outcome, reached_of
+from agent_scaling.tracking.milestones import milestones
 from agent_scaling.tracking.standing import Standing, standings
 
 SILENT = 600.0
@@ -64,7 +64,7 @@ def look(run: Run, folder: Path) -> Now:
     rows, found = milestones(output), dict(standings(output))
     status = outcome(output)
     latest = max(found.values(), key=lambda one: one.written, default=None)
-    reached = [b for b in run.budgets if any(is_at(row, b) for row in rows)]
+    reached = reached_of(run, rows)
     if status is None:
         state: State = "running"
     elif status == 0 and len(reached) == len(run.budgets):
