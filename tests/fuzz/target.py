@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -68,5 +67,9 @@ def forget_peak() -> None:
 
 
 def peak_megabytes() -> int:
-    """Return the most memory that this process has had since `forget_peak`."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Return the most memory that this process has had since `forget_peak`.
+
+    Not `getrusage`: its peak also counts the process from which this one was forked.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
