@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import socket
+from pathlib import Path
+
 import pytest
 from mlflow import MlflowClient
 
@@ -10,8 +14,10 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.fit import fit, read
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.report.replays import replays_of
+from agent_scaling.scaling.runs.fit_file import agreed_store
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.settings import settings_of
+from agent_scaling.studies.by_laws import best_of_repeated, settings_by
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.stores import new_store
 from tests.scaling.synthetic import known_law
@@ -154,7 +160,7 @@ def test_a_forecast_is_compared_with_the_run_that_was_made(tmp_path, store):
     fit(**options(tmp_path, store, study="mini", budgets=[1e14, 6e16]))
     ahead = known_law(0.02, 4, budgets=5, sizes=5).rows["flops"].max()
     table = read_mlflow("mini", None, store[0]).table
-    shared = {"fit": str(tmp_path / "out"), "budget": ahead}
+    shared = {"fit": str(tmp_path / "out"), "budget": ahead, "tracking_uri": store[0]}
     found = forecast(**shared, study="mini")["comparison"]
     best = table[table["flops"] == ahead]["val/nats"].min()
     assert found["loss"]["measured"] == pytest.approx(best)
@@ -192,6 +198,74 @@ def test_a_store_that_cannot_be_read_is_one_line(tmp_path, uri, monkeypatch):
     with pytest.raises(InputError, match=r"tracking_uri=.*: MLflow cannot use this store") as error:
         read_mlflow("mini", None, uri.format(tmp_path))
     assert "\n" not in str(error.value)
+
+
+STRANGE = {
+    "origin": {"source": "mlflow", "study": "mini"},
+    "budgets": [1e12, 1e17],
+    "repeated": {"chosen": "effective"},
+    "hyper": {"cells": 9},
+}
+"""As much of a fit's file as makes a forecast or a plan read its runs again."""
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda fit: forecast(fit=fit, budget=2e17),
+        lambda fit: forecast(fit=fit, **{"return": 10.0}),
+        lambda fit: best_of_repeated(fit, 2e17, 1e6),
+        lambda fit: settings_by(fit),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "sqlite"])
+def test_a_fit_does_not_decide_which_store_is_asked(tmp_path, monkeypatch, ask, kind):
+    monkeypatch.chdir(tmp_path)
+    database = tmp_path / "theirs.db"
+    database.touch()  # MLflow would fill it with its tables
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        uri = f"http://u:secret@127.0.0.1:{server.getsockname()[1]}"
+        uri = uri if kind == "http" else f"sqlite:///{database}"
+        strange = STRANGE | {"origin": STRANGE["origin"] | {"tracking_uri": uri}}
+        (tmp_path / "fit.json").write_text(json.dumps(strange))
+        with pytest.raises(InputError, match=r"fit=.*yours is .*MLFLOW_TRACKING_URI") as refused:
+            ask(str(tmp_path / "fit.json"))
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            server.accept()
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert database.stat().st_size == 0
+
+
+@pytest.mark.parametrize("way", ["the same", "relative", "given", "moved"])
+def test_a_fit_is_read_from_the_store_that_the_user_names(tmp_path, store, monkeypatch, way):
+    fit(**options(tmp_path, store, study="mini"))
+    path, (uri, _) = tmp_path / "out" / "fit.json", store
+    file = Path(uri.removeprefix("sqlite:///"))
+    monkeypatch.chdir(file.parent)
+    if way == "moved":
+        path.write_text(path.read_text().replace(uri, "http://gone:5000"))
+    if way in ("the same", "relative"):
+        monkeypatch.setenv(
+            "MLFLOW_TRACKING_URI", {"the same": uri}.get(way, f"sqlite:///{file.name}")
+        )
+    row = forecast(
+        fit=str(path), budget=1e18, tracking_uri=uri if way in ("given", "moved") else None
+    )
+    assert row["loss"] > 0
+
+
+def test_a_masked_password_is_the_users_own(monkeypatch):
+    whole = "https://user:secret@example.org/mlflow"
+    fitted = {"file": "fit", "origin": {"tracking_uri": "https://***@example.org/mlflow"}}
+    with pytest.raises(InputError, match="yours is sqlite"):
+        agreed_store(fitted)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", whole)
+    assert agreed_store(fitted) == whole
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("AGENT_SCALING_URLS", whole)
+    assert agreed_store(fitted) == whole
 
 
 def test_a_store_without_its_files_says_where_they_were(tmp_path):

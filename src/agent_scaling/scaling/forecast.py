@@ -14,7 +14,7 @@ from agent_scaling.runtime.files import write_json
 from agent_scaling.scaling.comparison import compare, zero_of_row
 from agent_scaling.scaling.fit import analyse, read
 from agent_scaling.scaling.reach import reach
-from agent_scaling.scaling.runs.fit_file import read_fit_of_runs
+from agent_scaling.scaling.runs.fit_file import agreed_store, read_fit_of_runs
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs
@@ -69,7 +69,8 @@ def forecast(
             MLflow, among which metrics absent from ``measured`` are looked up.
         experiment: Experiment of those runs.
         run: Id of the one run in which they are looked up.
-        tracking_uri: The MLflow store; ``None``: the fit's own.
+        tracking_uri: The MLflow store; ``None``: that of ``MLFLOW_TRACKING_URI``, or
+            ``mlflow.db`` in the working directory, which must be the fit's.
         output: Folder for ``forecast.json``; ``None``: nothing is written.
         show: Print it.
         reached: ``loss`` or ``return`` whose budget is asked for.
@@ -80,7 +81,8 @@ def forecast(
 
     Raises:
         InputError: There is no such fit or table, not exactly one of budget, loss and return is
-            given, a value is not above 0, or MLflow has no run at that budget.
+            given, a value is not above 0, MLflow has no run at that budget, or the fit's runs are
+            in a store that is not the user's.
     """
     if (fit is None) == (source is None):
         raise InputError("give fit=FOLDER, or source= with path= or study=, and not both")
@@ -95,14 +97,14 @@ def forecast(
     fitted = fitted if fit is None else read_fit_of_runs(fit)
     if budget is None:
         ((target, value),) = asked.items()
-        runs = runs_of(fitted)
+        runs = runs_of(fitted, tracking_uri)
         expert = fitted.get("expert_return") or runs.expert(expert_return)
         row = reach(runs, target, float(value), expert, within)
     else:
-        row = _predict(fitted, budget, expert_return)
+        row = _predict(fitted, budget, expert_return, tracking_uri)
         known = {name: value for name, value in (measured or {}).items() if value is not None}
         if fit is not None and (study or experiment or run):
-            uri = tracking_uri or fitted["origin"].get("tracking_uri") or default_store()
+            uri = agreed_store(fitted, tracking_uri)
             table = read_mlflow(study, experiment, uri, run).table
             found = measured_at(table, budget)
             known = {name: value for name, value in found.items() if name in row} | known
@@ -117,18 +119,29 @@ def forecast(
     return row
 
 
-def runs_of(fitted: dict[str, Any]) -> Runs:
-    """Read the runs that a fit was made of, within its budgets."""
-    return read(budgets=fitted["budgets"], **fitted["origin"])
+def runs_of(fitted: dict[str, Any], tracking_uri: str | None = None) -> Runs:
+    """Read the runs that a fit was made of, within its budgets.
+
+    Raises:
+        InputError: They are in another store than the user's, ``tracking_uri`` or by default that
+            of the environment.
+    """
+    origin = dict(fitted["origin"])
+    origin["tracking_uri"] = (
+        agreed_store(fitted, tracking_uri) if origin["source"] == "mlflow" else ""
+    )
+    return read(budgets=fitted["budgets"], **origin)
 
 
-def _predict(fitted: dict[str, Any], budget: float, expert: float | None) -> dict[str, Any]:
+def _predict(
+    fitted: dict[str, Any], budget: float, expert: float | None, tracking_uri: str | None
+) -> dict[str, Any]:
     if not budget > 0:
         raise InputError(f"budget={budget}: give FLOPs above 0")
     for row in fitted["forecast"]:
         if math.isclose(row["flops"], budget, rel_tol=1e-9):
             return {name: _unbounded(value) for name, value in row.items()}
-    runs = runs_of(fitted)
+    runs = runs_of(fitted, tracking_uri)
     expert = fitted.get("expert_return") or runs.expert(expert)
     chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=expert)
     return dict(chosen["forecast"][0])

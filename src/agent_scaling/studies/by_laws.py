@@ -19,11 +19,14 @@ from agent_scaling.scaling.runs.fit_file import read_fit_of_runs
 from agent_scaling.scaling.runs.plain_json import plain
 
 
-def best_of_repeated(fit: str, budget: float, unique: float) -> dict[str, Any]:
+def best_of_repeated(
+    fit: str, budget: float, unique: float, tracking_uri: str | None = None
+) -> dict[str, Any]:
     """Return the forecast of the best run on ``unique`` distinct frames; print it beside others.
 
     Raises:
-        InputError: The fit has no law of repeated data, or ``unique`` is not above 0.
+        InputError: The fit has no law of repeated data, ``unique`` is not above 0, or the fit's
+            runs are in another store than the user's, by default that of the environment.
     """
     if not unique > 0:
         raise InputError(f"unique={unique:g}: give the frames of distinct games, above 0")
@@ -34,21 +37,24 @@ def best_of_repeated(fit: str, budget: float, unique: float) -> dict[str, Any]:
             f"fit={fit}: no law of repeated data; fit a table with a column `unique` whose runs "
             "saw their games several times (study=data_size makes one)"
         )
-    rows = more_games(runs_of(fitted).every, str(laws["chosen"]), budget, unique)
+    rows = more_games(runs_of(fitted, tracking_uri).every, str(laws["chosen"]), budget, unique)
     show(rows, str(laws["chosen"]))
     return {"law": laws["chosen"], "more_games": plain(rows[1:])} | rows[0]
 
 
-def settings_by(fit: str) -> Callable[[float, float, int], dict[str, float]]:
+def settings_by(
+    fit: str, tracking_uri: str | None = None
+) -> Callable[[float, float, int], dict[str, float]]:
     """Return the law of settings of a fit: (parameters, frames, frames of a lane in a step) → keys.
 
     The keys are ``optimizer.lr`` and ``data.lanes``, those of them that the law has.
 
     Raises:
-        InputError: The fit has no such law.
+        InputError: The fit has no such law, or its runs are in another store than the user's, by
+            default that of the environment.
     """
     fitted = read_fit_of_runs(fit)
-    law = surface(runs_of(fitted).every) if fitted.get("hyper") else None
+    law = surface(runs_of(fitted, tracking_uri).every) if fitted.get("hyper") else None
     if law is None:
         raise InputError(
             f"hyper={fit}: no law of lr or batch; fit a table with a column `lr` or `batch` whose "

@@ -25,6 +25,9 @@ from agent_scaling.studies.display.warnings import REPETITIONS, cautions
 from agent_scaling.studies.experiments import experiment_file
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
 
+STORE = "logger.tracking_uri"
+"""Setting of ``train`` that names the user's MLflow store; a fit's runs are read there alone."""
+
 
 def plan(
     *,
@@ -111,7 +114,7 @@ def plan(
             ratios=ratios,
         )
     if hyper is not None:
-        request = replace(request, law=settings_by(hyper))
+        request = replace(request, law=settings_by(hyper, shared.get(STORE)))
     check(request)
     folder = Path(output).resolve()
     made = lay_out(request, row, None if best else fit, flatten(launcher or {}), epochs)
@@ -177,9 +180,9 @@ def best_run(
     With ``unique`` frames of distinct games, by the law of repeated data.
     """
     if unique is None:
-        row = forecast(fit=fit, budget=budget, show=show)
+        row = forecast(fit=fit, budget=budget, tracking_uri=train.get(STORE), show=show)
     else:
-        row = best_of_repeated(fit, budget, unique)
+        row = best_of_repeated(fit, budget, unique, train.get(STORE))
     if "params" not in row:
         raise InputError(f"fit={fit}: it forecasts no size; fit 4 budgets and 3 sizes or more")
     size = float(f"{row['params']:.4g}")

@@ -13,6 +13,7 @@ import tenacity
 
 from agent_scaling.config.whole_urls import whole
 from agent_scaling.runtime.errors import InputError, error_line
+from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import database_of, prepare
 
@@ -89,6 +90,14 @@ def find_experiment(client: MlflowClient, name: str, artifact_location: str | No
 def default_store() -> str:
     """Return the store of ``MLFLOW_TRACKING_URI``, or ``mlflow.db`` in the working directory."""
     return os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+
+
+def same_store(one: str, other: str) -> bool:
+    """Return True for two addresses of one store; either may have its password masked."""
+    files = database_of(one), database_of(other)
+    if files[0] is not None and files[1] is not None and "?" not in one + other:
+        return files[0].resolve() == files[1].resolve()
+    return mask(one).rstrip("/") == mask(other).rstrip("/")
 
 
 @contextmanager

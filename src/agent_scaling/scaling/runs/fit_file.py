@@ -12,6 +12,8 @@ from typing_extensions import TypedDict
 
 from agent_scaling.config.check import first_fault
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import complete, mask
+from agent_scaling.tracking.store import STORE_VARIABLE, default_store, same_store
 
 FILE = "fit.json"
 
@@ -146,10 +148,12 @@ def read_fit(fit: str) -> dict[str, Any]:
 def read_fit_of_runs(fit: str) -> dict[str, Any]:
     """Read a fit as :func:`read_fit` does, which must say how its runs are read again.
 
+    The key ``file`` holds ``fit``.
+
     Raises:
         InputError: It does not, or its table is a device or a folder.
     """
-    found = read_fit(fit)
+    found = read_fit(fit) | {"file": fit}
     if not {"origin", "budgets"} <= found.keys() or "source" not in found["origin"]:
         raise InputError(f"fit={fit}: does not say which runs it was made of; run `fit` again")
     given = found["origin"].get("path") or []
@@ -157,6 +161,29 @@ def read_fit_of_runs(fit: str) -> dict[str, Any]:
         if Path(table).exists() and not Path(table).is_file():
             raise InputError(f"fit={fit}: its table {table} is no file; run `fit` again")
     return found
+
+
+def agreed_store(fitted: Mapping[str, Any], given: str | None = None) -> str:
+    """Return the MLflow store of a fit's runs, which the user must have named, too.
+
+    A fit may come from anybody: it does not decide which server is asked.
+
+    Args:
+        fitted: The fit, as :func:`read_fit_of_runs` returns it.
+        given: The store that the user names; ``None``: that of the environment.
+
+    Raises:
+        InputError: The fit names another store than the user.
+    """
+    own, named = given or default_store(), fitted["origin"].get("tracking_uri")
+    if given or named is None or same_store(own, named):
+        return own
+    if (whole := complete(named)) != named:  # its password is in the user's environment
+        return whole
+    raise InputError(
+        f"fit={fitted['file']}: its runs are in the store {mask(named)}, yours is {mask(own)}; "
+        f"if you trust that one, set {STORE_VARIABLE} to it (or give forecast tracking_uri=)"
+    )
 
 
 def check_row(row: Mapping[str, Any]) -> None:
