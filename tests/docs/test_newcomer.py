@@ -164,7 +164,7 @@ def test_the_newcomers_way_works_as_it_is_written(folder: Path, forked: Path) ->
     assert Path("first/episodes/replays/best.html").is_file()
     assert Path("final/parts/3-of-8.parquet").is_file()
     for labels in ("shards-nao-labelled", "shards-labelled", "labelled-humans"):
-        assert json.loads(Path(labels, "labels.json").read_text())["frames"] == 624
+        assert json.loads(Path(labels, "labels.json").read_text())["frames"] == 614
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     runs = client.search_runs([found.experiment_id for found in client.search_experiments()])
     assert {run.info.status for run in runs} == {"FINISHED"}

@@ -33,7 +33,7 @@ def link_games(folders: list[Path], root: Path) -> Path:
 
 
 def people_games(reference: Path, root: Path) -> list[Game]:
-    """NLD-NAO's layout under ``root``, with two real recordings, of 217 and 407 frames, in the
+    """NLD-NAO's layout under ``root``, with two real recordings, of 209 and 405 frames, in the
     place of empty ones; those two games."""
     theirs = reference / "reference" / "nle"
     shutil.copytree(theirs / "altorg", root)

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent_scaling.data.recordings.altorg import AltorgSource
@@ -18,8 +19,15 @@ from agent_scaling.data.recordings.ttyrec import TtyrecSource, decode_parts
 from tests.helpers.ttyrecs import HEADER
 
 CLEAR = b"\x1b[2J\x1b[H"
+STATUS = b"\x1b[24;1HDlvl:1 $:0 HP:16(16) Pw:2(2) AC:9 Exp:1"
 START = 1577836800  # 2020-01-01
-SCREENS = tuple(CLEAR + b"\x1b[5;%dH@" % (10 + step) for step in range(20))
+SCREENS = tuple(CLEAR + STATUS + b"\x1b[5;%dH@" % (10 + step) for step in range(20))
+MENUS = (
+    CLEAR + b" ## nethack.alt.org - public NetHack server\r\n l) Login\r\n q) Quit\r\n\r\n => ",
+    CLEAR + b" Please enter your username.\r\n => alice",
+    CLEAR + b"NetHack, Copyright 1985-2019\r\n\r\nShall I pick a character for you? [ynaq] ",
+)
+"""What dgamelaunch and NetHack show before a game."""
 
 
 def terminal(*screens: bytes) -> bytes:
@@ -142,7 +150,7 @@ def test_a_terminal_that_frames_cannot_show(tmp_path: Path, shown: bytes, reason
 
 def test_a_wide_terminal_loses_its_right_columns_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.ttyrec"
-    path.write_bytes(terminal(b"\x1b[24;100H\x1b[1;82HA menu\x1b[2;79H@", b"", CLEAR))
+    path.write_bytes(terminal(STATUS + b"\x1b[24;100H\x1b[1;82HA menu\x1b[2;79H@", b"", CLEAR))
     frames = next(decode_parts([path], 1, 8))
     chars = frames.shown["chars"][0]
     assert (bytes(chars[0]).strip(), bytes(chars[1]).strip()) == (b"", b"@")
@@ -150,8 +158,35 @@ def test_a_wide_terminal_loses_its_right_columns_alone(tmp_path: Path) -> None:
 
 def test_graphics_of_cp437_are_no_utf8(tmp_path: Path) -> None:
     path = tmp_path / "a.ttyrec"
-    path.write_bytes(terminal(CLEAR + b"\x1b[5;10H\xda\xc4\xc4\xbf@", CLEAR))
+    path.write_bytes(terminal(CLEAR + STATUS + b"\x1b[5;10H\xda\xc4\xc4\xbf@", CLEAR))
     assert bytes(next(decode_parts([path], 1, 8)).shown["chars"][0, 4]).strip() == b"----@"
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 4, 7, 64])
+def test_menus_before_a_game_are_left_out_and_counted(tmp_path: Path, chunk_frames: int) -> None:
+    """A player comes back for the second part, through the menus again."""
+    paths = [tmp_path / "first.ttyrec", tmp_path / "second.ttyrec"]
+    paths[0].write_bytes(terminal(*MENUS, *SCREENS[:10], *MENUS[:1], *SCREENS[10:12]))
+    paths[1].write_bytes(terminal(*MENUS[:2], *SCREENS[12:], CLEAR))
+    chunks = list(decode_parts(paths, 1, chunk_frames))
+    assert all(len(chunk) == chunk_frames for chunk in chunks[:-1])
+    game = concatenate(chunks)
+    assert game.menus == 5
+    expected = [*range(10, 20), None, 20, *range(22, 30)]  # a file's last record is never a frame
+    assert [at_of(screen) for screen in game.shown["chars"]] == expected
+    assert (game.shown["cursor"][:10, 1] == np.arange(10, 20)).all()
+
+
+def at_of(screen: np.ndarray) -> int | None:
+    """The column of the hero, from 1, or None for a screen without one."""
+    at = bytes(screen[4]).find(b"@")
+    return at + 1 if at >= 0 else None
+
+
+def test_menus_alone_are_no_game(tmp_path: Path) -> None:
+    (tmp_path / "a.ttyrec").write_bytes(terminal(*MENUS))
+    with pytest.raises(BadGame, match="none of its 2 frames shows NetHack's status line"):
+        list(decode_parts([tmp_path / "a.ttyrec"], 1, 8))
 
 
 @pytest.mark.parametrize("points", ["", "0x1", "12.5", "99999999999999999999"])

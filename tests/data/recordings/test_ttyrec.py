@@ -35,21 +35,22 @@ def whole(path: Path, version: int, chunk_frames: int) -> RawFrames:
 
 
 @pytest.mark.parametrize(
-    ("name", "version", "frame"),
+    ("name", "version", "frame", "menus"),
     [
-        ("nle.2783801.0", 3, 44),
-        ("2019-11-18.08_52_15", 1, 10),
-        ("2012-02-16.21_09_51", 1, 10),
+        ("nle.2783801.0", 3, 44, 0),
+        ("2019-11-18.08_52_15", 1, 10, 8),
+        ("2012-02-16.21_09_51", 1, 10, 2),
     ],
 )
 def test_fixtures_decode_to_their_frames(
-    reference: Path, name: str, version: int, frame: int
+    reference: Path, name: str, version: int, frame: int, menus: int
 ) -> None:
     folder = reference / "reference" / "nle"
     suffix = "" if version == 1 else str(version)
     game = whole(folder / f"{name}.ttyrec{suffix}.bz2", version, chunk_frames=16)
     expected = (folder / f"{name}.frame.{frame}.txt").read_text().split("\n")[:24]
-    shown = lines(game.shown["chars"][frame - 1])  # they count from 1
+    shown = lines(game.shown["chars"][frame - 1 - menus])  # they count from 1
+    assert game.menus == menus
     assert shown[: len(expected)] == [line.rstrip() for line in expected]
     assert not any(shown[len(expected) :])
 

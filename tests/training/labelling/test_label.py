@@ -16,6 +16,7 @@ import torch
 from agent_scaling.data.conversion.finished_games import Output
 from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.recordings.altorg import AltorgSource
+from agent_scaling.data.recordings.base import MENU_FRAMES
 from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
@@ -211,16 +212,20 @@ def test_games_without_actions_teach_nothing(silent: Path, tmp_path: Path) -> No
         train(silent, tmp_path / "run", "flops_budget=1e8")
 
 
-def test_recordings_of_people_are_labelled(ckpt: str, reference: Path, tmp_path: Path) -> None:
+def test_recordings_of_people_are_labelled(
+    ckpt: str, reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "nao"
     games = people_games(reference, root)
     shards, output = tmp_path / "shards", tmp_path / "labelled"
     shard(input=str(root), output=str(shards), source=AltorgSource(), val_fraction=0)
+    assert "10 frames of menus before 2 games are left out" in capsys.readouterr().err
     label(ckpt=ckpt, input=str(shards), output=str(output), device="cpu")
     found = ShardReader(output, "train")
-    assert sorted(game.frames for game in found.games) == [217, 407]
+    assert sorted(game.frames for game in found.games) == [209, 405]
     assert {game.id for game in found.games} == {game.identity for game in games}
-    assert found.manifest.totals["train"].actions == 216 + 406
+    assert found.manifest.totals["train"].actions == 208 + 404
+    assert sorted(game.metadata[MENU_FRAMES] for game in found.games) == [2, 8]
 
 
 def test_parts_make_the_undivided_shards(ckpt: str, silent: Path, labelled: Path) -> None:

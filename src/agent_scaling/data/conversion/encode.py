@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from agent_scaling.data.recordings.base import (
     EDGE_FRAMES,
+    MENU_FRAMES,
     BadGame,
     Game,
     RawFrames,
@@ -91,7 +92,7 @@ def encode_game(
     """
     encoder = _Encoder(game, layout, level, unknown_keys)
     keyed = actions and game.version >= 2
-    begin = 0
+    begin = menus = 0
     # The source finds a game's end in its last frames, so the newest frames are held back.
     held: deque[RawFrames] = deque()
     for raw in source.decode(root, game, chunk_frames):
@@ -100,6 +101,7 @@ def encode_game(
         if keyed and not held and not encoder.frames:
             begin = source.opening(game, raw)
         held.append(raw)
+        menus += raw.menus
         while sum(map(len, held)) - len(held[0]) >= EDGE_FRAMES:
             first = held.popleft()
             encoder.add(first, begin, encoder.frames + len(first) if keyed else 0)
@@ -109,6 +111,8 @@ def encode_game(
     end = max(begin, total - source.closing(game, _joined(held))) if keyed else 0
     for raw in held:
         encoder.add(raw, begin, end)
+    if menus:
+        game = replace(game, metadata={**game.metadata, MENU_FRAMES: menus})
     return EncodedGame(
         game=game,
         frames=total,

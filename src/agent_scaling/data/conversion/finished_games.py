@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent_scaling.data.conversion.encode import EncodedGame
 from agent_scaling.data.conversion.writer import write_shard
-from agent_scaling.data.recordings.base import Game, Skipped
+from agent_scaling.data.recordings.base import MENU_FRAMES, Game, Skipped
 from agent_scaling.data.shards.layout import Layout
 from agent_scaling.data.shards.manifest import ShardIndex, parse_index
 from agent_scaling.data.shards.storage import Folder
@@ -69,6 +69,8 @@ def read_kept(path: Path, game: Game) -> EncodedGame | Skipped | None:
         ]
     except (InputError, OSError, ValueError):  # Damaged is a ValueError
         return None
+    if menus := entry.metadata.get(MENU_FRAMES):
+        game = replace(game, metadata={**game.metadata, MENU_FRAMES: int(menus)})
     return EncodedGame(
         game=game,
         frames=entry.frames,

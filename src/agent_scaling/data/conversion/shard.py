@@ -19,7 +19,7 @@ from agent_scaling.data.conversion.output_folder import finished, of_all_parts, 
 from agent_scaling.data.conversion.plan import SPLITS, Plan, Shard, make_plan
 from agent_scaling.data.conversion.played import played_versions
 from agent_scaling.data.conversion.workers import Conversion, Job, sigterm_ends
-from agent_scaling.data.recordings.base import Discovery, Skipped, Source
+from agent_scaling.data.recordings.base import MENU_FRAMES, Discovery, Skipped, Source
 from agent_scaling.data.recordings.ttyrec import TtyrecSource
 from agent_scaling.data.shards.layout import VERSION, Layout
 from agent_scaling.data.shards.manifest import (
@@ -115,6 +115,7 @@ def shard(
             return None
         versions = played_versions(layout, source.name, whole.values())
         manifest = write_manifest(directory, plan, layout, whole, settings, versions)
+    _say_menus(console, whole.values())
     _print_summary(console, manifest, directory, time.monotonic() - begin)
     return manifest
 
@@ -201,6 +202,17 @@ def _told(
 
 def _say_skipped(console: Console, lost: Skipped) -> None:
     console.print(f"skipped {lost}", markup=False, highlight=False)
+
+
+def _say_menus(console: Console, indexes: Iterable[ShardIndex]) -> None:
+    """Say how many frames of menus were left out, and of how many games."""
+    games = (game.metadata.get(MENU_FRAMES) for index in indexes for game in index.games)
+    menus = [int(frames) for frames in games if frames]
+    if menus:
+        console.print(
+            f"{sum(menus):,} frames of menus before {len(menus):,} games are left out",
+            highlight=False,
+        )
 
 
 def write_manifest(

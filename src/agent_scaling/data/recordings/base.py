@@ -42,6 +42,10 @@ class Game:
         return sum(self.sizes)
 
 
+MENU_FRAMES = "menu_frames"
+"""Metadata of a converted game: frames of menus before it that were left out, where there were."""
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A file or game that is left out, with the reason."""
@@ -78,13 +82,15 @@ class RawFrames:
     """[n]: the key pressed after each frame."""
     score: npt.NDArray[np.int32]
     """[n]: the in-game score (0 where the recording has none)."""
+    menus: int = 0
+    """Frames of menus before the game, since the frames before these, that were left out."""
 
     def __len__(self) -> int:
         return len(self.key)
 
     def __getitem__(self, part: slice) -> RawFrames:
         shown = {name: array[part] for name, array in self.shown.items()}
-        return RawFrames(shown, self.key[part], self.score[part])
+        return RawFrames(shown, self.key[part], self.score[part], self.menus)
 
 
 def concatenate(chunks: Sequence[RawFrames]) -> RawFrames:
@@ -94,6 +100,7 @@ def concatenate(chunks: Sequence[RawFrames]) -> RawFrames:
         {name: np.concatenate([chunk.shown[name] for chunk in chunks]) for name in names},
         np.concatenate([chunk.key for chunk in chunks]),
         np.concatenate([chunk.score for chunk in chunks]),
+        sum(chunk.menus for chunk in chunks),
     )
 
 

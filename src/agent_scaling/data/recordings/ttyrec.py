@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from nle import _pyconverter
 
 from agent_scaling.data.recordings.base import (
@@ -34,6 +35,8 @@ from agent_scaling.data.shards.layout import NETHACK, NETHACK_INVENTORY
 from agent_scaling.envs.screens import COLUMNS, ROWS
 
 TTYREC = re.compile(r"(?P<bare>(?P<stem>.+)\.ttyrec(?P<version>[123]?))(\.[A-Za-z0-9]+)?")
+STATUS, STATUS_ROW = re.compile(rb"HP:-?\d+\(\d+\)"), ROWS - 4
+"""Text that every variant's status line has, and the first row that it may stand in."""
 UNFINISHED = (".partial", ".part", ".tmp")
 
 FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
@@ -44,7 +47,9 @@ per byte."""
 def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator[RawFrames]:
     """Yield the frames of a game's parts one after another, through nle's converter.
 
-    Each file's last record is left out, as in ``nle.dataset.TtyrecDataset``.
+    Each file's last record is left out, as in ``nle.dataset.TtyrecDataset``. Of version 1, which a
+    server records, so are the frames of each part before NetHack's first status line: menus of
+    dgamelaunch and NetHack's own start.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [_as_bz2(path, Path(folder, str(part))) for part, path in enumerate(paths)]
@@ -53,11 +58,7 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
         for file, name in zip(files, names, strict=True):
             check_version(file, name, version)
         width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
-        for chunk in _converted(files, version, chunk_frames, width):
-            most -= len(chunk)
-            if most < 0:
-                raise BadGame("it has more frames than a recording of its size can hold")
-            yield chunk
+        yield from _converted(files, version, chunk_frames, width, most)
 
 
 def _as_bz2(path: Path, unpacked: Path) -> Path:
@@ -71,42 +72,72 @@ def _as_bz2(path: Path, unpacked: Path) -> Path:
 
 
 def _converted(
-    paths: list[Path], version: int, chunk_frames: int, width: int
+    paths: list[Path], version: int, chunk_frames: int, width: int, most: int
 ) -> Iterator[RawFrames]:
-    """Yield the frames of bz2 files, of which the left 80 of ``width`` columns are kept."""
+    """Yield the frames of bz2 files, of which the left 80 of ``width`` columns are kept.
+
+    Raises :class:`BadGame` at more than ``most`` frames, or where none is of the game.
+    """
     converter = _pyconverter.Converter(ROWS, width, version)
     remaining = list(paths)
     converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=0)
+    menus, waits, any_left = 0, version == 1, False
     while True:
         chunk, cursor = _empty(chunk_frames), np.empty((chunk_frames, 2), np.int16)
         chars, colors = chunk.shown["chars"], chunk.shown["colors"]
         if width > COLUMNS:
             chars = np.empty((chunk_frames, ROWS, width), np.uint8)
             colors = np.empty((chunk_frames, ROWS, width), np.int8)
-        stamp = np.empty(chunk_frames, np.int64)
+        arrays = (chars, colors, cursor, np.empty(chunk_frames, np.int64), chunk.key, chunk.score)
         filled = 0
         while True:
-            rest = converter.convert(
-                chars[filled:],
-                colors[filled:],
-                cursor[filled:],
-                stamp[filled:],
-                chunk.key[filled:],
-                chunk.score[filled:],
-            )
-            filled = chunk_frames - rest
-            if rest == 0 or not remaining:
+            rest = converter.convert(*(array[filled:] for array in arrays))
+            end = chunk_frames - rest
+            most -= end - filled
+            if most < 0:
+                raise BadGame("it has more frames than a recording of its size can hold")
+            if waits:
+                begin = first_of_game(chars[filled:end])
+                waits, menus = begin == end - filled, menus + begin
+                for array in arrays:
+                    array[filled : end - begin] = array[filled + begin : end]
+                end -= begin
+            filled = end
+            if rest:  # the file is at its end
+                if not remaining:
+                    break
+                converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=len(paths))
+                waits = version == 1
+            elif filled == chunk_frames:
                 break
-            converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=len(paths))
-        if width > COLUMNS:
-            chunk.shown["chars"][:] = chars[..., :COLUMNS]
-            chunk.shown["colors"][:] = colors[..., :COLUMNS]
-            cursor[:, 1] = cursor[:, 1].clip(max=COLUMNS)
-        chunk.shown["cursor"][:] = cursor
+        _show(chunk, chars, colors, cursor)
         if filled:
+            chunk.menus, menus, any_left = menus, 0, True
             yield chunk[:filled]
         if filled < chunk_frames:
-            return
+            break
+    if menus and not any_left:
+        raise BadGame(f"none of its {menus} frames shows NetHack's status line")
+
+
+def _show(
+    chunk: RawFrames,
+    chars: npt.NDArray[np.uint8],
+    colors: npt.NDArray[np.int8],
+    cursor: npt.NDArray[np.int16],
+) -> None:
+    """Fill a chunk with the left 80 columns of a terminal's screens."""
+    if chars.shape[-1] > COLUMNS:
+        chunk.shown["chars"][:] = chars[..., :COLUMNS]
+        chunk.shown["colors"][:] = colors[..., :COLUMNS]
+        cursor[:, 1] = cursor[:, 1].clip(max=COLUMNS)
+    chunk.shown["cursor"][:] = cursor
+
+
+def first_of_game(chars: npt.NDArray[np.uint8]) -> int:
+    """Return the first screen of [n, 24, width] with NetHack's status line; n where none has it."""
+    found = (t for t, screen in enumerate(chars) if STATUS.search(screen[STATUS_ROW:].tobytes()))
+    return next(found, len(chars))
 
 
 def _bare(name: str) -> str:
