@@ -13,7 +13,7 @@ from agent_scaling.scaling.fit import fit
 from agent_scaling.scaling.fitting.repeated import more_games, repeated, repeated_cells
 from agent_scaling.scaling.laws.repeated import FORMS, fit_repeated
 from agent_scaling.scaling.runs.table import tidy
-from agent_scaling.studies.by_laws import best_of_repeated
+from agent_scaling.studies.planning.by_laws import best_of_repeated
 from tests.scaling.synthetic import ALPHA, BETA, A, B, E
 
 OWN = {"effective": [15.0, 5.0], "penalty": [1e-3, 1.0, 0.7]}

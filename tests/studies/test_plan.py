@@ -74,7 +74,7 @@ def test_a_plan_is_made_once(tiny_shards: Path, tmp_path: Path) -> None:
 def test_hours_follow_from_the_speed(
     tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent_scaling.studies.speed.SECONDS", 0.2)
+    monkeypatch.setattr("agent_scaling.studies.planning.speed.SECONDS", 0.2)
     made = make_plan(tiny_shards, tmp_path / "given", speed=2e9)
     assert made.hours(made.runs[0], 4e9) == pytest.approx(2 / 3600)
     probed = make_plan(tiny_shards, tmp_path / "probed", speed="probe")

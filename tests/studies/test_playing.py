@@ -66,7 +66,7 @@ def test_nothing_repeats_and_the_law_of_cloning_is_not_asked(tmp_path: Path) -> 
 
 
 def test_a_probe_counts_what_was_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent_scaling.studies.speed.SECONDS", 0.1)
+    monkeypatch.setattr("agent_scaling.studies.planning.speed.SECONDS", 0.1)
     made = plan_of_games(tmp_path / "plan", speed="probe", sizes=[5.4e3])
     ((params, speed),) = made.speeds
     assert params == made.runs[0].params

@@ -40,6 +40,7 @@ VERBS = {
     "shard": "turn a directory of ttyrecs into WebDataset shards with a manifest",
     "train": "train a policy on shards to a FLOP budget, with MLflow, rollouts and resume",
     "label": "give games without actions those of an inverse-dynamics model",
+    "bco": "clone games without actions, and improve their labels turn by turn",
     "import": "turn a checkpoint that the paper's authors published into one of ours",
     "rollout": "play a checkpoint and tabulate its episodes",
     "compare": "compare two checkpoints, or two tables of episodes, on the same seeds",

@@ -19,11 +19,11 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.runs.fit_file import read_fit
 from agent_scaling.studies import grid as grids
-from agent_scaling.studies.by_laws import best_of_repeated, settings_by
 from agent_scaling.studies.display.planned import show, summarise
 from agent_scaling.studies.display.warnings import REPETITIONS, cautions
 from agent_scaling.studies.experiments import experiment_file
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
+from agent_scaling.studies.planning.by_laws import best_of_repeated, settings_by
 
 STORE = "logger.tracking_uri"
 """Setting of ``train`` that names the user's MLflow store; a fit's runs are read there alone."""
@@ -142,7 +142,7 @@ def train_one(folder: Path, run: Run) -> str:
 
 def with_speeds(made: Plan, request: grids.Request, speed: float | str) -> Plan:
     """The plan with how fast its policies train."""
-    from agent_scaling.studies.speed import speeds_of  # it imports all that training needs
+    from agent_scaling.studies.planning.speed import speeds_of  # it imports all that training needs
 
     speeds = speeds_of(
         speed, made.runs, made.store, lambda run: grids.compose(request, run.variant, run.size)

@@ -200,3 +200,20 @@ def test_for_inference_and_in_the_real_game() -> None:
     assert_close(fast(batch, POLICY.initial_state(2))[0], expected, atol=1e-5, rtol=1e-4)
     table = play(POLICY, range(2), max_episode_steps=20, workers=1, block=2)
     assert (table["steps"] == 20).all()
+
+
+def test_what_inverse_dynamics_may_see() -> None:
+    """Without the previous action, with the cursor's move: one changes nothing, the other does."""
+    without = ["policy.encoder.actions=0", "policy.encoder.moves=true"]
+    policy = make_policy("policy=compact", "policy.params=30_000", *without).eval()
+    batch = random_batch(6, 2, 0)
+    with torch.no_grad():
+        seen, _, state = policy(batch, policy.initial_state(2))
+        other = replace(batch, prev_action_TB=(batch.prev_action_TB + 1) % policy.num_actions)
+        assert torch.equal(policy(other, policy.initial_state(2))[0], seen)
+        head, _, between = policy(cut(batch, slice(0, 3)), policy.initial_state(2))
+        tail, _, end = policy(cut(batch, slice(3, None)), between)
+        assert_close(torch.cat([head, tail]), seen, atol=1e-5, rtol=1e-4)
+        assert_close(end, state, atol=1e-5, rtol=1e-4)
+        policy.encoder.moves.table.weight.zero_()
+        assert not torch.allclose(policy(batch, policy.initial_state(2))[0], seen)

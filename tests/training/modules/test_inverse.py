@@ -14,6 +14,7 @@ from agent_scaling.data.batch import blank_batch
 from agent_scaling.evaluation.accuracy import interval
 from agent_scaling.playing.players import find_policy
 from agent_scaling.policies.checkpoints.files import read_checkpoint
+from agent_scaling.policies.compose import make_policy
 from agent_scaling.policies.cores.bidirectional_lstm import BidirectionalLSTMCore
 from agent_scaling.policies.encoders.nethack import NetHackEncoder
 from agent_scaling.policies.executed_flops import without_memory
@@ -104,7 +105,7 @@ def test_an_inverse_model_neither_plays_nor_clones(inverse_run: Path) -> None:
     [
         (["module=bc"], "module=inverse alone"),
         (["policy/core=lstm"], "policy/core=bidirectional_lstm"),
-        (["policy.encoder.prev_action=true"], "the answer"),
+        (["policy.encoder.prev_action=true"], "the answer; set policy.encoder.prev_action=false"),
         (["data.lookahead=0"], "data.lookahead=0"),
         (["callbacks.baselines=null"], "callbacks.baselines"),
     ],
@@ -114,6 +115,15 @@ def test_what_inverse_dynamics_cannot_be_trained_with(
 ) -> None:
     with pytest.raises(InputError, match=message):
         train(tiny_shards, tmp_path / "run", *INVERSE, "flops_budget=1e8", *more)
+
+
+@pytest.mark.parametrize("name", ["compact", "release2"])
+def test_networks_that_see_the_answer(name: str) -> None:
+    policy = make_policy(
+        f"policy={name}", "policy.params=300_000", "policy/core=bidirectional_lstm"
+    )
+    with pytest.raises(InputError, match=r"the answer; set policy.*encoder\.actions=0"):
+        module(policy)
 
 
 def test_own_keys_have_no_weights(tiny_shards: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.policies.costs import LayerCost, linear_cost
 from agent_scaling.policies.encoders.cells import CellTable, PatchConv, Window, pairs_of
 from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
+from agent_scaling.policies.encoders.moves import Moves
 from agent_scaling.policies.encoders.recent import RecentActions
 from agent_scaling.policies.encoders.screen import MAP_ROWS
 from agent_scaling.policies.encoders.text import TextBag
@@ -41,7 +42,8 @@ class CompactEncoder(nn.Module):
         text: Read the message and the status lines.
         text_rows: Rows of either's table of pieces.
         text_width: Width of the text's vectors.
-        actions: Number of last actions that are seen.
+        actions: Number of last actions that are seen; 0 for none.
+        moves: See the cursor's move since the previous frame.
         inventory: See the glyphs of carried items, which few recordings have.
         inventory_width: Width of the inventory's two layers.
     """
@@ -58,13 +60,15 @@ class CompactEncoder(nn.Module):
         text_rows: int = 1024,
         text_width: int = 32,
         actions: int = 1,
+        moves: bool = False,
         inventory: bool = False,
         inventory_width: int = 32,
     ) -> None:
         super().__init__()
-        if min(width, near, actions) < 1:
+        if min(width, near) < 1 or actions < 0:
             raise InputError(
-                f"policy.encoder: width={width}, near={near} and actions={actions}: at least 1"
+                f"policy.encoder: width={width} and near={near}: at least 1; actions={actions}: "
+                "at least 0"
             )
         self.width = width
         self.cells = CellTable(cell)
@@ -82,7 +86,9 @@ class CompactEncoder(nn.Module):
         self.enter = nn.Linear(self.joined, width)
         self.norm = nn.RMSNorm(width)
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.recent = RecentActions(actions, NUM_ACTIONS, width)
+        self.sees_actions = "policy.encoder.actions=0" if actions else ""
+        self.recent = RecentActions(actions, NUM_ACTIONS, width) if actions else None
+        self.moves = Moves(width) if moves else None
         self.out_norm = nn.RMSNorm(width)
 
     @staticmethod
@@ -105,8 +111,10 @@ class CompactEncoder(nn.Module):
         return ("chars", "colors", "cursor", *(["inv_glyphs"] if self.inventory else []))
 
     def initial_state(self, lanes: int) -> State:
-        """The actions before the latest, [actions − 1, lanes]."""
-        return (self.recent.stack.initial_state(lanes, self.cells.chars.device),)
+        """The actions before the latest, [actions − 1, lanes], and the cursor [1, lanes, 2], where
+        they are seen."""
+        stacks = [part.stack for part in (self.recent, self.moves) if part is not None]
+        return tuple(stack.initial_state(lanes, self.cells.chars.device) for stack in stacks)
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """T·B frames and the state → [T, B, width] and the state after the window."""
@@ -126,9 +134,13 @@ class CompactEncoder(nn.Module):
             parts.append(self.inventory(batch.inventory().flatten(0, 1)))
         x_ND = self.enter(torch.cat(parts, dim=1))
         x_ND = x_ND + self.down(F.relu(self.up(self.norm(x_ND))).square())
-        recent_TBD, after = self.recent(batch, state[0])
-        features_TBD = self.out_norm(x_ND).view(batch.steps, batch.lanes, self.width) + recent_TBD
-        return features_TBD, (after,)
+        features_TBD = self.out_norm(x_ND).view(batch.steps, batch.lanes, self.width)
+        after: list[Tensor] = []
+        seen = [part for part in (self.recent, self.moves) if part is not None]
+        for part, before in zip(seen, state, strict=True):
+            vectors_TBD, then = part(batch, before)
+            features_TBD, after = features_TBD + vectors_TBD, [*after, then]
+        return features_TBD, tuple(after)
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""

@@ -99,6 +99,7 @@ class NetHackEncoder(nn.Module):
         self.lookup: LookupConv | None = None
         self.crop = Crop(cell, crop_norm, crop_scale) if crop else None
         self.num_actions = NUM_ACTIONS if prev_action else 0
+        self.sees_actions = "policy.encoder.prev_action=false" if prev_action else ""
         self.inventory = Inventory(inventory_width) if inventory else None
         kinds = [(torch.uint8, ord(" ")), (torch.int8, 0)][: 2 if colors else 1]
         stacks = [FrameStack(frames, (MAP_ROWS, COLUMNS), *kind) for kind in kinds]

@@ -83,6 +83,7 @@ class Release2Encoder(nn.Module):
         color_embedding = embedding if color_embedding is None else color_embedding
         check_shape(kernel, frames, status_width, summed and embedding != color_embedding)
         self.width, self.summed = width, summed
+        self.sees_actions = "policy=compact policy.encoder.actions=0"
         self.top, self.rows = (0, ROWS) if whole else (1, MAP_ROWS)
         self.chars = nn.Embedding(256, embedding)
         self.colors = nn.Embedding(128, color_embedding)

@@ -68,8 +68,8 @@ class InverseDynamics(BehaviouralCloning):
                 "module=inverse: the policy's core sees only the past; set "
                 "policy/core=bidirectional_lstm"
             )
-        if getattr(policy.encoder, "num_actions", 0):
+        if without := getattr(policy.encoder, "sees_actions", ""):
             raise InputError(
-                "policy.encoder.prev_action=true: the next frame's previous action is the answer; "
-                "set it to false"
+                "module=inverse: the policy's encoder sees the previous action, and that of the "
+                f"next frame is the answer; set {without}"
             )

@@ -1,0 +1,80 @@
+"""Cloning games without actions in turns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent_scaling.config.call import call_verb
+from agent_scaling.data.conversion.shard import shard
+from agent_scaling.data.shards.reader import ShardReader
+from agent_scaling.runtime.errors import InputError
+from tests.helpers.runs import composed
+from tests.helpers.stores import new_store
+
+FEW = ["lanes=2", "val_lanes=2", "val_frames=64"]
+
+
+def words(silent: Path, truth: Path, games: Path, root: Path) -> list[str]:
+    small = [f"{who}.data.{setting}" for who in ("+inverse", "+clone") for setting in FEW]
+    store = [
+        f"+{who}.logger.tracking_uri=sqlite:///{root}/mlflow.db" for who in ("inverse", "clone")
+    ]
+    return [
+        f"input={silent}", f"truth={truth}", f"recordings={games}", f"output={root}/out", "games=2",
+        "max_steps=30", "val_fraction=0.4", "inverse_params=5e3", "inverse_budget=2e8",
+        "clone_params=1e4", "clone_budget=1e8", *small, *store,
+    ]  # fmt: skip
+
+
+def test_turns_learn_from_what_the_clones_play(
+    tiny_games: Path, tiny_shards: Path, tmp_path: Path, forked: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("agent_scaling.studies.bco.executable", lambda: str(forked))
+    silent, out = tmp_path / "silent", tmp_path / "out"
+    shard(input=str(tiny_games), output=str(silent), val_fraction=0.4, actions=False)
+    new_store(tmp_path / "mlflow.db")
+    given = words(silent, tiny_shards, tiny_games, tmp_path)
+    call_verb(composed("bco", [*given, "turns=0"]))
+    (first, _) = json.loads((out / "turns.json").read_text())
+    call_verb(composed("bco", [*given, "turns=1"]))  # goes on
+    rows = json.loads((out / "turns.json").read_text())
+    assert [row["turn"] for row in rows] == [0, 1, "true actions"]
+    assert rows[0] == first
+    for row in rows:
+        assert np.isfinite([row["nats"], row["return"]]).all()
+    assert all(0 < row["keys_right"] < 1 for row in rows[:2])
+    # The second model's games are the first one's and those that the first clone played.
+    games = [
+        {
+            game.id
+            for split in ("train", "val")
+            for game in ShardReader(out / turn / "shards", split).games
+        }
+        for turn in ("turn_0", "turn_1")
+    ]
+    assert games[0] < games[1]
+    assert len(games[1] - games[0]) == 2
+    # A clone learns from its turn's labels, not from the true actions.
+    for turn in (0, 1):
+        config = (out / f"turn_{turn}" / "clone" / "config.yaml").read_text()
+        assert f"turn_{turn}/labelled" in config
+    with pytest.raises(InputError, match=r"other settings \(games\)"):
+        call_verb(composed("bco", [*given, "games=3"]))
+
+
+def test_a_step_that_fails_is_named(tmp_path: Path, forked: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("agent_scaling.studies.bco.executable", lambda: str(forked))
+    given = words(tmp_path / "none", tmp_path / "none", tmp_path / "missing", tmp_path)
+    with pytest.raises(InputError, match=r"shard failed: error: .*shards\.log"):
+        call_verb(composed("bco", given))
+
+
+def test_settings_are_checked_before_anything_is_played(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nonsense: no such key"):
+        call_verb(composed("bco", [f"input={tmp_path}", "+clone.nonsense=1"]))
+    assert not list(tmp_path.iterdir())
