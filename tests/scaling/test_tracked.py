@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from agent_scaling.studies.by_laws import best_of_repeated, settings_by
 from mlflow import MlflowClient
 
 from agent_scaling.cli.main import main
@@ -17,7 +18,6 @@ from agent_scaling.scaling.report.replays import replays_of
 from agent_scaling.scaling.runs.fit_file import agreed_store
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.settings import settings_of
-from agent_scaling.studies.by_laws import best_of_repeated, settings_by
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.stores import new_store
 from tests.scaling.synthetic import known_law
