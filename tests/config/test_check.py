@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from agent_scaling.cli.main import VERBS
 from agent_scaling.config.call import call_verb
-from agent_scaling.config.check import check_keys, check_value, check_values, missing_keys
+from agent_scaling.config.check import check_keys, check_values, checked, missing_keys
 from agent_scaling.envs.families import Game
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.keys import check_callbacks
@@ -64,7 +64,7 @@ def test_a_value_of_another_type_is_one_line(verb: str, override: str, line: str
     ],
 )
 def test_what_a_command_line_makes_of_a_value_passes(value: Any, hint: Any) -> None:
-    check_value("key", value, hint)
+    checked("key", value, hint)
 
 
 @pytest.mark.parametrize("name", options("experiment"))
@@ -107,7 +107,7 @@ def test_steps_may_end_a_run() -> None:
 
 def test_the_choices_are_in_the_line() -> None:
     with pytest.raises(InputError, match="key=c: input should be 'a' or 'b'"):
-        check_value("key", "c", Literal["a", "b"])
+        checked("key", "c", Literal["a", "b"])
 
 
 def test_what_must_be_given_is_named() -> None:
@@ -118,3 +118,14 @@ def test_what_must_be_given_is_named() -> None:
 def test_missing_keys_are_all_named_and_interpolations_are_not() -> None:
     cfg = OmegaConf.create({"a": "???", "b": {"c": "???", "d": "${a}"}, "e": 1})
     assert missing_keys(cfg) == ["a", "b.c"]
+
+
+def test_numbers_that_were_given_as_text() -> None:
+    """A quoted number, and what ``${oc.env:…}`` gives."""
+    cfg = composed("shard", ["input=games", 'val_fraction="0.25"', 'level="3"', 'actions="false"'])
+    check_values(cfg)
+    assert (cfg.val_fraction, cfg.level, cfg.actions) == (0.25, 3, False)
+    assert cfg.split_salt == ""
+    cfg = composed("shard", ["input=games", 'split_salt="7"'])
+    check_values(cfg)
+    assert cfg.split_salt == "7"

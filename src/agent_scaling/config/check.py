@@ -9,7 +9,7 @@ from inspect import Parameter, isclass, signature
 from typing import Any, Self
 
 from hydra.utils import get_object
-from omegaconf import Container, DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf import Container, DictConfig, MissingMandatoryValue, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import (
     ConfigDict,
@@ -37,8 +37,8 @@ OPTIONS = ConfigDict(coerce_numbers_to_str=True, extra="forbid")
 def check_values(cfg: DictConfig) -> None:
     """Check the values of each node that has a ``_target_`` against its annotations.
 
-    Nodes whose target is not this project's, and values that are missing or cannot be resolved,
-    are not checked.
+    A number or a truth value that was given as text becomes one. Nodes whose target is not this
+    project's, and values that are missing or cannot be resolved, are not checked.
 
     Raises:
         InputError: A value has another type, or is none of the allowed ones.
@@ -53,7 +53,10 @@ def check_values(cfg: DictConfig) -> None:
                 continue
             made = isinstance(value, dict) and (hint is DictConfig or "_target_" in value)
             if key in node and not made:
-                check_value(f"{path}{key}", value, hint)
+                fitting = checked(f"{path}{key}", value, hint)
+                if isinstance(value, str) and isinstance(fitting, int | float):
+                    with open_dict(node):
+                        node[key] = fitting
 
 
 def check_keys(cfg: DictConfig) -> None:
@@ -84,14 +87,14 @@ def located(path: str, node: DictConfig) -> Callable[..., object]:
         log.disabled = False
 
 
-def check_value(key: str, value: object, hint: Any) -> None:
-    """Raise :class:`InputError` unless ``value`` fits the annotation ``hint``."""
+def checked(key: str, value: object, hint: Any) -> object:
+    """Return ``value`` as ``hint`` has it; raise :class:`InputError` where it does not fit."""
     try:
         adapter = TypeAdapter(hint, config=None if is_own(hint) else LAX)
     except (PydanticSchemaGenerationError, SchemaError):
-        return  # values cannot be checked against such an annotation, for instance a protocol
+        return value  # such an annotation checks nothing, for instance a protocol
     try:
-        adapter.validate_python(value)
+        return adapter.validate_python(value)
     except ValidationError as error:
         raise InputError(f"{key}={value}: {wanted(error.errors(include_url=False))}") from None
 
