@@ -32,7 +32,7 @@ $(FOR_TESTS): pyproject.toml constraints.txt
 	@touch $(INSTALLED) $@
 
 demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study in its smallest form
-	$(RUN) demonstrate games=300 max_steps=500 output=$(DEMO)/games
+	$(RUN) demonstrate games=900 max_steps=500 output=$(DEMO)/games
 	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards val_fraction=0.2
 	$(RUN) study study=demo train.data.shards=$(DEMO)/shards output=$(DEMO)/study
 	@echo "Report: $(DEMO)/study/fit/report.html. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
