@@ -128,9 +128,8 @@ def core_surplus(core: Any, steps: int) -> int:
         # Each query meets all context − 1 + T keys, and the mask hides T − 1 of them.
         return 3 * core.layers * steps * (steps - 1) * 4 * core.inner
     if isinstance(core, Mamba1Core):
-        # The states of a window of several chunks are computed again: x ⊗ write, not state · read.
-        products = 2 * core.inner * core.state_size
-        return core.layers * (products * steps if steps > selective_scan.CHUNK else 0)
+        # The states of a window are computed again: x ⊗ write, not state · read.
+        return core.layers * 2 * core.inner * core.state_size * steps
     block, surplus = core.blocks[0], 0
     inner, size = block.inner, block.state_size
     chunks = [min(mamba.CHUNK, steps - t) for t in range(0, steps, mamba.CHUNK)]

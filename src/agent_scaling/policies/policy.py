@@ -119,6 +119,14 @@ class Policy(nn.Module):
             initialise(self.policy)
         self.baseline = nn.Linear(self.core.width, 1) if baseline else None
 
+    def add_baseline(self) -> None:
+        """Add a baseline that answers 0, to a policy that has none."""
+        if self.baseline is None:
+            self.baseline = nn.Linear(self.core.width, 1)
+            nn.init.zeros_(self.baseline.weight)
+            nn.init.zeros_(self.baseline.bias)
+            self.config = {**self.config, "baseline": True}
+
     def initial_state(self, lanes: int) -> State:
         """The state of ``lanes`` lanes before their first frame: the core's, then the encoder's."""
         return (*self.core.initial_state(lanes), *self.encoder.initial_state(lanes))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,11 +47,14 @@ def by_hand(given: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return y, state
 
 
+@pytest.mark.parametrize("scan", [scans.selective_scan, scans.scan_by_operators])
 @pytest.mark.parametrize("chunk", [1, 4, 5, STEPS])
-def test_scan_is_the_recurrence(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_is_the_recurrence(
+    chunk: int, scan: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(scans, "CHUNK", chunk)
     given = drawn()
-    y, state = scans.selective_scan(**given)
+    y, state = scan(**given)
     expected, end = by_hand(given)
     assert_close(y, expected)
     assert_close(state, end)
@@ -60,15 +64,31 @@ def test_scan_is_the_recurrence(chunk: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert end_alone.shape == end.shape
 
 
-def test_gradients_do_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_depend_neither_on_chunks_nor_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for chunk in (STEPS, 4):
-        monkeypatch.setattr(scans, "CHUNK", chunk)
-        given = drawn()
-        leaves = [value.requires_grad_() for value in given.values() if value.is_floating_point()]
-        y, state = scans.selective_scan(**given)
-        found.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
-    assert_close(found[0], found[1])
+    for scan in (scans.scan_by_operators, scans.selective_scan):
+        for chunk in (STEPS, 4, 5):
+            monkeypatch.setattr(scans, "CHUNK", chunk)
+            given = drawn()
+            leaves = [
+                value.requires_grad_() for value in given.values() if value.is_floating_point()
+            ]
+            y, state = scan(**given)
+            found.append(torch.autograd.grad(y.square().sum() + state.square().sum(), leaves))
+    for other in found[1:]:
+        assert_close(other, found[0])
+
+
+def test_gradients_are_those_of_differences() -> None:
+    given = drawn(6)
+    names = [name for name, value in given.items() if value.is_floating_point()]
+    first = given["first_TB"]
+
+    def scan(*values: Tensor) -> Any:
+        named = dict(zip(names, values, strict=True))
+        return scans.selective_scan(**named, first_TB=first)
+
+    assert torch.autograd.gradcheck(scan, [given[name].requires_grad_() for name in names])
 
 
 def test_large_decays_do_not_overflow() -> None:

@@ -67,8 +67,13 @@ def trusted(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def load_policy(path: str | Path) -> Policy:
+def load_policy(path: str | Path, baseline: bool = False) -> Policy:
     """Load a policy from a checkpoint of ``train``, on the CPU, in evaluation mode.
+
+    Args:
+        path: The checkpoint.
+        baseline: Give a policy that has no baseline one that answers 0 until it is trained, for
+            learning by playing.
 
     Raises:
         InputError: The file cannot be read, or is not a checkpoint of a policy.
@@ -84,6 +89,8 @@ def load_policy(path: str | Path) -> Policy:
         policy = build_policy(config)
         policy.load_state_dict(own)
         policy.game = game
+        if baseline:
+            policy.add_baseline()
         return policy.eval()
 
 

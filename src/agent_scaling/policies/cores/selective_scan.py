@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from agent_scaling.policies.cores.chunked_scan import ChunkedScan
+
 CHUNK = 32  # frames whose states exist at once
 ERASE = 1e5  # a time step after which nothing is left of a state
 INSTANT = 1e-20  # a time step in which nothing decays
@@ -35,19 +37,55 @@ def selective_scan(
     """Scan a window; the state is zeroed before frames of ``first``.
 
     One frame is one step of the recurrence. Several are scanned in chunks of :data:`CHUNK`, each of
-    which computes its states again in the backward pass; on a GPU, the kernel of the package
-    ``mamba_ssm`` does it where that is installed.
+    which computes its states again in the backward pass: on a CPU frame by frame in memory that is
+    used again, under ``torch.compile`` and on a GPU by operators. On a GPU, the kernel of the
+    package ``mamba_ssm`` does it where that is installed.
 
     Returns:
         y [T, B, D] and the state after the window [B, D, N].
     """
     if len(x_TBD) == 1:
         return scan_step(x_TBD, step_TBD, rate_DN, write_TBN, read_TBN, first_TB, state_BDN)
-    outside = x_TBD.is_cuda and not torch.compiler.is_compiling()
-    kernel = fused_kernel() if outside else None
     parts = (x_TBD, step_TBD, write_TBN, read_TBN, first_TB)
-    if kernel is not None:
-        return fused_scan(kernel, *parts, rate_DN, state_BDN)
+    if torch.compiler.is_compiling():
+        return scan_by_operators(*parts, rate_DN, state_BDN)
+    if not x_TBD.is_cuda:
+        return scan_in_place(*parts, rate_DN, state_BDN)
+    kernel = fused_kernel()
+    if kernel is None:
+        return scan_by_operators(*parts, rate_DN, state_BDN)
+    return fused_scan(kernel, *parts, rate_DN, state_BDN)
+
+
+def scan_in_place(
+    x_TBD: Tensor,
+    step_TBD: Tensor,
+    write_TBN: Tensor,
+    read_TBN: Tensor,
+    first_TB: Tensor,
+    rate_DN: Tensor,
+    state_BDN: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Scan a window by :class:`ChunkedScan`, in the state's precision."""
+    kept = state_BDN.dtype
+    given = (part.to(kept) for part in (x_TBD, step_TBD, write_TBN, read_TBN, rate_DN, ~first_TB))
+    with torch.autocast("cpu", enabled=False):
+        scan: Callable[..., tuple[Tensor, Tensor]] = ChunkedScan.apply
+        y_TBD, state_BDN = scan(CHUNK, *given, state_BDN)
+    return y_TBD.to(x_TBD.dtype), state_BDN
+
+
+def scan_by_operators(
+    x_TBD: Tensor,
+    step_TBD: Tensor,
+    write_TBN: Tensor,
+    read_TBN: Tensor,
+    first_TB: Tensor,
+    rate_DN: Tensor,
+    state_BDN: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Scan a window chunk by chunk, each in log₂ :data:`CHUNK` passes."""
+    parts = (x_TBD, step_TBD, write_TBN, read_TBN, first_TB)
     recomputed = torch.is_grad_enabled() and len(x_TBD) > CHUNK
     outputs: list[Tensor] = []
     for chunk in zip(*(torch.split(part, CHUNK) for part in parts), strict=True):

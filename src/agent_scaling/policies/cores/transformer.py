@@ -18,10 +18,12 @@ ROTARY_BASE = 10_000.0
 QUERIES = 256  # frames that attend at once; longer windows are recomputed in the backward pass
 
 
-def rotary(positions: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of each position's angles, float32 [positions, width / 2]."""
-    powers = torch.arange(0, width, 2, device=device, dtype=torch.float32) / width
-    steps = torch.arange(positions, device=device, dtype=torch.float32)
+def rotary(positions: int, width: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin of each position's angles, [positions, width / 2]: float32, or double for a
+    ``like`` of double."""
+    kept = torch.promote_types(like.dtype, torch.float32)
+    powers = torch.arange(0, width, 2, device=like.device, dtype=kept) / width
+    steps = torch.arange(positions, device=like.device, dtype=kept)
     angles = steps[:, None] * ROTARY_BASE**-powers
     return angles.cos(), angles.sin()
 
@@ -196,7 +198,7 @@ class TransformerCore(nn.Module):
         game_BT, game_BS = self._games(batch.first_TB, valid_1BC[0])
         # The residual stream keeps the parameters' precision, also under autocast.
         x_BTD = self.embed(features_TBD.transpose(0, 1)).to(keys_LBCD.dtype)
-        angles = rotary(game_BS.shape[1], self.head_width, x_BTD.device)
+        angles = rotary(game_BS.shape[1], self.head_width, x_BTD)
         kept: list[tuple[Tensor, Tensor]] = []
         cached = 1 - self.context
         recomputed = torch.is_grad_enabled() and batch.steps > QUERIES
