@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.recordings.atari import AtariSource
 from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from tests.helpers import stores
-from tests.helpers.forked import Forked
+from tests.helpers.forked import PROGRAM_NAME, start
 from tests.helpers.inverse_runs import BUDGET, HALF, INVERSE
 from tests.helpers.runs import train
 from tests.helpers.ttyrecs import link_games, reference_games
@@ -51,6 +52,15 @@ LONGEST = (
 )
 """Files that take longest, these first: the last files to begin should be short, or one worker of
 pytest-xdist waits for the other at the end."""
+
+
+gc.disable()  # a quarter of the time of importing all tests; until then, nothing is garbage
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of collections what has been imported: no test can free it."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -105,11 +115,10 @@ def same_numbers_each_time() -> None:
 
 
 @pytest.fixture(scope="session")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def forked(once: Once) -> Path:
     """What stands for the console script where a start of Python is not the point."""
-    made = Forked(tmp_path_factory.mktemp("forked"))
-    yield made.program
-    made.close()
+    run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return once("forked", lambda folder: start(folder, run)) / PROGRAM_NAME
 
 
 @pytest.fixture(scope="session")

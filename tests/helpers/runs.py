@@ -70,15 +70,7 @@ def child(shards: Path, output: Path, *more: str) -> BaseProcess:
 def forked(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Start a process, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "tests.helpers.runs",
-            "agent_scaling.training.train",
-            "data_modules.shards",
-            "callbacks.rollouts",
-            "mlflow",
-        ]
-    )
+    context.set_forkserver_preload(["tests.helpers.imported", "tests.helpers.runs"])
     process = context.Process(target=target, args=arguments)
     process.start()
     return process
