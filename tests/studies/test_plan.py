@@ -159,7 +159,7 @@ def test_a_fit_says_what_the_grid_misses(tiny_shards: Path, tmp_path: Path) -> N
 def test_warnings_name_what_is_wrong(tiny_shards: Path, tmp_path: Path) -> None:
     made = make_plan(tiny_shards, tmp_path / "plan", budgets=[1e9, 4e10], sizes=[5e3, 2e4])
     assert any("see their games more than 4 times" in line for line in made.warnings)
-    assert any("by their extent alone" in line for line in made.warnings)
+    assert any("sizes may not enclose the best" in line for line in made.warnings)
     assert any("fewer than 50 steps" in line for line in made.warnings)
 
 

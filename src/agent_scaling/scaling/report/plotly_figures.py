@@ -109,7 +109,7 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> go.Fi
 
 
 def _optimum(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> go.Figure:
-    figure = _figure("flops", target, f"best {target} of each budget, and the forecast")
+    figure = _figure("flops", target, f"best {target} by budget, and forecast")
     points = marks.at_best(fitted["best_of_grid"][target]["points"], cells, target)
     figure.add_scatter(
         x=points["flops"],
@@ -198,7 +198,7 @@ def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
     law, best = fitted["return_from_loss"], fitted["best_of_grid"]["loss"]["points"]
     x = np.geomspace(best["loss"].min(), best["loss"].max(), 50)
     y = np.exp(law["log_coefficient"]) * x ** law["exponent"]
-    name = f"loss optima of the highest budgets: {marks.power('L', law)}"
+    name = f"loss optima: {marks.power('L', law)}"
     figure.add_scatter(x=x, y=y, mode="lines", line={"color": ORANGE, "width": 2}, name=name)
     for axis, target in (("xaxis", "loss"), ("yaxis", "return")):
         figure.update_layout(_axis(axis, target, both[target], marks.ends(both, target)))

@@ -22,7 +22,7 @@ LACKS = {
     "no forecast of loss": "The loss ahead",
     "no forecast of return": "The return ahead",
     "not validated": "The forecast's own error",
-    "no irreducible loss": "The loss that no compute removes",
+    "no irreducible loss": "The irreducible loss",
     "failed run": "Runs that did not finish",
     "NaN loss": "Cells without a loss",
 }
@@ -45,8 +45,13 @@ def verdict(fitted: Mapping[str, Any], cautions: Sequence[str] = ()) -> Verdict:
         ANSWER: list(answers(fitted)),
         GROWTH: list(growth(fitted)),
         NEXT: list(advice(fitted)),
-        UNKNOWN: [*unknown(fitted), *cautions],
+        UNKNOWN: [*unknown(fitted), *map(sentence, cautions)],
     }
+
+
+def sentence(text: str) -> str:
+    """Write a line of a plan as a sentence: a capital first, a full stop last."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def answers(fitted: Mapping[str, Any]) -> Iterator[str]:
@@ -109,7 +114,8 @@ def change(name: str, law: Mapping[str, Any] | None) -> str:
     else:
         low, high = (10.0**end for end in law["interval"])
         within = f"{low:.3g} to {high:.3g}"
-    return f"multiplies {name} by {factor:.3g} ({within}; C^{law['exponent']:.3g})"
+    exponent = f"{law['exponent']:.3g}".replace("-", "−")
+    return f"multiplies {name} by {factor:.3g} ({within}; C^{exponent})"
 
 
 def advice(fitted: Mapping[str, Any]) -> Iterator[str]:
@@ -158,7 +164,7 @@ def unknown(fitted: Mapping[str, Any]) -> Iterator[str]:
     if alone := [target for target, found in noise.items() if not found]:
         yield (
             f"The {' and the '.join(alone)} of another seed: no cell was run twice, so intervals "
-            "hold the noise within a run alone."
+            "contain the noise within a run alone."
         )
     for target in UNITS:
         rows = [row for row in fitted["forecast"] if target in row]
@@ -170,7 +176,8 @@ def unknown(fitted: Mapping[str, Any]) -> Iterator[str]:
             )
     highest, far = fitted["budgets"][1], fitted["forecast"][-1]["flops"]
     if far > highest * FAR:
-        yield f"If the laws go on to {flops(far)}, {far / highest:.3g} × the highest budget fitted."
+        times = f"{far / highest:.3g} × the highest budget fitted"
+        yield f"The laws at {flops(far)}, {times}: they may not go on so far."
     for kind, start in LACKS.items():
         if kinds[kind]:
             yield f"{start}: {'; '.join(kinds[kind][:SHOWN])}."
@@ -183,9 +190,9 @@ def _of_grid(fitted: Mapping[str, Any]) -> Iterator[str]:
         inside = int((curved["flag"] == "").sum()) if len(curved) else 0
         told = []
         if edges:
-            told.append(f"{edges} have it at an end of the grid, beyond which a better may lie")
+            told.append(f"{edges} have it at an end of the grid, so a better one may lie beyond")
         if inside < count:
-            told.append(f"{count - inside} have a curve too flat or too noisy to bound it")
+            told.append(f"{count - inside} have a profile too flat or too noisy to bound it")
         if told:
             yield f"The best size by {target}: of {count} budgets, {', and '.join(told)}."
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.formats import compact, short
 from agent_scaling.studies.plan_file import Run
 
 PAPER = {"params": 133e6, "flops": 3.29e19, "exponent": 0.585}
@@ -55,7 +55,7 @@ def bracketing(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[st
         ):
             if beyond:
                 lines.append(
-                    f"{budget:.3g} FLOPs: {source} the best size is {short(best(end, budget))}, "
+                    f"{compact(budget, 3)} FLOPs: {source} the best size is {short(best(end, budget))}, "
                     f"beyond {short(end.params)}: no optimum within the grid"
                 )
     return lines
@@ -89,9 +89,9 @@ def extent(runs: Sequence[Run], budgets: Sequence[float]) -> list[str]:
     if span >= moved * MARGIN**2:
         return []
     return [
-        f"by their extent alone the sizes may not enclose the optima: they span a factor of "
-        f"{span:.3g}; budgets that span {budgets[-1] / budgets[0]:.3g} move the optimum by about "
-        f"{moved:.3g} (C^0.5), and a parabola needs {MARGIN:g} on both sides"
+        f"the sizes may not enclose the best ones: they span a factor of {span:.3g}. Budgets that "
+        f"span a factor of {budgets[-1] / budgets[0]:.3g} move the best size by about {moved:.3g} "
+        f"(C^0.5), and a parabola needs a factor of {MARGIN:g} more on both sides"
     ]
 
 
@@ -109,7 +109,7 @@ def repetition(runs: Sequence[Run], most: float) -> list[str]:
     epochs, name, budget = max(over)
     return [
         f"{len(over)} of {len(seen)} cells {REPEATED} more than {most:g} times "
-        f"(up to {epochs:.3g}: {name} at {budget:.3g} FLOPs): record more, or expect a loss "
+        f"(up to {epochs:.3g}: {name} at {compact(budget, 3)} FLOPs): record more, or expect a loss "
         "that laws of fresh data do not describe"
     ]
 
@@ -127,5 +127,5 @@ def short_runs(runs: Sequence[Run]) -> list[str]:
     steps, name, budget = min(few)
     return [
         f"{len(few)} of {len(cells)} cells have fewer than {FEWEST_STEPS} steps (down to "
-        f"{steps:.2g}: {name} at {budget:.3g} FLOPs): give smaller batches or larger budgets"
+        f"{steps:.2g}: {name} at {compact(budget, 3)} FLOPs): use smaller batches or larger budgets"
     ]
