@@ -48,7 +48,7 @@ def main() -> None:
     client = MlflowClient(given.store)
     experiments = [found.experiment_id for found in client.search_experiments()]
     query = f"tags.study = '{given.study}'"
-    runs = client.search_runs(experiments, query, order_by=["metrics.num_params"])
+    runs = client.search_runs(experiments, query, order_by=["metrics.num_params", "metrics.flops"])
     children = [run for run in runs if "kind" not in run.data.tags]
     (fit,) = [run for run in runs if run.data.tags.get("kind") == "fit"]
     with served(given.store) as url, sync_playwright() as playwright:
@@ -57,7 +57,7 @@ def main() -> None:
         site = f"{url}/#/experiments/{fit.info.experiment_id}"
         page = opened(browser, DESKTOP, children)
         of_all(page, url, site, children, given)
-        of_one(page, site, children[0], given.output / "screenshots")
+        of_one(page, site, children[-1], given.output / "screenshots")
         frames = max(int(Path(item.path).name) for item in replays_of(client, children[-1]))
         of_replay(page, site, children[-1], f"replays/{frames}/best.html", given.output)
         of_report(page, site, fit, given.output)
@@ -124,11 +124,9 @@ def of_replay(page: Page, site: str, run: Run, replay: str, folder: Path) -> Non
 
 
 def of_report(page: Page, site: str, fit: Run, folder: Path) -> None:
-    """A study's report, at its forecast and what was measured."""
+    """A study's report, at its verdict."""
     page.goto(f"{site}/runs/{fit.info.run_id}/artifacts/report.html?{MODE}")
-    found = page.frame_locator("iframe").locator("#forecast")
-    found.wait_for()
-    found.evaluate("found => found.scrollIntoView()")
+    page.frame_locator("iframe").locator("#verdict").wait_for()
     shoot(page, folder / "report-mlflow.png")
 
 
@@ -151,12 +149,12 @@ def opened(browser: Browser, size: tuple[int, int], runs: list[Run]) -> Page:
 
 
 def shoot(page: Page, path: Path) -> None:
-    """A screenshot of what is in sight, in 64 colours."""
+    """A screenshot of what is in sight, in 192 colours."""
     page.mouse.move(0, 0)  # off the charts, which show their tools beneath it
     time.sleep(SETTLE)
     page.screenshot(path=path)
     with Image.open(path) as image:
-        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
 
