@@ -80,7 +80,9 @@ def test_bounds_are_told_as_bounds(fitted: dict[str, Any]) -> None:
 def test_what_the_runs_do_not_show_is_named(fitted: dict[str, Any]) -> None:
     said = verdict(fitted, ["the games are few"])[UNKNOWN]
     assert "another seed: no cell was run twice" in " ".join(said)
-    assert any(one.startswith("The laws at 1e19 FLOPs, 100 × the highest budget fitted: ") for one in said)
+    assert any(
+        one.startswith("The laws at 1e19 FLOPs, 100 × the highest budget fitted: ") for one in said
+    )
     assert said[-1] == "The games are few."
     cells = known_cells(0.01, 4, budgets=4, sizes=3, off=40.0)  # all sizes beyond the best
     missed = analyse(tidy(cells, "test"), [1e18], 0, 0)

@@ -54,9 +54,10 @@ def bracketing(runs: Sequence[Run], fitted: Mapping[str, Any] | None) -> list[st
             (largest, best(largest, budget) > largest.params),
         ):
             if beyond:
+                size = short(best(end, budget))
                 lines.append(
-                    f"{compact(budget, 3)} FLOPs: {source} the best size is {short(best(end, budget))}, "
-                    f"beyond {short(end.params)}: no optimum within the grid"
+                    f"{compact(budget, 3)} FLOPs: {source} the best size is {size}, beyond "
+                    f"{short(end.params)}: no optimum within the grid"
                 )
     return lines
 
@@ -109,8 +110,8 @@ def repetition(runs: Sequence[Run], most: float) -> list[str]:
     epochs, name, budget = max(over)
     return [
         f"{len(over)} of {len(seen)} cells {REPEATED} more than {most:g} times "
-        f"(up to {epochs:.3g}: {name} at {compact(budget, 3)} FLOPs): record more, or expect a loss "
-        "that laws of fresh data do not describe"
+        f"(up to {epochs:.3g}: {name} at {compact(budget, 3)} FLOPs): record more, or expect a "
+        "loss that laws of fresh data do not describe"
     ]
 
 
