@@ -7,6 +7,7 @@ import gzip
 import lzma
 import shutil
 import struct
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,8 +28,13 @@ RECORD = struct.Struct("<iiiB")
 ESCAPES = [b"\x1b[H", b"\x1b[2J", b"\x1b[24;80H", b"\x1b[99;999H", b"\x1b[K", b"\x1b(0", b"\x0e",
            b"\x1b[1;31m", b"\x1b[999999999m", b"\r\n", b"\x1b[999C", b"\x1bM", b"\xe2\x94\x80",
            b"\x1b]0;", b"\x1b[38;5;9m", b"\x1b[5r", b"\x1b[;H", b"\x08" * 9]  # fmt: skip
-PACKINGS = [bz2.compress, gzip.compress, lzma.compress, lambda data: data]
-SHORT = 3000
+PACKINGS = [
+    partial(bz2.compress, compresslevel=1),  # higher levels take megabytes, for each input anew
+    partial(gzip.compress, compresslevel=1),
+    partial(lzma.compress, preset=0),
+    bytes,
+]
+SHORT = 1500
 """Bytes of the records in a seed."""
 
 

@@ -176,15 +176,18 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     Raises:
         InputError: The table has no FLOPs, no parameters, or neither loss nor return.
     """
-    rows = pd.DataFrame(index=table.index)
+    columns: dict[str, pd.Series | np.ndarray] = {}  # a frame that grows by columns is slow
     for ours, theirs in COLUMNS.items():
         found = next((name for name in theirs if name in table), None)
-        values = table[found] if found else pd.Series(np.nan, index=table.index)
-        text = ours in TEXT
-        rows[ours] = values.astype(object) if text else numbers_of(values)
-    numbers = [name for name in COLUMNS if name not in TEXT]
-    rows[numbers] = rows[numbers].astype(float)
-    rows[numbers] = rows[numbers].mask(rows[numbers] > LARGEST, np.inf)
+        if ours in TEXT:
+            values = table[found] if found else np.nan
+            columns[ours] = pd.Series(values, index=table.index, dtype=object)
+        elif found:
+            number = numbers_of(table[found]).to_numpy(float, na_value=np.nan)
+            columns[ours] = np.where(number > LARGEST, np.inf, number)
+        else:
+            columns[ours] = np.full(len(table), np.nan)
+    rows = pd.DataFrame(columns, index=table.index)
     for name in ("flops", "params"):
         if rows[name].isna().all():
             raise InputError(f"{origin}: no column of {COLUMNS[name]}; name one of them so")
