@@ -127,3 +127,22 @@ def test_axes_have_marks_as_commands_write_them(name, low, high, texts):
     marked = [v for v in marks.tick_values(low, high) if low <= v <= high]
     assert texts <= {marks.tick_text(name, value) for value in marked}
     assert len(marked) <= 8
+
+
+def test_a_legend_leaves_the_figure_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = tidy(known_cells(0.05, 3, budgets=60, sizes=4), "test")
+    made = (runs, analyse(runs, [3e17], bootstraps=0, seed=0))
+    axes = panels(made, monkeypatch)["profiles_loss"]
+    lines = {line.get_label() for line in axes.get_lines() if len(line.get_xdata()) == 4}
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(axes.get_lines()) >= 60
+    assert len([name for name in named if name in lines]) == marks.LISTED
+    listed = list(interactive.figures(*made)["profiles"]["loss"].data)
+    assert sum(trace.showlegend is not False for trace in listed[:60]) == marks.LISTED
+
+
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 21, 500])
+def test_a_legend_lists_the_first_and_the_last(count: int) -> None:
+    listed = marks.in_legend(count)
+    assert len(listed) == min(count, marks.LISTED)
+    assert {0, count - 1} <= listed or not count

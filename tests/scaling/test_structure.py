@@ -12,7 +12,8 @@ from scipy import optimize
 
 from agent_scaling.scaling.api import fit_laws
 from agent_scaling.scaling.fitting.outliers import outliers
-from agent_scaling.scaling.laws.parametric import nonnegative, normal_equations
+from agent_scaling.scaling.laws.curves import GAMMAS, RATIOS, shapes
+from agent_scaling.scaling.laws.parametric import Parametric, nonnegative, normal_equations
 from tests.scaling.synthetic import known_cells, optimum, with_returns
 
 CHINCHILLA = {"e": 1.8172, "a": 482.0, "b": 2085.4, "alpha": 0.3478, "beta": 0.3658}
@@ -106,3 +107,29 @@ def test_the_starts_grid_solves_each_design_alone() -> None:
         want, rest = optimize.nnls(design, np.ones(9))
         assert found[number] == pytest.approx(want, abs=1e-8)
         assert squares[number] == pytest.approx(rest**2)
+
+
+@pytest.mark.parametrize("farthest", [3.0, 20.0, 600.0])
+def test_the_shapes_of_starts_are_those_of_the_formula(farthest: float) -> None:
+    x = np.linspace(-farthest, 0, 7)
+    by_formula = np.logaddexp(RATIOS[:, None, None], -GAMMAS[:, None] * x)
+    np.testing.assert_allclose(shapes(x), by_formula, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_best_size_is_that_of_a_look_at_all_sizes(seed: int) -> None:
+    """Bit for bit, also where the floor hides what sizes change, and where powers overflow."""
+    random = np.random.default_rng(seed)
+    sizes = np.sort(random.uniform(5, 20, random.integers(1, 12)))
+    theta = np.r_[random.uniform(-40, 3), random.uniform(-20, 5, 2), random.uniform(-0.1, 2, 2)]
+    theta[:3] += random.uniform(-600, 600) * (seed % 8 == 0)
+    theta[3:] *= seed % 5 > 0
+    cost = np.stack([sizes, random.uniform(1, 4, len(sizes))])
+    law = Parametric(theta, np.array([10.0, 15.0]), 0.0, 0.0, True, [0.0], cost, 9)
+    log_flops = np.sort(random.uniform(20, 60, random.integers(0, 30)))
+    width = max(np.ptp(sizes), 1.0)
+    log_n = np.linspace(sizes[0] - width, sizes[-1] + 2 * width, 2000)
+    every = law.log_loss(log_n, log_flops[:, None] - log_n - np.interp(log_n, *cost))
+    loss, best = law.optimum(log_flops)
+    np.testing.assert_array_equal(loss, every.min(1))
+    np.testing.assert_array_equal(best, log_n[every.argmin(1)])

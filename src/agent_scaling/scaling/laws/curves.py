@@ -16,6 +16,9 @@ GAMMAS = np.linspace(0.02, 1.5, 75)
 RATIOS = np.linspace(-12.0, 4.0, 65)
 """Log ratios of that grid: the floor over the decaying part, at the highest budget."""
 
+OVERFLOW = 700.0
+"""Logarithms beyond which a power is no double."""
+
 RATIO_BOUNDS = (-14.0, 8.0)
 GAMMA_BOUNDS = (0.005, 3.0)
 
@@ -150,15 +153,26 @@ def fit_saturating(x: np.ndarray, y: np.ndarray, recency: float = 0.0) -> Curve:
     return _finish(floor_curve, theta, x, y, weight, bool(best.status > 0))
 
 
+def shapes(x: np.ndarray) -> np.ndarray:
+    """Return log(exp ratio + exp(−γ x)) for each of :data:`RATIOS` and :data:`GAMMAS`, (R, G, K).
+
+    Powers are taken once for each γ, where no power overflows.
+    """
+    decay = -GAMMAS[:, None] * x
+    if abs(decay).max() > OVERFLOW:
+        return np.asarray(np.logaddexp(RATIOS[:, None, None], decay))
+    both = np.exp(RATIOS)[:, None, None] + np.exp(decay)
+    return np.asarray(np.log(both, out=both))
+
+
 def start_saturating(
     x: np.ndarray, y: np.ndarray, weight: np.ndarray
 ) -> tuple[float, float, float]:
     """Return the grid's best (log ratio, γ, cost); x is 0 at the highest budget."""
     ratio, gamma = (g.ravel() for g in np.meshgrid(RATIOS, GAMMAS, indexing="ij"))
-    shape = np.logaddexp(ratio[:, None], -gamma[:, None] * x)
     w = weight / weight.sum()
-    rest = y - shape
-    cost = (w * rest**2).sum(1) - ((w * rest).sum(1)) ** 2
+    rest = y - shapes(x).reshape(len(ratio), len(x))
+    cost = np.einsum("gk,gk,k->g", rest, rest, w) - (rest @ w) ** 2
     i = int(cost.argmin())
     return float(ratio[i]), float(gamma[i]), float(cost[i])
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from agent_scaling.scaling.laws.curves import OVERFLOW
+
 NEAR = 2.0
 """The law is fitted to cells with a loss within this factor of their budget's best. Cells far from
 the optimum do not follow the law; with them, E collapses to 0."""
@@ -25,6 +27,9 @@ EXACT = 1e-28
 
 EXPONENTS = np.linspace(0.04, 1.6, 40)
 """Values of α and of β in the grid of starts."""
+
+TIED = 1e-11
+"""Losses whose relative difference is below this may be equal to rounding."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,36 @@ class Parametric:
         """Return (ln L, ln N) of each budget's best size, among 2,000 sizes."""
         width = max(np.ptp(self.cost[0]), 1.0)
         log_n = np.linspace(self.cost[0].min() - width, self.cost[0].max() + 2 * width, 2000)
-        log_d = np.asarray(log_flops)[:, None] - log_n - np.interp(log_n, *self.cost)
-        loss = self.log_loss(log_n, log_d)
-        best = loss.argmin(1)
-        return loss[np.arange(len(best)), best], log_n[best]
+        extra, log_flops = np.interp(log_n, *self.cost), np.asarray(log_flops)
+        near = self._near_best(log_flops, log_n, extra)
+        if near is None:
+            loss = self.log_loss(log_n, log_flops[:, None] - log_n - extra)
+            best = loss.argmin(1)
+            return loss[np.arange(len(best)), best], log_n[best]
+        budget, size = np.nonzero(near)
+        loss = self.log_loss(log_n[size], log_flops[budget] - log_n[size] - extra[size])
+        lowest = np.minimum.reduceat(loss, np.searchsorted(budget, np.arange(len(log_flops))))
+        at = np.flatnonzero(loss == lowest[budget])
+        return lowest, log_n[size[at[np.unique(budget[at], return_index=True)[1]]]]
+
+    def _near_best(
+        self, log_flops: np.ndarray, log_n: np.ndarray, extra: np.ndarray
+    ) -> np.ndarray | None:
+        """Return the sizes that may have a budget's lowest loss, (budgets, sizes) of bool.
+
+        A/N^α + B/D^β is a sum of products, as D is C / (N · exp ``extra``): much cheaper than L.
+        ``None`` where a power is no double.
+        """
+        e, a, b, alpha, beta = self.theta
+        first = a - alpha * (log_n - self.centre[0])
+        second = b + beta * (log_n + extra + self.centre[1])
+        by_budget = -beta * log_flops
+        sums = (first, second, by_budget)
+        if not len(log_flops) or not all((abs(part) < OVERFLOW / 2).all() for part in sums):
+            return None
+        both = np.exp(first) + np.exp(by_budget)[:, None] * np.exp(second)
+        lowest = both.min(1, keepdims=True)
+        return np.asarray(both - lowest <= TIED * (np.exp(min(e, OVERFLOW)) + lowest))
 
     def best_size(self, log_frames_params: np.ndarray) -> np.ndarray:
         """ln N of the lowest loss at products N · D, given as logarithms."""

@@ -30,6 +30,9 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 SIZE = (6.0, 4.2)
 """Size of a figure in inches; 600 pixels wide at 100 dpi."""
 
+DENSE = 2_000
+"""Cells above which an SVG holds their lines as pixels: an element for each takes seconds."""
+
 WIDTH = 115
 """Characters per line of the notes below a figure."""
 
@@ -101,11 +104,25 @@ def _finish(
         axes.legend(fontsize=7, **(beside if place == "beside" else {"loc": place}))
 
 
-def _bars(axes: Axes, table: pd.DataFrame, x: str, column: str, colour: ColorType) -> np.ndarray:
+def _line_of(cells: pd.DataFrame) -> dict[str, Any]:
+    """Return the style of lines through ``cells``: pixels, in an SVG too, of very many."""
+    # lines lie within the axes: the layout need not measure each
+    return {"marker": ".", "lw": 0.8, "in_layout": False, "rasterized": len(cells) > DENSE}
+
+
+def _bars(
+    axes: Axes,
+    table: pd.DataFrame,
+    x: str,
+    column: str,
+    colour: ColorType,
+    rasterized: bool = False,
+) -> np.ndarray:
     """Draw bars from ``column``_low to ``column``_high, where known; return the ends, (2, n)."""
     ends = marks.ends(table, column)
     low = np.fmax(ends[0], 1e-3 * table[column].to_numpy(float))  # a log axis has no 0
-    axes.vlines(table[x], low, ends[1], color=colour, lw=0.9, alpha=0.8)
+    bars = axes.vlines(table[x], low, ends[1], color=colour, lw=0.9, alpha=0.8)
+    bars.set(in_layout=False, rasterized=rasterized)
     return ends
 
 
@@ -114,11 +131,13 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Ax
     budgets = np.sort(known["flops"].unique())
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(budgets)))
     aside = marks.aside(known["params"], len(budgets))
-    for budget, shift, colour in zip(budgets, aside, colours, strict=True):
-        cell, name = known[known["flops"] == budget], f"{marks.budget(budget)} FLOPs"
+    named, style = marks.in_legend(len(budgets)), _line_of(known)
+    for i, (budget, shift, colour) in enumerate(zip(budgets, aside, colours, strict=True)):
+        cell = known[known["flops"] == budget]
+        name = f"{marks.budget(budget)} FLOPs" if i in named else None
         cell = cell.assign(at=cell["params"] * shift)
-        axes.plot(cell["at"], cell[target], ".-", color=colour, lw=0.8, label=name)
-        _bars(axes, cell, "at", target, colour)
+        axes.plot(cell["at"], cell[target], color=colour, label=name, **style)
+        _bars(axes, cell, "at", target, colour, style["rasterized"])
     best = fitted["best_of_grid"][target]["points"]
     ring: dict[str, Any] = {"facecolors": "none", "s": 45, "zorder": 3}
     at = best["params"] * aside
@@ -126,9 +145,9 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str, axes: Ax
     bounded, unbounded = marks.minima(fitted["parabola"][target]["points"], "params")
     if len(bounded):
         at, low, high = (bounded[f"params{end}"] for end in ("", "_low", "_high"))
-        style: dict[str, Any] = {"fmt": "x", "ms": 6, "lw": 0.9, "zorder": 3, "color": ORANGE}
+        cross: dict[str, Any] = {"fmt": "x", "ms": 6, "lw": 0.9, "zorder": 3, "color": ORANGE}
         span = [at - low, high - at]
-        axes.errorbar(at, bounded["value"], xerr=span, label="minimum, 90 %", **style)
+        axes.errorbar(at, bounded["value"], xerr=span, label="minimum, 90 %", **cross)
     axes.set_xlim(*marks.limits(known["params"]))
     axes.set_ylim(*marks.limits(known[target], marks.ends(known, target)))
     notes = (marks.bars(known, target), marks.left_out(unbounded))
@@ -194,11 +213,12 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> 
     known = cells[(cells["return"] > 0) & (cells["samples"] > 0)]
     sizes = np.sort(known["params"].unique())
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(sizes)))
-    for size, colour in zip(sizes, colours, strict=True):
+    named, style = marks.in_legend(len(sizes)), _line_of(known)
+    for i, (size, colour) in enumerate(zip(sizes, colours, strict=True)):
         own = known[known["params"] == size].sort_values("samples")
-        name = f"{size:,.0f} parameters"
-        axes.plot(own["samples"], own["return"], ".-", color=colour, lw=0.8, label=name)
-        _bars(axes, own, "samples", "return", colour)
+        name = f"{size:,.0f} parameters" if i in named else None
+        axes.plot(own["samples"], own["return"], color=colour, label=name, **style)
+        _bars(axes, own, "samples", "return", colour, style["rasterized"])
     if best := law["best"]:
         x = best["points"]["frames"].to_numpy(float)
         y = np.exp(best["log_coefficient"]) * x ** best["exponent"]

@@ -40,6 +40,14 @@ SHARED = "; differences between runs on the same games are known better"
 ASIDE = 0.06
 """Share of the gap between two sizes over which the bars of one size are spread."""
 
+LISTED = 20
+"""Most budgets or sizes that a legend lists; more would leave the figure no room."""
+
+
+def in_legend(count: int) -> set[int]:
+    """Return which of ``count`` budgets or sizes, in order, the legend lists: evenly spaced."""
+    return {int(i) for i in np.linspace(0, count - 1, min(count, LISTED)).round()}
+
 
 def above(label: str, zero: float) -> str:
     """Say in the label of a return's axis that it shows what lies above the return ``zero``."""

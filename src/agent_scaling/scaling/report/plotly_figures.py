@@ -81,11 +81,12 @@ def _profiles(cells: pd.DataFrame, fitted: dict[str, Any], target: str) -> go.Fi
     budgets = np.sort(known["flops"].unique())
     colours = sample_colorscale("Viridis", np.linspace(0, 0.92, len(budgets)))
     aside = marks.aside(known["params"], len(budgets))
-    for budget, shift, colour in zip(budgets, aside, colours, strict=True):
+    named = marks.in_legend(len(budgets))
+    for i, (budget, shift, colour) in enumerate(zip(budgets, aside, colours, strict=True)):
         cell, name = known[known["flops"] == budget], f"{marks.budget(budget)} FLOPs"
         style = {"line": {"color": colour, "width": 1.2}, "marker": {"size": 5}}
         style["error_y"] = _bars(cell, target, colour)
-        style["customdata"] = cell["params"]
+        style |= {"customdata": cell["params"]} | ({} if i in named else {"showlegend": False})
         hover = f"{name}<br>%{{customdata:.4s}} parameters<br>{target} %{{y:.4g}}<extra></extra>"
         x = cell["params"] * shift
         figure.add_scatter(x=x, y=cell[target], name=name, hovertemplate=hover, **style)
@@ -211,9 +212,11 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
     known = cells[(cells["return"] > 0) & (cells["samples"] > 0)].sort_values("samples")
     sizes = np.sort(known["params"].unique())
     colours = sample_colorscale("Viridis", np.linspace(0, 0.92, len(sizes)))
-    for size, colour in zip(sizes, colours, strict=True):
+    named = marks.in_legend(len(sizes))
+    for i, (size, colour) in enumerate(zip(sizes, colours, strict=True)):
         own = known[known["params"] == size]
-        style = {"line": {"color": colour, "width": 1.2}, "marker": {"size": 5}}
+        style: dict[str, Any] = {"line": {"color": colour, "width": 1.2}, "marker": {"size": 5}}
+        style |= {} if i in named else {"showlegend": False}
         bars = _bars(own, "return", colour)
         name = f"{size:,.0f} parameters"
         figure.add_scatter(x=own["samples"], y=own["return"], error_y=bars, name=name, **style)
