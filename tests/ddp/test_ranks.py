@@ -152,6 +152,19 @@ def test_a_sharded_policy_takes_the_same_steps_and_is_saved_whole(
     assert_same_run(tmp_path / "run", one)
 
 
+def test_a_sharded_policy_learns_from_copies_in_bfloat16(
+    tiny_shards: Path, one: Path, settings: list[str], tmp_path: Path
+) -> None:
+    asked = [*settings, "trainer.precision=bf16-true"]
+    assert finish(start(2, tiny_shards, tmp_path / "run", *asked, trainer="fsdp")) == [0, 0]
+    module, _ = built(tiny_shards, *NO_BATCHNORM)
+    begin = dict(module.policy.named_parameters())
+    ours, theirs = (policy_weights(last(output)) for output in (tmp_path / "run", one))
+    assert {weight.dtype for weight in ours.values()} == {torch.float32}
+    ways = [torch.cat([(saved[k] - begin[k]).flatten() for k in begin]) for saved in (ours, theirs)]
+    assert F.cosine_similarity(*ways, dim=0) > 0.95
+
+
 COMPACT = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
 COMPACT += ["callbacks.baselines=null", "callbacks.reference_players=null"]
 

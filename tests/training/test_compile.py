@@ -13,19 +13,24 @@ from torch._dynamo import config as dynamo
 from torch.testing import assert_close
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.envs.screens import SIDE
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.cores.causal_conv import TAPS, convolve, convolve_masked
 from agent_scaling.policies.cores.lstm import LSTMCore
 from agent_scaling.policies.cores.mamba import MambaCore
 from agent_scaling.policies.cores.mamba1 import Mamba1Core
+from agent_scaling.policies.cores.none import NoCore
 from agent_scaling.policies.cores.transformer import TransformerCore
+from agent_scaling.policies.encoders.atari import AtariCNN, AtariProfiles, AtariResNet
 from agent_scaling.policies.encoders.compact import CompactEncoder
 from agent_scaling.policies.encoders.nethack import NetHackEncoder
+from agent_scaling.policies.encoders.release2 import Release2Encoder
 from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.policies.flops import BUDGETS, flops_per_frame
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.device.compilation import split
+from agent_scaling.training.device.precision import halve
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.modules.bc import BehaviouralCloning
 from agent_scaling.training.modules.impala import Impala
@@ -45,11 +50,18 @@ CORES: dict[str, Callable[[int], Any]] = {
     "transformer": lambda width: TransformerCore(width, 16, 1, context=5, head_dim=8),
     "mamba": lambda width: MambaCore(width, 16, 1, state_size=8, head_dim=8),
     "mamba1": lambda width: Mamba1Core(width, 16, 1, state_size=4),
+    "none": NoCore,
 }
 ENCODERS: dict[str, Callable[[], Any]] = {
     "paper": lambda: NetHackEncoder(**{**SMALL, "blocks": 1, "residual_layers": 1, "frames": 2}),
     "ours": lambda: CompactEncoder(16, 2, 3, hidden=16, text_rows=32, text_width=4),
+    "release2": lambda: Release2Encoder(16, 4, 16, True, 4, 2, 8, channels=(2, 4), embedding=4),
+    "cnn": lambda: AtariCNN(2),
+    "resnet": lambda: AtariResNet(8, 0.25),
+    "profiles": lambda: AtariProfiles(8, hidden=8),
 }
+PAIRS = [*((core, "paper") for core in CORES if core != "none"), ("lstm", "ours")]
+PAIRS += [("none", name) for name in ("release2", "cnn", "resnet", "profiles")]
 
 
 @pytest.fixture(autouse=True)
@@ -66,31 +78,37 @@ def policy(core: str, encoder: str = "paper") -> Policy:
     return Policy(ENCODERS[encoder](), CORES[core])
 
 
-def trained(module: PolicyModule, batches: list[Batch]) -> list[float]:
-    """The loss of each step."""
+def trained(module: PolicyModule, batches: list[Batch], half: bool = False) -> list[float]:
+    """The loss of each step; ``half``: by copies of the weights in bfloat16."""
     module.count = lambda frames, skipped=0: None  # type: ignore[method-assign]
     optimizer = torch.optim.SGD(module.policy.parameters(), 0.05)
     losses = []
     for index, batch in enumerate(batches):
+        replaced = halve(module.policy) if half else []
         loss = module.training_step(batch, index)
         optimizer.zero_grad()
         loss.backward()
+        for owner, name, parameter in replaced:
+            owner._parameters[name] = parameter
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
 
 
 def windows() -> list[Batch]:
-    return [random_batch(STEPS, LANES, seed, share) for seed, share in enumerate(OPENINGS)]
+    drawn = [random_batch(STEPS, LANES, seed, share) for seed, share in enumerate(OPENINGS)]
+    for window in drawn:
+        window.frame_TBHW = window.chars_TBHW[..., :1, :1] * torch.ones(
+            SIDE, SIDE, dtype=torch.uint8
+        )
+    return drawn
 
 
 def cloning(core: str, encoder: str = "paper") -> BehaviouralCloning:
     return BehaviouralCloning(policy(core, encoder), OptimizerFactory(torch.optim.Adam, 1e-3))
 
 
-@pytest.mark.parametrize(
-    ("core", "encoder"), [*((core, "paper") for core in CORES), ("lstm", "ours")]
-)
+@pytest.mark.parametrize(("core", "encoder"), PAIRS)
 def test_cloning_is_the_same_without_a_break_or_another_graph(core: str, encoder: str) -> None:
     eager, fast = cloning(core, encoder), cloning(core, encoder)
     costs = [flops_per_frame(fast.policy, name) for name in BUDGETS]
@@ -101,12 +119,22 @@ def test_cloning_is_the_same_without_a_break_or_another_graph(core: str, encoder
     assert hardware_flops(fast.policy, 4, 2) == hardware_flops(eager.policy, 4, 2)
 
 
-def test_the_learner_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("core", ["transformer", "mamba"])
+def test_new_copies_of_the_weights_in_bfloat16_need_no_other_graph(core: str) -> None:
+    eager, fast = cloning(core), cloning(core)
+    fast.compile_parts("aot_eager")
+    assert trained(fast, windows(), True) == pytest.approx(
+        trained(eager, windows(), True), rel=1e-2
+    )
+
+
+@pytest.mark.parametrize("core", ["lstm", "transformer", "mamba"])
+def test_the_learner_is_the_same(core: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Impala, "_totals", lambda *_: {})  # it asks the trainer
     monkeypatch.setattr(Impala, "_work", lambda *_: None)
     losses = []
     for backend in (None, "aot_eager"):
-        module = Impala(policy("lstm"), OptimizerFactory(torch.optim.Adam, 1e-3))
+        module = Impala(policy(core), OptimizerFactory(torch.optim.Adam, 1e-3))
         unrolls = [
             random_unroll(module.policy, STEPS, LANES, seed, share)
             for seed, share in enumerate(OPENINGS)

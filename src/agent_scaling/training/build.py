@@ -47,6 +47,8 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+    # Norms under autocast: bfloat16 in, float32 weights.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
 
 

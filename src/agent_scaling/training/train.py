@@ -84,12 +84,12 @@ def train_run(cfg: DictConfig, home: Path, more: Sequence[Callback] = ()) -> Non
     module, data = build(cfg)
     start = check_fits(module, resume) if resume else BEGINNING
     callbacks = in_order([*(instantiate(c) for c in cfg.callbacks.values() if c), *more])
-    options, backend = split(cfg.trainer)
+    options, backend, precision = split(cfg.trainer)
     trainer: Trainer = instantiate(
         options,
         default_root_dir=str(output),
         callbacks=[one_start := OneStart(start, output), *callbacks],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *precision],
     )
     if backend is not None:
         compile_module(module, trainer, backend)

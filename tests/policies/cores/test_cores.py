@@ -135,8 +135,7 @@ def test_bf16_autocast_keeps_the_state_as_it_is(name: str) -> None:
         state = core.initial_state(LANES)
         out, after = core(features.float(), batch, state)
     assert_close(out.float(), expected, atol=0.05, rtol=0.05)
-    if name != "lstm":  # its kernel answers in the precision that it runs in
-        assert [part.dtype for part in after] == [part.dtype for part in state]
+    assert [part.dtype for part in after] == [part.dtype for part in state]
 
 
 def test_no_core_remembers_nothing_and_changes_nothing() -> None:

@@ -27,7 +27,7 @@ def convolve(
     outputs: list[Tensor] = []
     for begin, end in zip([0, *cuts], [*cuts, batch.steps], strict=True):
         keep_B11 = ~batch.first_TB[begin][:, None, None]
-        seen = torch.cat([tail_BDK * keep_B11, x_BDT[..., begin:end]], dim=-1)
+        seen = torch.cat([tail_BDK.to(x_BDT.dtype) * keep_B11, x_BDT[..., begin:end]], dim=-1)
         tail_BDK = seen[..., 1 - TAPS :]
         outputs.append(conv(seen))
     return torch.cat(outputs, dim=-1).permute(2, 0, 1), tail_BDK

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.policies.cores.state import zero_state
 from agent_scaling.policies.costs import LayerCost
 
 State = tuple[Tensor, Tensor]
@@ -37,9 +38,7 @@ class LSTMCore(nn.Module):
 
     def initial_state(self, lanes: int) -> State:
         """Zeros: (h, c), each [layers, lanes, width]."""
-        like = next(self.parameters())  # its new_zeros() would be sharded as it is
-        shape = (self.layers, lanes, self.width)
-        zeros = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        zeros = zero_state(next(self.parameters()), self.layers, lanes, self.width)
         return zeros, zeros.clone()
 
     def forward(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:
@@ -47,9 +46,11 @@ class LSTMCore(nn.Module):
 
         The window is cut where a game opens in any lane and each piece is one call of the kernel,
         so that a window without an opening costs exactly one. It is cut where the next window
-        begins, too: the state that crosses is the one from there.
+        begins, too: the state that crosses is the one from there. It has the precision of the state
+        that is given; the kernel's own is that of the features.
         """
-        after, own = state, batch.steps - batch.ahead
+        given, own = state, batch.steps - batch.ahead
+        state = after = (given[0].to(features_TBD.dtype), given[1].to(features_TBD.dtype))
         cuts = sorted({t for t in (*batch.opening_steps(), own) if 0 < t < batch.steps})
         outputs: list[Tensor] = []
         for begin, end in zip([0, *cuts], [*cuts, batch.steps], strict=True):
@@ -58,7 +59,8 @@ class LSTMCore(nn.Module):
             output, state = self.lstm(features_TBD[begin:end], state)
             outputs.append(output)
             after = state if end == own else after
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), after
+        kept = (after[0].to(given[0].dtype), after[1].to(given[1].dtype))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), kept
 
     def costs(self) -> list[LayerCost]:
         """2·4·h·(in + h) per layer."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.cores.causal_conv import TAPS, convolve
+from agent_scaling.policies.cores.state import zero_state
 from agent_scaling.policies.costs import LayerCost, linear_cost
 
 State = tuple[Tensor, Tensor]
@@ -104,7 +105,8 @@ class Block(nn.Module):
             fed_TBHP, log_decay_TBH, write_TBN, read_TBN, batch.first_TB, state_BHPN
         )
         y_TBHP = y_TBHP + in_TBHP * self.skip[:, None]
-        gated_TBD = self.out_norm(y_TBHP.flatten(2) * F.silu(gate_TBD))
+        gated_TBD = y_TBHP.flatten(2) * F.silu(gate_TBD)
+        gated_TBD = self.out_norm(gated_TBD.to(self.out_norm.weight.dtype))
         return x_TBD + self.out(gated_TBD), tail_BDK, state_BHPN
 
     def _scan(
@@ -171,15 +173,14 @@ class MambaCore(nn.Module):
     def initial_state(self, lanes: int) -> State:
         """Zeros: the convolutions' inputs [layers, lanes, mixed, 3] and the scans' states
         [layers, lanes, heads, features, state_size]."""
-        block, like = self._block(0), self.embed.weight
-        zeros = partial(torch.zeros, device=like.device, dtype=like.dtype)
+        block, zeros = self._block(0), partial(zero_state, self.embed.weight)
         scan = (block.heads, block.features, block.state_size)
         return zeros(self.layers, lanes, block.mixed, TAPS - 1), zeros(self.layers, lanes, *scan)
 
     def forward(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:
         """[T, B, D] → [T, B, width] and the state after the window."""
         # The residual stream keeps the parameters' precision, also under autocast.
-        x_TBD = self.embed(features_TBD).to(state[0].dtype)
+        x_TBD = self.embed(features_TBD).to(self.norm.weight.dtype)
         kept: list[tuple[Tensor, Tensor]] = []
         for block, tail, scanned in zip(self.blocks, *state, strict=True):
             x_TBD, *after = block(x_TBD, batch, tail, scanned)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from agent_scaling.data.batch import Batch
 from agent_scaling.policies.cores.causal_conv import TAPS, convolve
 from agent_scaling.policies.cores.selective_scan import fused_kernel, selective_scan
+from agent_scaling.policies.cores.state import exact, zero_state
 from agent_scaling.policies.costs import LayerCost, linear_cost
 
 State = tuple[Tensor, Tensor]
@@ -59,7 +60,7 @@ class Block(nn.Module):
         in_TBD = F.silu(in_TBD)
         widths = [self.rank, self.state_size, self.state_size]
         step_TBR, write_TBN, read_TBN = torch.split(self.select(in_TBD), widths, dim=-1)
-        step_TBD = F.softplus(self.step(step_TBR).to(self.log_rate.dtype))
+        step_TBD = F.softplus(self.step(step_TBR).to(exact(self.log_rate.dtype)))
         y_TBD, state_BDN = selective_scan(
             in_TBD, step_TBD, self.log_rate.exp(), write_TBN, read_TBN, batch.first_TB, state_BDN
         )
@@ -112,15 +113,14 @@ class Mamba1Core(nn.Module):
     def initial_state(self, lanes: int) -> State:
         """Zeros: the convolutions' inputs [layers, lanes, inner, 3] and the scans' states
         [layers, lanes, inner, state_size]."""
-        like = self.norm.weight
-        zeros = partial(torch.zeros, device=like.device, dtype=like.dtype)
+        zeros = partial(zero_state, self.norm.weight)
         tails = zeros(self.layers, lanes, self.inner, TAPS - 1)
         return tails, zeros(self.layers, lanes, self.inner, self.state_size)
 
     def forward(self, features_TBD: Tensor, batch: Batch, state: State) -> tuple[Tensor, State]:
         """[T, B, D] → [T, B, width] and the state after the window."""
         x_TBD = features_TBD if self.embed is None else self.embed(features_TBD)
-        x_TBD = x_TBD.to(state[0].dtype)  # the residual stream keeps it, also under autocast
+        x_TBD = x_TBD.to(self.norm.weight.dtype)  # also under autocast
         kept: list[tuple[Tensor, Tensor]] = []
         for block, tail, scanned in zip(self.blocks, *state, strict=True):
             x_TBD, *after = block(x_TBD, batch, tail, scanned)

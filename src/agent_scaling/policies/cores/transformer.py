@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from agent_scaling.data.batch import Batch
+from agent_scaling.policies.cores.state import zero_state
 from agent_scaling.policies.costs import LayerCost, linear_cost
 from agent_scaling.runtime.errors import InputError
 
@@ -187,8 +188,7 @@ class TransformerCore(nn.Module):
         """Keys and values [layers, lanes, context − 1, inner], and which are valid (none): bool
         [1, lanes, context − 1]."""
         shape = (self.layers, lanes, self.context - 1, self.inner)
-        like = self.norm.weight  # its new_zeros() would be sharded as it is
-        zeros = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        zeros = zero_state(self.norm.weight, *shape)
         valid = zeros.new_zeros((1, lanes, self.context - 1), dtype=torch.bool)
         return zeros, zeros.clone(), valid
 
@@ -197,7 +197,7 @@ class TransformerCore(nn.Module):
         keys_LBCD, values_LBCD, valid_1BC = state
         game_BT, game_BS = self._games(batch.first_TB, valid_1BC[0])
         # The residual stream keeps the parameters' precision, also under autocast.
-        x_BTD = self.embed(features_TBD.transpose(0, 1)).to(keys_LBCD.dtype)
+        x_BTD = self.embed(features_TBD.transpose(0, 1)).to(self.norm.weight.dtype)
         angles = rotary(game_BS.shape[1], self.head_width, x_BTD)
         kept: list[tuple[Tensor, Tensor]] = []
         cached = 1 - self.context

@@ -231,13 +231,13 @@ class AtariProfiles(nn.Module):
         """T·B frames and the state → [T, B, width] and the state after the window."""
         if batch.frame_TBHW is None:
             raise InputError("the policy reads Atari's screen, the data are another game's")
-        screen_NHW = self.centring(batch.frame_TBHW)
+        screen_NHW = self.centring(batch.frame_TBHW).to(self.rows.weight.dtype)
         along_NHP = self.columns(screen_NHW)
         across_NPW = torch.matmul(self.rows.weight, screen_NHW)
         profiles_ND = torch.cat([along_NHP.flatten(1), across_NPW.flatten(1)], dim=1).float()
         profiles_TBD = profiles_ND.view(batch.steps, batch.lanes, -1)
         seen_TBDK, after = self.stack(profiles_TBD, batch.first_TB, state[0], batch.ahead)
-        x_TBD = self.enter(seen_TBDK.flatten(2))
+        x_TBD = self.enter(seen_TBDK.flatten(2).to(self.enter.weight.dtype))
         x_TBD = x_TBD + self.down(F.relu(self.up(self.norm(x_TBD))).square())
         return cast(Tensor, self.out_norm(x_TBD)), (after,)
 

@@ -64,10 +64,14 @@ def probe(cfg: DictConfig) -> float:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     module, data = build(cfg)
-    watch, (options, backend) = Stopwatch(), split(cfg.trainer)
+    watch, (options, backend, plugins) = Stopwatch(), split(cfg.trainer)
     with tempfile.TemporaryDirectory() as folder:
         trainer: Trainer = instantiate(
-            options, default_root_dir=folder, callbacks=[watch], logger=False
+            options,
+            default_root_dir=folder,
+            callbacks=[watch],
+            logger=False,
+            plugins=plugins or None,
         )
         if backend is not None:
             compile_module(module, trainer, backend)

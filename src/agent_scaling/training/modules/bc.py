@@ -81,7 +81,7 @@ class BehaviouralCloning(PolicyModule):
         if self.device_mesh is None or is_sharded(self.policy):
             return
         self.make_optimizer.check_sharded()
-        shard_policy(self.policy, self.device_mesh)
+        shard_policy(self.policy, self.device_mesh, half=self.trainer.precision == "bf16-true")
 
     def compile_parts(self, backend: str) -> None:
         """Compile the policy and the loss."""
