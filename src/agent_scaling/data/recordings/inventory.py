@@ -119,7 +119,7 @@ class Replay:
         if not same.all():
             raise BadGame(
                 f"played again from its seeds, it shows another frame {begin + int(same.argmin())} "
-                "than was recorded"
+                "than was recorded (display_seed decides what a hero sees who hallucinates)"
             )
         raw.shown["inv_glyphs"] = glyphs
 
