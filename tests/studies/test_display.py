@@ -151,9 +151,19 @@ def test_a_log_gets_a_line_for_each_end_and_minute_and_the_forecast(
     said = capsys.readouterr().out
     assert "running   10k-2e+09  (10k, 2e9 FLOPs): 25%, loss 1.250, 1,000 frames/s" in said
     assert "finished  20k-8e+09  (0.812 held-out nats)" in said
-    assert said.count("forecast for 1e10 FLOPs, by 4 budgets: 0.79") == 2  # at once, at the end
+    assert said.count("forecast for 1e10 FLOPs, by 4 budgets: 0.79") == 1  # as soon as it is there
     assert "tiny: 12 of 12 runs finished" in said
     assert "\x1b" not in said
+
+
+def test_a_log_of_one_run_tells_it_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent_scaling.studies.display.show.LOOK", 1000.0)
+    made = plan_of(run_of(20_000, (1e9,)))
+    with showing(made, tmp_path, {made.runs[0].name: "to do"}, None):
+        ends(made.runs[0], tmp_path, {1e9: 1.0})
+    assert capsys.readouterr().out == "finished  20k-1e+09  (1.000 held-out nats)\n"
 
 
 def test_the_best_size_of_a_whole_budget_is_marked(tmp_path: Path) -> None:

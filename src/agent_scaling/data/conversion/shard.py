@@ -275,7 +275,7 @@ def write_manifest(
 
 
 def _print_summary(console: Console, manifest: Manifest, directory: Path, seconds: float) -> None:
-    table = Table(title=f"Shards in {directory}", title_justify="left")
+    table = Table(title=f"Shards in {directory}", title_justify="left", box=None)
     for name in ("split", "games", "frames", "actions", "shards", "MB", "bytes/frame"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, total in manifest.totals.items():

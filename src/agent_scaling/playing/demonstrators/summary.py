@@ -41,7 +41,8 @@ def print_summary(
     game: str, records: list[GameRecord], root: Path, played: int, seconds: float
 ) -> None:
     """Print totals, scores and ends of the games, and where they are."""
-    table = Table(title=f"{len(records)} games ({played} played now, {seconds:.0f} s)")
+    title = f"{len(records)} games ({played} played now, {seconds:.0f} s)"
+    table = Table(title=title, title_justify="left", box=None)
     for name in ("", "mean", "median", "min", "max"):
         table.add_column(name, justify="right" if name else "left")
     for title, values in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,7 +14,7 @@ import pandas as pd
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from agent_scaling.runtime.formats import clock, compact
+from agent_scaling.runtime.formats import clock, compact, short
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.scaling.fitting.lowest import forecast_above
 from agent_scaling.scaling.fitting.select import FEWEST
@@ -105,10 +106,15 @@ class Show:
         return draw(self._watch, grid, self._forecast, width, ENDLESS if whole else height)
 
     def finish(self) -> None:
-        """Print the picture as it is at the end."""
+        """Print the picture as it is at the end; in a log, without what its lines have told."""
+        told, self._forecast = self._forecast, ""
         if not self.live:
+            if len(self._made.runs) == 1:
+                return
             self.console.width = WIDE
         self.console.print(self.picture(whole=True))
+        if self.live and told:
+            self.say(f"\n{told}")
 
     def _lines(self) -> Iterator[str]:
         """Yield a line per running run, and one for the whole."""
@@ -162,7 +168,9 @@ def told_forecast(row: Mapping[str, Any], budgets: int) -> str:
     for name, unit in (("loss", "nats"), ("return", "return"), ("params", "parameters")):
         if name in row:
             low, high = row[f"{name}_interval"]
-            told.append(f"{row[name]:.3g} {unit} [{low:.3g}, {high:.3g}]")
+            bounded = low > 0 and math.isfinite(high)
+            ends = f"[{short(low, 3)}, {short(high, 3)}]" if bounded else "[unbounded]"
+            told.append(f"{short(row[name], 3)} {unit} {ends}")
     return f"forecast for {compact(row['flops'], 3)} FLOPs, by {budgets} budgets: {', '.join(told)}"
 
 
