@@ -14,9 +14,8 @@ from tests.helpers.runs import forked, train
 from tests.helpers.servers import free_port
 
 
-def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:
-    """One rank of a run; as a process of its own. What it says, and what is wrong with its input,
-    is in ``rank-<number>.txt`` beside the output."""
+def be_rank(number: int, count: int, port: int) -> None:
+    """Tell this process, which was forked for it, what torchrun tells a rank."""
     os.environ |= {
         "RANK": str(number),
         "LOCAL_RANK": str(number),
@@ -31,6 +30,12 @@ def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: 
     from lightning.pytorch.utilities import rank_zero_only
 
     rank_zero_only.rank = number
+
+
+def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:
+    """One rank of a run; as a process of its own. What it says, and what is wrong with its input,
+    is in ``rank-<number>.txt`` beside the output."""
+    be_rank(number, count, port)
     said = output.parent / f"rank-{number}.txt"
     with said.open("w") as file, redirect_stdout(file):
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import tempfile
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from mlflow import MlflowClient
 
 from agent_scaling.config.call import call_verb
 from agent_scaling.policies.checkpoints.files import read_checkpoint
-from tests.helpers.runs import composed
+from tests.ddp.ranks import be_rank
+from tests.helpers.runs import composed, forked
 from tests.helpers.stores import new_store
 
 LANES, STEPS = 4, 10
@@ -52,12 +54,20 @@ def run(output: Path, updates: int, *more: str) -> dict[str, Any]:
 
 
 def child(output: Path, updates: int, *more: str) -> BaseProcess:
-    """Start training in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(
-        target=run, args=(output, updates, *more)
-    )
-    process.start()
-    return process
+    """Start training in a process of its own, with this one's place for temporary files."""
+    return forked(run_in, tempfile.gettempdir(), output, updates, *more)
+
+
+def run_in(temporary: str, output: Path, updates: int, *more: str) -> None:
+    """Train with ``temporary`` for temporary files, those of child processes among them."""
+    os.environ["TMPDIR"] = tempfile.tempdir = temporary
+    run(output, updates, *more)
+
+
+def rank(number: int, count: int, port: int, output: Path, updates: int, *more: str) -> None:
+    """One rank of a run; as a process of its own."""
+    be_rank(number, count, port)
+    run(output, updates, *more)
 
 
 def history(output: Path) -> dict[str, dict[int, float]]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,11 @@ from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import build_policy
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.runtime.errors import InputError
-from tests.conftest import ROOT
+from tests.ddp.ranks import finish
 from tests.docs.metrics import documented, unknown
-from tests.helpers.impala_runs import LANES, STEPS, history, overrides, run
+from tests.helpers.impala_runs import LANES, STEPS, history, rank, run
+from tests.helpers.runs import forked
+from tests.helpers.servers import free_port
 
 FRAMES = LANES * STEPS
 EVERY = "callbacks.tracking.every_frames=40"
@@ -110,16 +109,9 @@ def test_beside_learning(tmp_path: Path) -> None:
 def test_two_ranks_play_games_of_their_own(tmp_path: Path) -> None:
     output = tmp_path / "run"
     ranks = ["trainer.devices=2", "trainer.accelerator=cpu", "+trainer.strategy=ddp"]
-    command = Path(sys.executable).with_name("agent-scaling")
-    done = subprocess.run(
-        [command, "train", *overrides(output, 3, EVERY, *ranks, "module.rewards.normalise=true")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    settings, port = [EVERY, *ranks, "module.rewards.normalise=true"], free_port()
+    started = [forked(rank, number, 2, port, output, 3, *settings) for number in range(2)]
+    assert finish(started) == [0, 0]
     saved = read_checkpoint(output / "checkpoints" / "last.ckpt")
     assert saved["frames"] == 3 * 2 * FRAMES
     assert saved["worked"]["learning"] == 3 * 2 * LANES * (STEPS + 1)
