@@ -22,7 +22,7 @@ HEAVY = {"torch", "torchmetrics", *TRAINING}
         ),
         (
             "playing.rollouts.rollout playing.watch policies.checkpoints.published "
-            "policies.compose playing.players data.windows.read policies.flops_table "
+            "policies.compose playing.players data.windows.read policies.counting.flops_table "
             "training.labelling.label studies.study",
             TRAINING,
         ),

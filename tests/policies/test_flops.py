@@ -19,11 +19,11 @@ from agent_scaling.policies.cores.mamba import MambaCore
 from agent_scaling.policies.cores.mamba1 import Mamba1Core
 from agent_scaling.policies.cores.none import NoCore
 from agent_scaling.policies.cores.transformer import TransformerCore
+from agent_scaling.policies.counting.flops_table import account, layer_params
 from agent_scaling.policies.encoders.nethack import NetHackEncoder
 from agent_scaling.policies.encoders.release2 import Release2Encoder
 from agent_scaling.policies.executed_flops import COUNTED, hardware_flops, without_memory
 from agent_scaling.policies.flops import flops_per_frame
-from agent_scaling.policies.flops_table import account, layer_params
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 from tests.helpers.policies import random_batch

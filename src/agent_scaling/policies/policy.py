@@ -42,7 +42,10 @@ class Part(Protocol):
 
 
 class Encoder(Part, Protocol):
-    """Turns a window of observations into features [T, B, width]."""
+    """Turns a window of observations into features [T, B, width].
+
+    One with ``checkpoint = True`` keeps few activations, and computes the others again.
+    """
 
     @property
     def observations(self) -> Sequence[str]:
@@ -81,7 +84,8 @@ class Policy(nn.Module):
             rollout) carries its game's state with ``windows``, and is seen alone with ``calls``.
         recompute: Frames of each lane whose activations exist at once: a longer window is run in
             pieces, each of which the backward pass computes again. Encoders with BatchNorm then
-            take the statistics of a piece. None: a window is run as a whole.
+            take the statistics of a piece. None: a window is run as a whole. Not with the
+            encoder's ``checkpoint``.
     """
 
     encoder: Encoder
@@ -105,6 +109,11 @@ class Policy(nn.Module):
             raise InputError(f"policy.resets={resets!r}: use one of {', '.join(get_args(Resets))}")
         self.resets = resets
         self.encoder = encoder
+        if recompute is not None and getattr(encoder, "checkpoint", False):
+            raise InputError(
+                f"policy.encoder.checkpoint=true and policy.recompute={recompute}: both compute "
+                "the encoder again; set the first to false, or the second to null"
+            )
         self.core = core(encoder.width)
         self.path = around(encoder.width, self.core.width) if path else None
         self.core_parts = len(self.core.initial_state(0))

@@ -12,6 +12,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.envs.screens import SIDE
 from agent_scaling.policies.costs import LayerCost, conv2d_cost, linear_cost
 from agent_scaling.policies.encoders.lines import scaled
+from agent_scaling.policies.encoders.recompute import recomputed
 from agent_scaling.policies.encoders.stack import FrameStack
 from agent_scaling.runtime.errors import InputError
 
@@ -27,6 +28,8 @@ class AtariEncoder(nn.Module):
         net: float [N, frames, 84, 84] in 0 … 1 → [N, width].
         width: Features that it gives.
         frames: Frames that are seen, the current one included.
+        checkpoint: Have the backward pass compute the encoder's activations again, in place of
+            keeping them.
     """
 
     observations = ("frame",)
@@ -35,8 +38,9 @@ class AtariEncoder(nn.Module):
     first_layers = ("net.0",)
     """Layers that read raw inputs."""
 
-    def __init__(self, net: nn.Module, width: int, frames: int) -> None:
+    def __init__(self, net: nn.Module, width: int, frames: int, checkpoint: bool = False) -> None:
         super().__init__()
+        self.checkpoint = checkpoint
         self.net, self.width = net.to(memory_format=torch.channels_last), width  # type: ignore[call-overload]
         self.stack = FrameStack(frames, (SIDE, SIDE), torch.uint8)
 
@@ -51,8 +55,14 @@ class AtariEncoder(nn.Module):
         stacked_TBHWK, after = self.stack(batch.frame_TBHW, batch.first_TB, state[0], batch.ahead)
         # The frames of a stack lie side by side: seen as channels, that is channels-last already.
         seen_NKHW = stacked_TBHWK.flatten(0, 1).permute(0, 3, 1, 2)
-        features = cast(Tensor, self.net(seen_NKHW.to(next(self.parameters()).dtype) / 255))
-        return features.view(batch.steps, batch.lanes, self.width), (after,)
+        if self.checkpoint and torch.is_grad_enabled():
+            features_ND = recomputed(self._see, [self.net], seen_NKHW)
+        else:
+            features_ND = self._see(seen_NKHW)
+        return features_ND.view(batch.steps, batch.lanes, self.width), (after,)
+
+    def _see(self, seen_NKHW: Tensor) -> Tensor:
+        return cast(Tensor, self.net(seen_NKHW.to(next(self.parameters()).dtype) / 255))
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""
@@ -80,9 +90,10 @@ class AtariCNN(AtariEncoder):
         width: Channels w of the first convolution; the others have 2w. The paper's widths are 1, 3,
             5, 8, 13, 23, 34, 50, 81, 117, 167 and 266.
         frames: Frames that are seen, the current one included.
+        checkpoint: As in :class:`AtariEncoder`.
     """
 
-    def __init__(self, width: int = 13, frames: int = 4) -> None:
+    def __init__(self, width: int = 13, frames: int = 4, checkpoint: bool = False) -> None:
         if width < 1 or frames < 1:
             raise InputError(f"policy.encoder: width={width} and frames={frames}: at least 1")
         net = nn.Sequential(
@@ -94,7 +105,7 @@ class AtariCNN(AtariEncoder):
             nn.ReLU(),
             nn.Flatten(),
         )
-        super().__init__(net, 2 * width * 7 * 7, frames)
+        super().__init__(net, 2 * width * 7 * 7, frames, checkpoint)
 
     @staticmethod
     def sized(width: int, params: int) -> dict[str, Any]:
@@ -122,9 +133,16 @@ class AtariResNet(AtariEncoder):
         width: Features of the last layer.
         channel_scale: Multiplies the blocks' 16, 32 and 32 channels.
         frames: Frames that are seen, the current one included.
+        checkpoint: As in :class:`AtariEncoder`.
     """
 
-    def __init__(self, width: int = 256, channel_scale: float = 1.0, frames: int = 4) -> None:
+    def __init__(
+        self,
+        width: int = 256,
+        channel_scale: float = 1.0,
+        frames: int = 4,
+        checkpoint: bool = False,
+    ) -> None:
         if width < 1 or frames < 1:
             raise InputError(f"policy.encoder: width={width} and frames={frames}: at least 1")
         layers: list[nn.Module] = []
@@ -139,7 +157,7 @@ class AtariResNet(AtariEncoder):
             before, size = channels, (size + 1) // 2
         features = before * size * size
         tail = [nn.ReLU(), nn.Flatten(), nn.Linear(features, width), nn.ReLU()]
-        super().__init__(nn.Sequential(*layers, *tail), width, frames)
+        super().__init__(nn.Sequential(*layers, *tail), width, frames, checkpoint)
 
     @staticmethod
     def sized(width: int, params: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from agent_scaling.policies.encoders.cells import CellTable, PatchConv, Window, 
 from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
 from agent_scaling.policies.encoders.moves import Moves
 from agent_scaling.policies.encoders.recent import RecentActions
+from agent_scaling.policies.encoders.recompute import recomputed
 from agent_scaling.policies.encoders.screen import MAP_ROWS
 from agent_scaling.policies.encoders.text import TextBag
 from agent_scaling.runtime.errors import InputError
@@ -46,6 +47,8 @@ class CompactEncoder(nn.Module):
         moves: See the cursor's move since the previous frame.
         inventory: See the glyphs of carried items, which few recordings have.
         inventory_width: Width of the inventory's two layers.
+        checkpoint: Have the backward pass compute the encoder's activations again, in place of
+            keeping them.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class CompactEncoder(nn.Module):
         moves: bool = False,
         inventory: bool = False,
         inventory_width: int = 32,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if min(width, near) < 1 or actions < 0:
@@ -70,7 +74,7 @@ class CompactEncoder(nn.Module):
                 f"policy.encoder: width={width} and near={near}: at least 1; actions={actions}: "
                 "at least 0"
             )
-        self.width = width
+        self.width, self.checkpoint = width, checkpoint
         self.cells = CellTable(cell)
         self.near = Window(1, 1, near, near)
         self.far = Window(*FAR) if far else None
@@ -119,9 +123,27 @@ class CompactEncoder(nn.Module):
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """T·B frames and the state → [T, B, width] and the state after the window."""
         chars_TBHW, colors_TBHW, cursor_TB2 = batch.terminal()
-        chars_NHW, cursor_N2 = chars_TBHW.flatten(0, 1), cursor_TB2.flatten(0, 1)
+        seen = [plane.flatten(0, 1) for plane in (chars_TBHW, colors_TBHW, cursor_TB2)]
+        if self.inventory is not None:
+            seen.append(batch.inventory().flatten(0, 1))
+        if self.checkpoint and torch.is_grad_enabled():
+            x_ND = recomputed(self._read, [self], *seen)
+        else:
+            x_ND = self._read(*seen)
+        features_TBD = x_ND.view(batch.steps, batch.lanes, self.width)
+        after: list[Tensor] = []
+        stacked = [part for part in (self.recent, self.moves) if part is not None]
+        for part, before in zip(stacked, state, strict=True):
+            vectors_TBD, then = part(batch, before)
+            features_TBD, after = features_TBD + vectors_TBD, [*after, then]
+        return features_TBD, tuple(after)
+
+    def _read(
+        self, chars_NHW: Tensor, colors_NHW: Tensor, cursor_N2: Tensor, *inventory_NI: Tensor
+    ) -> Tensor:
+        """Frames → [N, width], without last actions and moves."""
         rows = slice(1, 1 + MAP_ROWS)
-        pairs_NHW = pairs_of(chars_NHW[:, rows], colors_TBHW.flatten(0, 1)[:, rows])
+        pairs_NHW = pairs_of(chars_NHW[:, rows], colors_NHW[:, rows])
         near_NP = self.near(pairs_NHW, cursor_N2).flatten(1)
         frames = len(near_NP)
         parts = [self.cells.of(near_NP.flatten()).view(frames, -1)]
@@ -131,16 +153,11 @@ class CompactEncoder(nn.Module):
             parts.append(self.message(chars_NHW[:, 0]))
             parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
         if self.inventory is not None:
-            parts.append(self.inventory(batch.inventory().flatten(0, 1)))
+            parts.append(self.inventory(*inventory_NI))
         x_ND = self.enter(torch.cat(parts, dim=1))
         x_ND = x_ND + self.down(F.relu(self.up(self.norm(x_ND))).square())
-        features_TBD = self.out_norm(x_ND).view(batch.steps, batch.lanes, self.width)
-        after: list[Tensor] = []
-        seen = [part for part in (self.recent, self.moves) if part is not None]
-        for part, before in zip(seen, state, strict=True):
-            vectors_TBD, then = part(batch, before)
-            features_TBD, after = features_TBD + vectors_TBD, [*after, then]
-        return features_TBD, tuple(after)
+        normed_ND: Tensor = self.out_norm(x_ND)
+        return normed_ND
 
     def costs(self) -> list[LayerCost]:
         """Forward cost per frame by layer."""

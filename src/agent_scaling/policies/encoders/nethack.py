@@ -58,6 +58,8 @@ class NetHackEncoder(nn.Module):
         channels_last: Run convolutions channels-last, about 1.25 times as fast on a CPU. Rounding
             then differs from cell to cell, which breaks ties between equal cells in the pooling at
             random: gradients agree with the release to 1e-6 without it, and to some 1e-3 with it.
+        checkpoint: Have the backward pass compute the encoder's activations again, in place of
+            keeping them.
     """
 
     def __init__(
@@ -84,12 +86,13 @@ class NetHackEncoder(nn.Module):
         inventory: bool = False,
         inventory_width: int = 64,
         channels_last: bool = True,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if frames < 1:
             raise InputError(f"policy.encoder.frames={frames}: must be at least 1")
         channels = [scaled(c, channel_scale) for c in ([16] + [32] * (blocks - 1))]
-        self.width = width
+        self.width, self.checkpoint = width, checkpoint
         self.chars = nn.Embedding(256, embedding)
         self.colors = nn.Embedding(128, embedding) if colors else None
         self.message = MessageLine(message_width) if message_width else None
@@ -183,14 +186,20 @@ class NetHackEncoder(nn.Module):
         parts = [self.message(chars_NHW[:, 0])] if self.message else []
         if self.status:
             parts.append(self.status(chars_NHW[:, 1 + MAP_ROWS :].flatten(1)))
-        parts.append(self.map(self.embed(seen) if self.lookup is None else self.lookup(seen)))
+        again = self.checkpoint and torch.is_grad_enabled()
+        if again:
+            parts.append(self.map.recomputed(self.embed, seen))
+        else:
+            parts.append(self.map(self.embed(seen) if self.lookup is None else self.lookup(seen)))
         if self.num_actions:
             action_N = batch.prev_action_TB.flatten()
             parts.append(F.one_hot(action_N, self.num_actions).to(parts[0].dtype))
         if self.crop:
             map_NHW = [plane.flatten(0, 1) for plane in map_TBHW]
             cells = self.crop.cells(map_NHW, cursor_TB2.flatten(0, 1))
-            parts.append(self.crop(self.embed(cells)))
+            parts.append(
+                self.crop.recomputed(self.embed, cells) if again else self.crop(self.embed(cells))
+            )
         if self.inventory:
             parts.append(self.inventory(batch.inventory().flatten(0, 1)))
         features_ND = cast(Tensor, self.fc(torch.cat(parts, dim=1)))

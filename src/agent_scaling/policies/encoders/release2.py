@@ -53,6 +53,7 @@ class Release2Encoder(nn.Module):
         unit_init: Scale the initial weights of lines, map, mixer and head to norms that no draw
             decides (``fix_initialization``); nothing else changes.
         channels_last: As in :class:`~agent_scaling.policies.encoders.nethack.NetHackEncoder`.
+        checkpoint: As there.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class Release2Encoder(nn.Module):
         frames: int = 1,
         unit_init: bool = False,
         channels_last: bool = True,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
         color_embedding = embedding if color_embedding is None else color_embedding
         check_shape(kernel, frames, status_width, summed and embedding != color_embedding)
-        self.width, self.summed = width, summed
+        self.width, self.summed, self.checkpoint = width, summed, checkpoint
         self.sees_actions = "policy=compact policy.encoder.actions=0"
         self.top, self.rows = (0, ROWS) if whole else (1, MAP_ROWS)
         self.chars = nn.Embedding(256, embedding)
@@ -164,11 +166,15 @@ class Release2Encoder(nn.Module):
         ]
         if self.inventory:
             parts.append(self.inventory(batch.inventory().flatten(0, 1)))
-        parts.append(self.map(self.embed(seen)))
+        again = self.checkpoint and torch.is_grad_enabled()
+        parts.append(self.map.recomputed(self.embed, seen) if again else self.map(self.embed(seen)))
         action_N = batch.prev_action_TB.flatten()
         parts.append(F.one_hot(action_N, NUM_ACTIONS).to(parts[0].dtype))
         now = [plane.flatten(0, 1) for plane in map_TBHW]
-        parts.append(self.crop(self.embed(self.crop.cells(now, cursor_TB2.flatten(0, 1)))))
+        cells = self.crop.cells(now, cursor_TB2.flatten(0, 1))
+        parts.append(
+            self.crop.recomputed(self.embed, cells) if again else self.crop(self.embed(cells))
+        )
         features_ND = cast(Tensor, self.fc(torch.cat(parts, dim=1)))
         return features_ND.view(batch.steps, batch.lanes, self.width), after
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from agent_scaling.envs.screens import COLUMNS
 from agent_scaling.policies.costs import LayerCost, conv2d_cost
 from agent_scaling.policies.encoders.lines import mlp, mlp_costs, scaled
+from agent_scaling.policies.encoders.recompute import recomputed
 
 MAP_ROWS = 21  # rows 1–21 of the terminal; 0 is the message, 22 and 23 are the status lines
 CROP = 9
@@ -75,6 +77,22 @@ class MapEncoder(nn.Module):
     def forward(self, cells_NCHW: Tensor) -> Tensor:
         """Blocks, flatten (channel-major, as released), layers."""
         return cast(Tensor, self.mlp(self.blocks(cells_NCHW).flatten(1)))
+
+    def recomputed(
+        self, embed: Callable[[list[Tensor]], Tensor], planes_NHW: list[Tensor]
+    ) -> Tensor:
+        """The same of ``embed(planes_NHW)``; the backward pass computes it again by stages.
+
+        Kept is what goes from stage to stage: a convolution and its pooling, or a residual block.
+        """
+        stages: list[nn.Sequential] = []
+        for conv, pool, *residual in cast(Iterable[Iterable[nn.Module]], self.blocks):
+            stages += [nn.Sequential(conv, pool), *map(nn.Sequential, residual)]
+        first, *others = stages
+        x_NCHW = recomputed(lambda *planes: first(embed(list(planes))), [first], *planes_NHW)
+        for stage in others:
+            x_NCHW = recomputed(stage, [stage], x_NCHW)
+        return cast(Tensor, self.mlp(x_NCHW.flatten(1)))
 
     def costs(self) -> list[LayerCost]:
         """Convolutions at their output's size, then the layers."""
@@ -143,6 +161,12 @@ class Crop(nn.Module):
     def forward(self, cells_NCHW: Tensor) -> Tensor:
         """Embedded window → flat features."""
         return cast(Tensor, self.net(cells_NCHW)).flatten(1)
+
+    def recomputed(
+        self, embed: Callable[[list[Tensor]], Tensor], cells_NHW: list[Tensor]
+    ) -> Tensor:
+        """The same of ``embed(cells_NHW)``; the backward pass computes it again."""
+        return recomputed(lambda *cells: self(embed(list(cells))), [self], *cells_NHW)
 
     def costs(self) -> list[LayerCost]:
         """Five convolutions at 9×9."""

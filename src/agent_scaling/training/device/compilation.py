@@ -6,6 +6,7 @@ from lightning import Trainer
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from omegaconf import DictConfig, open_dict
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.device.precision import take_precision
@@ -44,8 +45,16 @@ def compile_module(module: PolicyModule, trainer: Trainer, backend: str) -> None
     """Compile a module's policy and loss, in place; weights and their names stay.
 
     Raises:
-        InputError: The policy will be sharded over ranks.
+        InputError: The policy will be sharded over ranks, or its encoder has BatchNorm and
+            ``checkpoint``.
     """
     if isinstance(trainer.strategy, ModelParallelStrategy):
         raise InputError("trainer.compile: not with trainer=fsdp; set it to false")
+    encoder = module.policy.get_submodule("encoder")
+    norms = any(isinstance(part, _BatchNorm) for part in encoder.modules())
+    if norms and getattr(encoder, "checkpoint", False):
+        raise InputError(
+            "trainer.compile and policy.encoder.checkpoint=true: the compiler cannot compute "
+            "BatchNorm again; set one of them to false"
+        )
     module.compile_parts(backend)

@@ -1,4 +1,4 @@
-"""The ``flops`` verb: prints the FLOPs of a policy by layer, and those of a run."""
+"""The ``flops`` verb: prints a policy's FLOPs by layer, a step's memory, and a run's cost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.policies.counting.memory import STATE_BYTES, step_memory, with_checkpoint
 from agent_scaling.policies.flops import (
     BUDGETS,
     Convention,
@@ -23,6 +24,8 @@ from agent_scaling.runtime.formats import short
 
 LSTM_PARAMETER = re.compile(r"(.*)\.\w+_l(\d+)")
 OTHER = "embeddings, norms"
+DEVICES_GB = (24, 80, 141)
+"""Memory of an RTX 4090 or L4, an A100 or H100, and an H200."""
 
 
 def account(
@@ -35,14 +38,15 @@ def account(
     peak_flops: float = 989e12,
     utilisation: float = 0.4,
 ) -> None:
-    """Print the training FLOPs per frame by layer and convention, and the cost of a run.
+    """Print training FLOPs per frame by layer and convention, memory, and the cost of a run.
 
     Args:
         policy: A policy's config; built without memory.
         frames: Frames of the run.
         flops_budget: FLOPs of the run, if not its frames.
         convention: Convention of ``flops_budget``: model, exact, paper, paper_atari or 6nd.
-        unroll_length: Steps of a training window: the ``hardware`` convention depends on it.
+        unroll_length: Steps of a training window: memory and the ``hardware`` convention depend
+            on it.
         peak_flops: FLOP/s of one GPU at its best.
         utilisation: Share of it that model FLOPs reach.
 
@@ -64,6 +68,9 @@ def account(
     for name, value in per_frame.items():
         where = f", in steps of {unroll_length} frames" if name == "hardware" else ""
         console.print(f"{name}: {value:,.0f} FLOPs per frame{where}", highlight=False)
+    state = STATE_BYTES * built.num_params
+    console.print(f"memory: {short(state, gap=' ')}B for weights, gradients and Adam's moments")
+    console.print(memory_table(built, unroll_length))
     if flops_budget is not None:
         frames = flops_budget / per_frame[convention]
     if frames is not None:
@@ -106,6 +113,20 @@ def layer_params(policy: Policy) -> dict[str, int]:
         owner = next((n for n in (layer, layer.rpartition(".")[0]) if n in layers), name)
         found[owner] = found.get(owner, 0) + parameter.numel()
     return found
+
+
+def memory_table(policy: Policy, steps: int) -> Table:
+    """Bytes per frame of a float32 training step, and the largest ``data.lanes`` by device."""
+    ways = {"as it is": step_memory(policy, steps)}
+    if recomputing := with_checkpoint(policy):
+        ways["encoder.checkpoint=true"] = step_memory(recomputing, steps)
+    table = Table(title=f"lanes of {steps} frames that fit", title_justify="left", box=SIMPLE)
+    for name in ("", "B per frame", *(f"{size} GB" for size in DEVICES_GB)):
+        table.add_column(name, justify="right" if name else "left")
+    for way, memory in ways.items():
+        lanes = [f"{memory.most_lanes(1e9 * size, steps):,}" for size in DEVICES_GB]
+        table.add_row(way, short(memory.per_frame), *lanes)
+    return table
 
 
 def run_table(frames: float, per_frame: dict[Convention, float], speed: float) -> Table:
