@@ -165,7 +165,7 @@ def whole_budgets(made: Plan, cells: pd.DataFrame) -> list[float]:
 def told_forecast(row: Mapping[str, Any], budgets: int) -> str:
     """Say a forecast in one line."""
     told = []
-    for name, unit in (("loss", "nats"), ("return", "return"), ("params", "parameters")):
+    for name, unit in (("loss", "nats"), ("return", "points"), ("params", "parameters")):
         if name in row:
             low, high = row[f"{name}_interval"]
             bounded = low > 0 and math.isfinite(high)
