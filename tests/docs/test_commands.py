@@ -77,3 +77,15 @@ def test_the_demo_is_made_of_commands_that_are_there() -> None:
     assert len(lines) == 3
     for line in lines:
         check(tuple(shlex.split(line)))
+
+
+def test_the_quick_check_is_of_tests_that_are_there() -> None:
+    """``make test`` runs them, too."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "--silent", "check", "FOR_TESTS="],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    (quick,) = re.findall(r"-m pytest (.*)$", shown, re.M)
+    check(("pytest", *shlex.split(quick)))
+    lint = (ROOT / ".ci" / "run").read_text()
+    assert {"make lint\n", "make test\n"} <= set(lint.splitlines(keepends=True))
