@@ -24,6 +24,11 @@ from agent_scaling.runtime.secrets import URLS, complete, mask, masked, remember
         "Max retries (url: http://alice:PW@host) and http://bob:PW@other",
         "train logger.password=PW",
         "{'Authorization': 'Bearer PW'}",
+        "export AWS_SECRET_ACCESS_KEY=PW",
+        "AWS_SESSION_TOKEN=PW agent-scaling train",
+        "https://host/callback#access_token=PW",
+        "fsspec: {'key': 'a', 'secret': 'PW'}",
+        '{"aws_secret_access_key": "PW"}',
     ],
 )
 def test_a_credential_is_masked(text: str) -> None:
@@ -43,6 +48,8 @@ def test_a_credential_is_masked(text: str) -> None:
         "s3://bucket/shards",
         "output=run@home tokens=1e9 policy.keys=3",
         "a: b = c?d",
+        "{'tokens': '1e9', 'secretary': 'ann'}",
+        "http://127.0.0.1:5000/#/experiments/1?searchFilter=a",
     ],
 )
 def test_other_texts_stay(text: str) -> None:

@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 
 import pytest
-from agent_scaling.studies.by_laws import best_of_repeated, settings_by
 from mlflow import MlflowClient
 
 from agent_scaling.cli.main import main
@@ -18,6 +17,9 @@ from agent_scaling.scaling.report.replays import replays_of
 from agent_scaling.scaling.runs.fit_file import agreed_store
 from agent_scaling.scaling.runs.mlflow_runs import measured_at, read_mlflow
 from agent_scaling.scaling.runs.settings import settings_of
+from agent_scaling.studies.plan_file import Store
+from agent_scaling.studies.planning.by_laws import best_of_repeated, settings_by
+from agent_scaling.studies.planning.speed import of_finished
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.stores import new_store
 from tests.scaling.synthetic import known_law
@@ -266,6 +268,15 @@ def test_a_masked_password_is_the_users_own(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     monkeypatch.setenv("AGENT_SCALING_URLS", whole)
     assert agreed_store(fitted) == whole
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///{}/no.db", "http://127.0.0.1:9"])
+def test_speeds_of_a_study_in_a_store_that_cannot_be_read_are_one_line(tmp_path, uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(InputError, match="tracking_uri=") as error:
+        of_finished("mini", Store(uri.format(tmp_path), "nethack", None))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "no.db").exists()  # it is read, not made
 
 
 def test_a_store_without_its_files_says_where_they_were(tmp_path):

@@ -16,12 +16,14 @@ STORE = "MLFLOW_TRACKING_URI"
 USERINFO = re.compile(r"(?<=://)(?:[^/\s]*|[^/\s@:]*:(?!\d+(?:[/?#]|$))[^\s@]*)@")
 """The ``user:password@`` of a URL, also where the password contains ``@`` or ``/``."""
 _WORDS = "sig|token|secret|passw|pwd|cred|key|auth|jwt|session|sas"
-QUERY = re.compile(rf"([?&;][\w.%-]*(?:{_WORDS})[\w.%-]*=)[^&;#\s'\"]+", re.IGNORECASE)
-"""A credential in a query: ``?sig=``, ``&X-Amz-Signature=``, ``?token=``."""
+QUERY = re.compile(rf"([?&;#][\w.%-]*(?:{_WORDS})[\w.%-]*=)[^&;#\s'\"]+", re.IGNORECASE)
+"""A credential in a query or a fragment: ``?sig=``, ``&X-Amz-Signature=``, ``#access_token=``."""
 _NAMES = "password|passwd|secret|token|api_key|access_key|secret_key|access_token"
 NAME = re.compile(rf"(?:.*[._-])?(?:{_NAMES})", re.IGNORECASE)
 """Keys of configs whose values are credentials."""
-WORD = re.compile(rf"((?:^|[\s.'\"+])(?:{_NAMES})=)[^\s'\"]+", re.IGNORECASE)
+WORD = re.compile(rf"((?:^|[\s.'\"+])(?:\w*_)?(?:{_NAMES})=)[^\s'\"]+", re.IGNORECASE)
+PAIR = re.compile(rf"(['\"](?:\w*_)?(?:{_NAMES})['\"]\s*:\s*['\"])[^'\"]+", re.IGNORECASE)
+"""A credential in a printed dict or in JSON."""
 HEADER = re.compile(r"(Authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\"]+", re.IGNORECASE)
 
 
@@ -29,7 +31,7 @@ def mask(text: str) -> str:
     """Return ``text`` with ``***`` in the place of each credential."""
     if "://" in text:
         text = USERINFO.sub(f"{MASK}@", text)
-    for pattern in (QUERY, WORD, HEADER) if "=" in text or ":" in text else ():
+    for pattern in (QUERY, WORD, PAIR, HEADER) if "=" in text or ":" in text else ():
         text = pattern.sub(rf"\g<1>{MASK}", text)
     return text
 

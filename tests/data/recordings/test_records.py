@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from agent_scaling.data.recordings.altorg import AltorgSource
 from agent_scaling.data.recordings.base import BadGame, concatenate
@@ -123,6 +124,21 @@ def test_a_cut_file_is_named(tmp_path: Path, name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("zstd", zstandard.compress(terminal(*SCREENS))),
+        ("lzma", lzma.compress(terminal(*SCREENS), format=lzma.FORMAT_ALONE)),
+        ("zip", b"PK\x03\x04" + terminal(*SCREENS)),
+        ("gzip", gzip.compress(gzip.compress(terminal(*SCREENS)))),
+    ],
+)
+def test_a_packing_that_is_not_read_is_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / "a.ttyrec").write_bytes(data)
+    with pytest.raises(BadGame, match=f"a.ttyrec holds {name} data: unpack it"):
+        next(decode_parts([tmp_path / "a.ttyrec"], 1, 8))
+
+
+@pytest.mark.parametrize(
     "name", ["nle.1.0.ttyrec.bz2.partial", "nle.1.0.ttyrec.old.bz2", b"\xff.ttyrec"]
 )
 def test_what_is_not_read_is_named(tmp_path: Path, name: str | bytes) -> None:
@@ -185,8 +201,14 @@ def at_of(screen: np.ndarray) -> int | None:
 
 def test_menus_alone_are_no_game(tmp_path: Path) -> None:
     (tmp_path / "a.ttyrec").write_bytes(terminal(*MENUS))
-    with pytest.raises(BadGame, match="none of its 2 frames shows NetHack's status line"):
+    with pytest.raises(BadGame, match="menus alone: none of its 2 frames has a status line"):
         list(decode_parts([tmp_path / "a.ttyrec"], 1, 8))
+
+
+def test_a_recording_with_neither_menu_nor_status_line_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.ttyrec").write_bytes(terminal(*[CLEAR + b"\x1b[5;10H@"] * 30))
+    game = concatenate(list(decode_parts([tmp_path / "a.ttyrec"], 1, 8)))
+    assert (len(game), game.menus) == (29, 0)
 
 
 @pytest.mark.parametrize("points", ["", "0x1", "12.5", "99999999999999999999"])

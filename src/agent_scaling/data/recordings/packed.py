@@ -20,6 +20,14 @@ games have 7 to 21 unpacked bytes per byte."""
 LENGTH_PER_BYTE = 200
 """The same limit for gzip and xz, whose size is known only once they are unpacked."""
 PACKED = {b"BZh": "bz2", b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz"}
+UNREAD = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf": "7z",
+    b"\x1f\x9d": "compress",
+    b"\x5d\x00\x00": "lzma",
+}
+"""Packings that are named and not read."""
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
@@ -83,6 +91,9 @@ def read_recording(path: Path) -> bytes:
         raise BadGame(f"{path.name} is a cut or damaged {kind} file: {error}") from None
     if len(unpacked) > most:
         raise too_much
+    inside = next((n for magic, n in (PACKED | UNREAD).items() if unpacked.startswith(magic)), None)
+    if inside:
+        raise BadGame(f"{path.name} holds {inside} data: unpack it, or repack it as gzip")
     return bz2.compress(unpacked, 1)
 
 

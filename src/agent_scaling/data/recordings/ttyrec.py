@@ -37,6 +37,8 @@ from agent_scaling.envs.screens import COLUMNS, ROWS
 TTYREC = re.compile(r"(?P<bare>(?P<stem>.+)\.ttyrec(?P<version>[123]?))(\.[A-Za-z0-9]+)?")
 STATUS, STATUS_ROW = re.compile(rb"HP:-?\d+\(\d+\)"), ROWS - 4
 """Text that every variant's status line has, and the first row that it may stand in."""
+MENU = re.compile(rb"dgamelaunch|NetHack, Copyright|Shall I pick|Quit|username|assword")
+"""Text of dgamelaunch's menus and of NetHack's start."""
 UNFINISHED = (".partial", ".part", ".tmp")
 
 FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
@@ -58,7 +60,7 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
         for file, name in zip(files, names, strict=True):
             check_version(file, name, version)
         width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
-        yield from _converted(files, version, chunk_frames, width, most)
+        yield from _converted(files, version, chunk_frames, width, most, all_of_it=False)
 
 
 def _as_bz2(path: Path, unpacked: Path) -> Path:
@@ -72,16 +74,21 @@ def _as_bz2(path: Path, unpacked: Path) -> Path:
 
 
 def _converted(
-    paths: list[Path], version: int, chunk_frames: int, width: int, most: int
+    paths: list[Path], version: int, chunk_frames: int, width: int, most: int, all_of_it: bool
 ) -> Iterator[RawFrames]:
     """Yield the frames of bz2 files, of which the left 80 of ``width`` columns are kept.
 
-    Raises :class:`BadGame` at more than ``most`` frames, or where none is of the game.
+    Frames of menus are left out, unless ``all_of_it``: of a recording in which there is neither a
+    status line nor a menu, nobody knows what it is.
+
+    Raises :class:`BadGame` at more than ``most`` frames, or where there are menus alone.
     """
+    given = most
     converter = _pyconverter.Converter(ROWS, width, version)
     remaining = list(paths)
     converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=0)
-    menus, waits, any_left = 0, version == 1, False
+    menus, waits, any_left = 0, version == 1 and not all_of_it, False
+    any_menu = False
     while True:
         chunk, cursor = _empty(chunk_frames), np.empty((chunk_frames, 2), np.int16)
         chars, colors = chunk.shown["chars"], chunk.shown["colors"]
@@ -98,6 +105,8 @@ def _converted(
                 raise BadGame("it has more frames than a recording of its size can hold")
             if waits:
                 begin = first_of_game(chars[filled:end])
+                screens = chars[filled : filled + begin]
+                any_menu = any_menu or any(MENU.search(screen.tobytes()) for screen in screens)
                 waits, menus = begin == end - filled, menus + begin
                 for array in arrays:
                     array[filled : end - begin] = array[filled + begin : end]
@@ -107,7 +116,7 @@ def _converted(
                 if not remaining:
                     break
                 converter.load_ttyrec(str(remaining.pop(0)), gameid=1, part=len(paths))
-                waits = version == 1
+                waits = version == 1 and not all_of_it
             elif filled == chunk_frames:
                 break
         _show(chunk, chars, colors, cursor)
@@ -116,8 +125,11 @@ def _converted(
             yield chunk[:filled]
         if filled < chunk_frames:
             break
-    if menus and not any_left:
-        raise BadGame(f"none of its {menus} frames shows NetHack's status line")
+    if any_left or not menus:
+        return
+    if any_menu:
+        raise BadGame(f"it holds menus alone: none of its {menus} frames has a status line")
+    yield from _converted(paths, version, chunk_frames, width, given, all_of_it=True)
 
 
 def _show(

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from agent_scaling.runtime.allocator import keep_memory
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan_file import Run, Store
-from agent_scaling.tracking.store import open_or_make_store, runs_of_study
+from agent_scaling.tracking.store import open_store, runs_of_study, store_errors
 from agent_scaling.training.build import build, quiet
 from agent_scaling.training.device.compilation import compile_module, split
 from agent_scaling.training.hooks import run_module
@@ -109,10 +109,12 @@ def size_of(run: Run) -> int:
 
 def of_finished(study: str, store: Store) -> Speeds:
     """The last ``speed/flops_per_second`` of each size that a study has trained."""
-    client = open_or_make_store(store.tracking_uri)
-    experiments = [e.experiment_id for e in client.search_experiments()]
+    with store_errors(store.tracking_uri):
+        client = open_store(store.tracking_uri)
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        runs = runs_of_study(client, experiments, study)
     found: dict[float, float] = {}
-    for run in runs_of_study(client, experiments, study):
+    for run in runs:
         speed = run.data.metrics.get("speed/flops_per_second")
         if speed and "policy.num_params" in run.data.params:
             found[float(run.data.params["policy.num_params"])] = speed
