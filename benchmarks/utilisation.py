@@ -35,6 +35,8 @@ class Search:
         peak: FLOP/s of the device at its best.
         most_lanes: Where the search ends.
         seconds: Of each policy's search; the compiled policy is left out when they are over.
+        least_lanes: Where the search begins.
+        measured: Steps that are timed, of each number of lanes.
     """
 
     device: str
@@ -42,6 +44,8 @@ class Search:
     peak: float
     most_lanes: int
     seconds: float
+    least_lanes: int = 1
+    measured: int = MEASURED
 
 
 def sized_policy(params: float, core: str) -> Policy:
@@ -52,12 +56,12 @@ def sized_policy(params: float, core: str) -> Policy:
     return policy
 
 
-def step_seconds(policy: Policy, model: Any, batch: Batch) -> float:
-    """Seconds of one training step, the mean of some after a warm-up."""
+def step_seconds(policy: Policy, model: Any, batch: Batch, measured: int = MEASURED) -> float:
+    """Seconds of one training step, the mean of ``measured`` after a warm-up."""
     device = batch.first_TB.device.type
     optimizer = torch.optim.Adam(policy.parameters(), fused=device == "cuda")
     state = policy.initial_state(batch.lanes)
-    for number in range(WARM_UP + MEASURED):
+    for number in range(WARM_UP + measured):
         if number == WARM_UP:
             wait(device)
             began = time.perf_counter()
@@ -69,7 +73,7 @@ def step_seconds(policy: Policy, model: Any, batch: Batch) -> float:
         optimizer.zero_grad()
         state = tuple(part.detach() for part in after)
     wait(device)
-    return (time.perf_counter() - began) / MEASURED
+    return (time.perf_counter() - began) / measured
 
 
 def wait(device: str) -> None:
@@ -81,7 +85,8 @@ def wait(device: str) -> None:
 def attempt(policy: Policy, model: Any, screens: Screens, lanes: int, at: Search) -> float | None:
     """Frames per second with so many lanes; None where memory does not suffice."""
     try:
-        return at.steps * lanes / step_seconds(policy, model, screens(at.steps, lanes, at.device))
+        batch = screens(at.steps, lanes, at.device)
+        return at.steps * lanes / step_seconds(policy, model, batch, at.measured)
     except torch.OutOfMemoryError:
         return None
     finally:
@@ -93,7 +98,7 @@ def attempt(policy: Policy, model: Any, screens: Screens, lanes: int, at: Search
 
 def best_lanes(policy: Policy, screens: Screens, at: Search) -> tuple[int, float]:
     """Lanes in powers of two until memory, time or the gain (3 %) ends; their frames/s."""
-    until, best, lanes = time.monotonic() + at.seconds, (0, 0.0), 1
+    until, best, lanes = time.monotonic() + at.seconds, (0, 0.0), at.least_lanes
     while lanes <= at.most_lanes and time.monotonic() < until:
         speed = attempt(policy, policy, screens, lanes, at)
         if speed is None or (speed < 1.03 * best[1] and lanes > 64):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -78,6 +77,8 @@ def interval(
     mean: float, error: float, clusters: float, level: float = 0.95
 ) -> tuple[float, float]:
     """Return a mean's t-interval from its standard error over few clusters."""
+    from scipy.special import stdtrit  # training needs no scipy
+
     half = float(stdtrit(clusters - 1, (1 + level) / 2)) * error if clusters > 1 else math.nan
     return mean - half, mean + half
 

@@ -22,6 +22,6 @@ def played_versions(layout: Layout, source: str, indexes: Iterable[ShardIndex]) 
         games = (game for index in indexes for game in index.games)
         said = {str(game.metadata.get("version", "")) for game in games}
         known = ", ".join(sorted(text for text in said if NUMBER.fullmatch(text)))
-        here = {"nle": installed_versions("nethack")["nle"]}
+        here = {name: v for name, v in installed_versions("nethack").items() if name == "nle"}
         return {"nethack": known, **here} if known else here
     return installed_versions("atari") if source == "atari" else {}

@@ -20,7 +20,6 @@ from agent_scaling.data.conversion.plan import SPLITS, Plan, Shard, make_plan
 from agent_scaling.data.conversion.played import played_versions
 from agent_scaling.data.conversion.workers import Conversion, Job, sigterm_ends
 from agent_scaling.data.recordings.base import MENU_FRAMES, Discovery, Skipped, Source
-from agent_scaling.data.recordings.ttyrec import TtyrecSource
 from agent_scaling.data.shards.layout import VERSION, Layout
 from agent_scaling.data.shards.manifest import (
     MANIFEST,
@@ -83,7 +82,11 @@ def shard(
             f"output={output}: shards are written to a local folder, which can be locked and "
             "resumed; upload the folder when it is done, manifest.json last"
         )
-    source, directory = source or TtyrecSource(), Path(output)
+    if source is None:  # which needs NLE; sources of other games do not
+        from agent_scaling.data.recordings.ttyrec import TtyrecSource
+
+        source = TtyrecSource()
+    directory = Path(output)
     root = source.locate(input)
     begin = time.monotonic()
     console = Console(stderr=True, soft_wrap=True)

@@ -18,7 +18,7 @@ from agent_scaling.data.shards.layout import ABSENT, Layout
 from agent_scaling.data.shards.manifest import GameEntry, Manifest, ShardEntry, load_split
 from agent_scaling.data.shards.opening import open_storage
 from agent_scaling.data.shards.storage import Damaged, Storage
-from agent_scaling.envs.nethack.inventories import fits
+from agent_scaling.envs.screens import are_glyphs
 from agent_scaling.runtime.errors import InputError
 
 Games = list[tuple[ShardEntry, GameEntry]]
@@ -149,7 +149,7 @@ class ShardReader:
             raise DamagedChunk(f"{where} cannot be decoded ({error}): convert again") from None
         frames = codec.view(raw, count, self.layout)
         glyphs = frames.shown.get("inv_glyphs")
-        if glyphs is not None and not fits(glyphs):  # a table of glyphs would be read beyond it
+        if glyphs is not None and not are_glyphs(glyphs):  # a table would be read beyond its end
             where = self._member(game, number)
             raise DamagedChunk(f"{where} holds numbers that are no glyphs: convert again")
         return frames

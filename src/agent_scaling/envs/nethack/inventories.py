@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agent_scaling.envs.screens import INVENTORY_SLOTS, NO_GLYPH
+from agent_scaling.envs.screens import INVENTORY_SLOTS, are_glyphs
 from agent_scaling.runtime.files import write_file
 
 SUFFIX = ".inventory.bz2"
@@ -29,7 +29,7 @@ ROW = np.dtype(
         ("classes", "u1", INVENTORY_SLOTS),
     ]
 )
-"""Frame, and of each slot: its glyph (:data:`NO_GLYPH`: empty), letter and object class."""
+"""Frame, and of each slot: its glyph (``NO_GLYPH``: empty), letter and object class."""
 
 MOST_BYTES = 1 << 28
 """Most bytes of a file, packed or not: a million changes."""
@@ -93,7 +93,7 @@ def read_inventory(path: Path) -> npt.NDArray[np.void]:
     rows = np.frombuffer(data, ROW, offset=len(MAGIC))
     frames = rows["frame"].astype(np.int64)
     in_order = len(rows) > 1 and frames[0] == 0 and bool((np.diff(frames) > 0).all())
-    if not in_order or not fits(rows["glyphs"]):
+    if not in_order or not are_glyphs(rows["glyphs"]):
         raise ValueError(f"{path.name} is damaged: its rows are out of order or hold no glyphs")
     return rows
 
@@ -103,8 +103,3 @@ def glyphs_of(rows: npt.NDArray[np.void], begin: int, end: int) -> npt.NDArray[n
     index = np.searchsorted(rows["frame"], np.arange(begin, end), side="right") - 1
     found: npt.NDArray[np.int16] = rows["glyphs"][index]
     return found
-
-
-def fits(glyphs: npt.NDArray[np.int16]) -> bool:
-    """Return True where all are numbers of glyphs, :data:`NO_GLYPH` included."""
-    return bool(((glyphs >= 0) & (glyphs <= NO_GLYPH)).all())
