@@ -39,14 +39,23 @@ LONGEST = (
     "studies/test_plan.py",
     "ddp/test_torchrun.py",
     "ddp/test_launcher.py",
-    "training/test_recipe.py",
+    "training/test_compile.py",
+    "training/modules/test_inverse.py",
+    "scaling/test_tracked.py",
     "training/test_train.py",
     "faults/test_mlflow.py",
     "callbacks/test_rollouts_ddp.py",
     "playing/test_play.py",
     "data/conversion/test_shard.py",
+    "training/test_version_0_1.py",
+    "training/test_pairs.py",
+    "training/test_waits.py",
+    "training/course/test_branches.py",
+    "training/labelling/test_label.py",
+    "training/test_truncation.py",
     "training/test_impala_kill.py",
     "training/test_impala_run.py",
+    "training/test_recipe.py",
     "policies/test_flops.py",
     "docs/test_commands.py",
 )
@@ -57,7 +66,8 @@ pytest-xdist waits for the other at the end."""
 gc.disable()  # a quarter of the time of importing all tests; until then, nothing is garbage
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
     """Leave out of collections what has been imported: no test can free it."""
     gc.freeze()
     gc.enable()
