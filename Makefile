@@ -11,10 +11,11 @@ QUICK := tests/test_imports.py tests/config tests/policies/test_policy.py tests/
 	tests/training/objectives tests/training/optim/test_schedules.py tests/data/shards/test_codec.py \
 	tests/data/windows tests/scaling/test_minima.py
 
+PYTHONS := 3.12 3.13
 FUZZED := manifest index chunk xlogfile ttyrec checkpoint csv
 INPUTS := 1000000
 
-.PHONY: help demo test check lint fuzz audit format ui docs benchmarks clean
+.PHONY: help demo test check pythons lint fuzz audit format ui docs benchmarks clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -46,6 +47,15 @@ check: $(FOR_TESTS) ## lint and the quickest tests, in about two minutes
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(QUICK)
+
+pythons: ## the quickest tests under PYTHONS, each in build/python3.13 or so
+	@for version in $(PYTHONS); do \
+		echo "Python $$version: installing into build/python$$version"; \
+		python$$version -m venv build/python$$version || exit 1; \
+		build/python$$version/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
+			pytest filelock hypothesis || exit 1; \
+		OMP_NUM_THREADS=1 build/python$$version/bin/python -m pytest $(QUICK) || exit 1; \
+	done
 
 lint: $(FOR_TESTS) audit ## ruff, mypy, import rules, known vulnerabilities
 	$(BIN)/ruff check .
