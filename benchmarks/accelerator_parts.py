@@ -227,7 +227,7 @@ def utilisation_row(at: Setting, policy: Policy, core: str, lanes: int, speed: f
         "lanes": lanes,
         "frames_per_second": round(speed, 1),
         "flops_per_frame": round(per_frame),
-        "mfu": at.peak and round(speed * per_frame / at.peak, 4),
+        "mfu": at.peak and float(f"{speed * per_frame / at.peak:.4g}"),
     }
 
 
