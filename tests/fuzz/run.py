@@ -28,8 +28,9 @@ STRUCTURED = 0.7
 """Fraction of inputs that the target's own generator makes; libFuzzer makes the others."""
 EVERY = 500
 """Inputs after which their number is written down."""
-SECONDS, MEGABYTES = 20, 4000
-"""Limits at which libFuzzer itself ends an input; the target's own are lower."""
+SECONDS, MEGABYTES = 600, 4000
+"""Limits at which libFuzzer itself ends an input. The target's own are lower, and of CPU time: on a
+busy machine an input may wait for minutes."""
 MEMORY = Path("/dev/shm")
 
 
