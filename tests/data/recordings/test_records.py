@@ -199,6 +199,21 @@ def at_of(screen: np.ndarray) -> int | None:
     return at + 1 if at >= 0 else None
 
 
+@pytest.mark.parametrize(
+    "last", [b"\x1b(0", b"\x1b(0\x0e", b"\x0e", b"\x1b[", b"\x1b[31;7m", b"\xe2"]
+)
+def test_what_a_game_ends_with_changes_no_other(tmp_path: Path, last: bytes) -> None:
+    """nle's converter keeps the choice of DEC's graphics from one game to the next."""
+    (tmp_path / "a.ttyrec").write_bytes(terminal(*SCREENS, CLEAR + STATUS + last + b"oqsux", CLEAR))
+    (tmp_path / "b.ttyrec").write_bytes(
+        terminal(CLEAR + STATUS + b"\x1b[0m\x1b[1;1Hoqsux You speed up.", b" ")
+    )
+    for name in "ab":
+        (game,) = decode_parts([tmp_path / f"{name}.ttyrec"], 1, 64)
+    assert bytes(game.shown["chars"][0, 0]).strip() == b"oqsux You speed up."
+    assert (game.shown["colors"][0, 0, :5] == 7).all()
+
+
 def test_menus_alone_are_no_game(tmp_path: Path) -> None:
     (tmp_path / "a.ttyrec").write_bytes(terminal(*MENUS))
     with pytest.raises(BadGame, match="menus alone: none of its 2 frames has a status line"):

@@ -5,6 +5,7 @@ A recording may also lie there unpacked, or packed as gzip or xz.
 
 from __future__ import annotations
 
+import bz2
 import os
 import re
 import tempfile
@@ -29,7 +30,12 @@ from agent_scaling.data.recordings.decisions import closing_frames, opening_fram
 from agent_scaling.data.recordings.inventory import with_inventory
 from agent_scaling.data.recordings.known_seeds import own_seeds, read_seeds
 from agent_scaling.data.recordings.packed import packing, read_recording
-from agent_scaling.data.recordings.records import check_version, columns_of, tell_version
+from agent_scaling.data.recordings.records import (
+    RECORD,
+    check_version,
+    columns_of,
+    tell_version,
+)
 from agent_scaling.data.recordings.xlogfile import by_ttyrec
 from agent_scaling.data.shards.layout import NETHACK, NETHACK_INVENTORY
 from agent_scaling.envs.screens import COLUMNS, ROWS
@@ -39,6 +45,7 @@ STATUS, STATUS_ROW = re.compile(rb"HP:-?\d+\(\d+\)"), ROWS - 4
 """Text that every variant's status line has, and the first row that it may stand in."""
 MENU = re.compile(rb"dgamelaunch|NetHack, Copyright|Shall I pick|Quit|username|assword")
 """Text of dgamelaunch's menus and of NetHack's start."""
+PLAIN_CHARACTERS = bz2.compress(2 * (RECORD.pack(0, 0, 4) + b"\x1b(B "))
 UNFINISHED = (".partial", ".part", ".tmp")
 
 FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
@@ -60,7 +67,23 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
         for file, name in zip(files, names, strict=True):
             check_version(file, name, version)
         width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
+        _forget_graphics(Path(folder, "reset"))
         yield from _converted(files, version, chunk_frames, width, most, all_of_it=False)
+
+
+def _forget_graphics(path: Path) -> None:
+    """Let nle's converter begin with plain characters, by a recording that asks for them.
+
+    It keeps the choice of DEC's line graphics for the whole process: letters of a game would be
+    lines if the game converted before it ended with them on.
+    """
+    path.write_bytes(PLAIN_CHARACTERS)
+    converter = _pyconverter.Converter(ROWS, COLUMNS, 1)
+    converter.load_ttyrec(str(path), gameid=1, part=0)
+    frame = _empty(1)
+    cursor, stamp = np.empty((1, 2), np.int16), np.empty(1, np.int64)
+    shown = (frame.shown["chars"], frame.shown["colors"], cursor, stamp)
+    converter.convert(*shown, frame.key, frame.score)
 
 
 def _as_bz2(path: Path, unpacked: Path) -> Path:
