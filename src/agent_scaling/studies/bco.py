@@ -16,7 +16,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file, write_json
 from agent_scaling.runtime.terminal import say
 from agent_scaling.studies.experiments import compose_train, experiment_file
-from agent_scaling.studies.run_cell import executable, last_line
+from agent_scaling.studies.run_cell import be_a_child, executable, last_line
 from agent_scaling.tracking.milestones import milestones
 
 SETTINGS, RESULTS, DONE = "bco.json", "turns.json", "done"
@@ -195,6 +195,7 @@ def step(verb: str, output: Path, words: Sequence[str], placed: bool = True) -> 
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            preexec_fn=be_a_child,
             check=False,
         )
     if ended.returncode:
