@@ -140,7 +140,9 @@ def test_a_store_that_is_away_is_waited_for_and_said_once(
         server.fault = away
         assert agree(windows(remote(server.url, tmp_path, attempts=2)), expected)
         said = [record.getMessage() for record in caplog.records]
-        assert len(said) == 2
+        # An answer from before may come in between, and be said; silence is not said twice.
+        assert ["no answer for" in line for line in said] == [True, False] * (len(said) // 2)
+        assert 2 <= len(said) <= 4
         assert "no answer for" in said[0]
         assert "retried for 25 minutes in all (data.patience_minutes)" in said[0]
         assert "answers again" in said[1]
