@@ -13,6 +13,7 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.studies.bco import Learner, keep, train
 from tests.helpers.runs import composed
 from tests.helpers.stores import new_store
 
@@ -78,3 +79,15 @@ def test_settings_are_checked_before_anything_is_played(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nonsense: no such key"):
         call_verb(composed("bco", [f"input={tmp_path}", "+clone.nonsense=1"]))
     assert not list(tmp_path.iterdir())
+
+
+def test_passwords_of_urls_are_not_written(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("agent_scaling.studies.bco.step", lambda *_, **__: None)
+    url, out = "http://me:hidden@host/shards", tmp_path / "out"
+    keep({"input": url, "clone": {"data": {"shards": url}}}, out)
+    keep({"input": url, "clone": {"data": {"shards": url}}}, out)  # and these are the same
+    learner = Learner({"experiment": "nethack_bc"}, 1e4, 1e8)
+    train(learner, out / "turn_0" / "clone", 0, {"data.val_shards": url})
+    written = [path.read_text() for path in out.rglob("*") if path.is_file()]
+    assert len(written) == 2
+    assert all("***@host/shards" in text and "hidden" not in text for text in written)

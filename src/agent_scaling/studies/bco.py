@@ -14,6 +14,7 @@ from agent_scaling.config.command import setting
 from agent_scaling.evaluation.accuracy import interval
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file, write_json
+from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.runtime.terminal import say
 from agent_scaling.studies.experiments import compose_train, experiment_file
 from agent_scaling.studies.run_cell import be_a_child, executable, last_line
@@ -106,11 +107,10 @@ def bco(
     played = [Path(recordings or folder / "random").resolve()]
     if recordings is None:
         step("rollout", folder / "random", ["ckpt=random", f"seed={seed}", *cap])
-    held_out = {"data.val_shards": truth}
-    rows = []
+    share = f"val_fraction={val_fraction}"
+    rows: list[dict[str, Any]] = []
     for turn in range(turns + 1):
         here, first = folder / f"turn_{turn}", seed + (turn + 1) * games
-        share = f"val_fraction={val_fraction}"
         step("shard", here / "shards", [setting("input", seen(played, here / "seen")), share])
         train(model, here / "inverse", seed, {"data.shards": str(here / "shards")})
         labeller = setting("ckpt", here / "inverse" / CHECKPOINT)
@@ -118,30 +118,42 @@ def bco(
             against = [labeller, setting("input", truth), "evaluate=true"]
             step("label", here / "agreement", [*against, f"max_frames={MEASURED}"])
         step("label", here / "labelled", [labeller, setting("input", input)])
-        train(cloner, here / "clone", seed, {"data.shards": str(here / "labelled"), **held_out})
-        player = setting("ckpt", here / "clone" / CHECKPOINT)
-        step("rollout", here / "games", [player, f"seed={first}", *cap])
-        played.append(here / "games")
-        rows.append({"turn": turn, **measured(here)})
+        labels = {"data.shards": str(here / "labelled"), "data.val_shards": truth}
+        rows.append({"turn": turn, **clone_and_play(cloner, here, seed, labels, first, cap)})
         say(told(rows[-1]))
+        played.append(here / "games")
     if truth is not None:
-        here = folder / "truth"
-        train(cloner, here / "clone", seed, {"data.shards": truth})
-        player = setting("ckpt", here / "clone" / CHECKPOINT)
-        step("rollout", here / "games", [player, f"seed={seed + games}", *cap])
-        rows.append({"turn": "true actions", **measured(here)})
+        found = clone_and_play(
+            cloner, folder / "truth", seed, {"data.shards": truth}, seed + games, cap
+        )
+        rows.append({"turn": "true actions", **found})
         say(told(rows[-1]))
     write_json(folder / RESULTS, rows)
     say(f"record: {folder / RESULTS}")
 
 
+def clone_and_play(
+    cloner: Learner,
+    folder: Path,
+    seed: int,
+    data: Mapping[str, Any],
+    first: int,
+    cap: Sequence[str],
+) -> dict[str, Any]:
+    """Train a clone, let it play games from the seed ``first`` on, and return what was measured."""
+    train(cloner, folder / "clone", seed, data)
+    player = setting("ckpt", folder / "clone" / CHECKPOINT)
+    step("rollout", folder / "games", [player, f"seed={first}", *cap])
+    return measured(folder)
+
+
 def keep(settings: Mapping[str, Any], folder: Path) -> None:
-    """Write the settings into ``folder``.
+    """Write the settings into ``folder``, without the credentials of URLs.
 
     Raises:
         InputError: It holds others.
     """
-    now = json.loads(json.dumps(settings))
+    now = json.loads(json.dumps(masked(settings)))
     path = folder / SETTINGS
     if path.exists():
         before = json.loads(path.read_text())
@@ -171,7 +183,7 @@ def train(learner: Learner, output: Path, seed: int, data: Mapping[str, Any]) ->
     text = experiment_file(learner.settings, planned, [])
     name = f"{output.parent.name}_{output.name}"
     configs = output.parent.parent / "configs"
-    write_file(configs / "experiment" / f"{name}.yaml", text)
+    write_file(configs / "experiment" / f"{name}.yaml", mask(text))  # a child knows whole URLs
     words = ["--config-dir", str(configs), f"experiment={name}", "ckpt_path=last"]
     step("train", output, words, placed=False)
 
