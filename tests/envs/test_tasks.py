@@ -114,6 +114,14 @@ def test_unknown_tasks_are_refused(name):
         make_environment(name)
 
 
+def test_minihack_is_imported_without_what_takes_seconds_and_is_of_no_use_alone():
+    make_environment("MiniHack-Room-5x5-v0").close()
+    from minihack import wiki
+
+    assert wiki.import_error.name == "inflect"  # not stanza, which comes after it
+    assert "inflect" not in sys.modules
+
+
 def test_a_missing_minihack_is_said_with_its_cure(monkeypatch):
     monkeypatch.setitem(sys.modules, "minihack", None)
     with pytest.raises(InputError, match=r"agent-scaling\[minihack\]"):

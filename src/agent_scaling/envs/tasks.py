@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import random
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -178,9 +181,27 @@ def _import_minihack(task: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pkg_resources warns of its deprecation
-            import minihack  # noqa: F401
+            with _unless_both("inflect", "stanza"):
+                import minihack  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"task={task} needs MiniHack, which cannot be imported ({error}): "
             "pip install 'agent-scaling[minihack]'"
         ) from error
+
+
+@contextlib.contextmanager
+def _unless_both(dear: str, other: str) -> Iterator[None]:
+    """Let imports of ``dear`` fail where ``other`` is not installed.
+
+    MiniHack's reader of wikis works with both or not at all. setuptools brings ``inflect`` along,
+    which checks its own types at run time: to prepare that takes a worker process seconds.
+    """
+    hidden = dear not in sys.modules and importlib.util.find_spec(other) is None
+    if hidden:
+        sys.modules[dear] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[dear]
