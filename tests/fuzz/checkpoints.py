@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
+import zlib
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -20,13 +23,14 @@ from tests.fuzz.target import Target
 PICKLED, FOREIGN, POLICY, ZIPPED = range(4)
 """Kinds of input, in the first byte: a pickle beside a small checkpoint's tensors, the same for
 ``import``'s reader, a pickle beside a policy's tensors, and a whole file."""
-SMALLEST = "policy.params=3856"
+FEWEST = ("policy=atari_cnn", "policy.params=20000", "policy.num_actions=4")
+"""The policy of the fewest tensors: each is a member of the zip, and calls in the pickle."""
 
 
 def checkpoint_target(scratch: Path) -> Target:
     """Any pickle, in a zip as torch writes it, and any zip."""
     path = scratch / "any.ckpt"
-    save_policy(make_policy("policy/size=30k", SMALLEST), path)
+    save_policy(make_policy(*FEWEST), path)
     small, policy = small_checkpoint(), path.read_bytes()
 
     def read(data: bytes) -> None:
@@ -67,13 +71,28 @@ def pickle_of(checkpoint: bytes) -> bytes:
 
 
 def with_pickle(checkpoint: bytes, data: bytes) -> bytes:
-    """Return a checkpoint with another pickle beside its tensors."""
+    """Return a checkpoint with another pickle beside its tensors, as the last member."""
+    rest, name, members, listed = without_pickle(checkpoint)
+    about = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 0x21, zlib.crc32(data), *(len(data),) * 2,
+                        len(name), 0)  # fmt: skip
+    here = b"PK\x01\x02\x14\0" + about + struct.pack("<HHHII", 0, 0, 0, 0, len(rest)) + name
+    begin, counts = len(rest) + 30 + len(name) + len(data), (members + 1,) * 2
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *counts, len(listed) + len(here), begin, 0)
+    return b"".join([rest, b"PK\3\4", about, name, data, listed, here, end])
+
+
+@cache
+def without_pickle(checkpoint: bytes) -> tuple[bytes, bytes, int, bytes]:
+    """Return a checkpoint's other members, the pickle's name, their number, and their directory."""
     file = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(checkpoint)) as members, zipfile.ZipFile(file, "w") as changed:
         its = name_of_pickle(members)
-        for name in members.namelist():
-            changed.writestr(name, data if name == its else members.read(name))
-    return file.getvalue()
+        others = [name for name in members.namelist() if name != its]
+        for name in others:
+            changed.writestr(name, members.read(name))
+        begin = changed.start_dir
+    whole = file.getvalue()
+    return whole[:begin], its.encode(), len(others), whole[begin:-22]
 
 
 def name_of_pickle(members: zipfile.ZipFile) -> str:

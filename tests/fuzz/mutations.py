@@ -110,11 +110,13 @@ def mutate_pickle(data: bytes, rng: Random) -> bytes:
     parts = [data[a:b] for a, b in zip(starts, ends, strict=True)]
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(parts))
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0 if len(parts) > 1:
                 del parts[at]
             case 1:
                 parts.insert(at, rng.choice(parts))
+            case 5:  # pairs, each of the one before twice
+                parts.insert(at, b"q\xff" + b"h\xffh\xff\x86q\xff" * rng.choice([1, 2, 50]))
             case 2:
                 parts[at] = rng.choice(parts)
             case 3:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import sys
 import tempfile
@@ -96,6 +97,7 @@ def fuzz(target: Target, folder: Path, inputs: int, seconds: int) -> None:
     """Hand a target to libFuzzer, which ends the process."""
     import atheris
 
+    gc.freeze()  # what is imported is not garbage, and following it takes long
     for name in ("corpus", "findings"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for seed in target.seeds:

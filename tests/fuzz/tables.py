@@ -17,7 +17,7 @@ TABLES = [
     b"experiment,params,flops,tokens,value\na,1,2,3,4\nb,1,2,3,4\n",
 ]
 
-TIDIED = 8
+TIDIED = 64
 """One input of so many is also averaged into cells, which takes ten times as long as to read it."""
 
 

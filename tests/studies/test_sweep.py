@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from mlflow import MlflowClient
 
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.locks import is_held
 from agent_scaling.studies.display.cells import measured_cells
+from agent_scaling.studies.mlflow_parent import close_parent, describe, log_results, open_parent
 from agent_scaling.studies.plan_file import Plan, Run
 from agent_scaling.studies.run_cell import (
     Progress,
@@ -26,10 +29,12 @@ from agent_scaling.studies.run_cell import (
     last_line,
     progress,
 )
+from agent_scaling.studies.sweep import sweep_all
 from agent_scaling.tracking.milestones import milestones
 from tests.helpers.stores import new_store
 from tests.studies.plans import BUDGETS, make_plan
 
+URL = "http://127.0.0.1:9"
 TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
@@ -209,6 +214,49 @@ def test_no_plan_is_one_line(tmp_path: Path, forked: Path) -> None:
     code, said = finish(start(tmp_path / "none", program=forked), tmp_path)
     assert code == 2
     assert "make it with agent-scaling plan" in said
+
+
+def test_a_store_that_is_away_as_a_sweep_begins_is_one_line(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    made = make_plan(tiny_shards, tmp_path / "plan")
+    made = replace(made, store=replace(made.store, tracking_uri=URL))
+    with pytest.raises(InputError, match=f"tracking_uri={URL}: MLflow cannot use this store"):
+        sweep_all(made, tmp_path / "plan", None)
+    assert not (tmp_path / "plan" / "mlflow_run_id").exists()
+    for work in (
+        lambda: log_results(made, tmp_path / "plan", {"a": 1.0}, []),
+        lambda: describe(made, tmp_path / "plan", "said"),
+    ):
+        (tmp_path / "plan" / "mlflow_run_id").write_text("0" * 32)
+        with pytest.raises(InputError, match="cannot use this store"):
+            work()
+
+
+def test_a_store_that_is_away_as_a_sweep_ends_is_told_and_its_run_closed_later(
+    tiny_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    new_store(tmp_path / "mlflow.db")
+    folder = tmp_path / "plan"
+    made = make_plan(tiny_shards, folder)
+    run_id = open_parent(made, folder)
+    away = replace(made, store=replace(made.store, tracking_uri=URL))
+    capsys.readouterr()
+    close_parent(away, folder, "FAILED")
+    said = "".join(capsys.readouterr())
+    assert said.count("\n") == 1
+    assert "stays open until sweep is run again" in said
+    for run in made.runs:
+        written(run, folder, tuple(BUDGETS), True)
+    sweep_all(made, folder, None)
+    client = MlflowClient(made.store.tracking_uri)
+    assert client.get_run(run_id).info.status == "FAILED"
+    assert len(client.search_runs([client.get_run(run_id).info.experiment_id])) == 1
 
 
 def test_the_last_error_of_a_log(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import command, setting
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.terminal import say
-from agent_scaling.studies.mlflow_parent import REMEMBERED, close_parent, open_parent
+from agent_scaling.studies.mlflow_parent import (
+    REMEMBERED,
+    close_late,
+    close_parent,
+    open_parent,
+)
 from agent_scaling.studies.plan_file import Plan, Run, load
 from agent_scaling.studies.run_cell import PREEMPTED, STOP, Progress, log_of, progress, train_cell
 
@@ -42,7 +47,7 @@ def sweep(*, plan: str, run: str | None = None) -> str | None:
         With ``run``, its state.
 
     Raises:
-        InputError: No plan there, or no run of that name.
+        InputError: No plan there, no run of that name, or no store that can be used.
         SystemExit: 1 where a run failed or another process trains it, 143 where the sweep was
             stopped.
     """
@@ -70,13 +75,14 @@ def sweep_all(made: Plan, folder: Path, ahead: float | None) -> None:
     begun = {name: at.state for name, at in before.items()}
     if all(state == "finished" for state in begun.values()):
         say(f"{made.name}: {len(begun)} of {len(begun)} runs finished")
+        close_late(made, folder)
         return
-    parent = open_parent(made, folder)
+    open_parent(made, folder)
     with showing(made, folder, begun, ahead) as show, stopping(folder / STOP, show.say) as stop:
         if left:
             launch(folder, left, made.launcher)
         stopped = stop.exists()
-    end(made, parent, states(made, folder), folder, stopped)
+    end(made, states(made, folder), folder, stopped)
 
 
 def train_one(made: Plan, folder: Path, name: str) -> str:
@@ -139,13 +145,11 @@ def stopping(stop: Path, tell: Callable[[str], None]) -> Iterator[Path]:
             signal.signal(signum, handler)
 
 
-def end(
-    made: Plan, parent: str, after: Mapping[str, Progress], folder: Path, stopped: bool
-) -> None:
+def end(made: Plan, after: Mapping[str, Progress], folder: Path, stopped: bool) -> None:
     """Name what is missing and why; exit with 1, or with 143 where the sweep was stopped."""
     missing = [run for run in made.runs if after[run.name].state != "finished"]
     status = "KILLED" if stopped else "FAILED" if missing else "FINISHED"
-    close_parent(made, parent, status)
+    close_parent(made, folder, status)
     for run in missing:
         say(reason(run, after[run.name], folder))
     if missing:

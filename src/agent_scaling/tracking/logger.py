@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,13 +21,11 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import prepare
 from agent_scaling.tracking.outbox import Entry, Outbox
 from agent_scaling.tracking.run import STORE_ERRORS, TrackedRun, begin_entry, is_away, now
+from agent_scaling.tracking.store import be_patient
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 OUTBOX_FILE = "mlflow_waiting.jsonl"
 """In a run's output folder: entries that the store has not taken yet."""
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""Limits that apply unless the user sets others; MLflow's own would block training for minutes."""
-
 
 LOCKED = "database is locked"
 """sqlite's error text while another process writes."""
@@ -98,8 +95,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
         outbox: Path | None = None,
         remember: Path | None = None,
     ) -> None:
-        for name, value in PATIENCE.items():
-            os.environ.setdefault(name, value)
+        be_patient()
         prepare(tracking_uri)
         try:
             super().__init__(

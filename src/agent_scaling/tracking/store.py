@@ -31,6 +31,8 @@ KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment; without it, MLflow opens the experiment's page in its chat mode."""
 MOST_RUNS = 10_000
 """Runs that are read of a study."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""Limits that apply unless the user sets others; MLflow's own would block for minutes."""
 RACED = ("unique", "duplicate", "already exists")
 """Words in the errors of stores that already have a row: sqlite and PostgreSQL, MySQL, MLflow."""
 
@@ -100,6 +102,12 @@ def same_store(one: str, other: str) -> bool:
     return mask(one).rstrip("/") == mask(other).rstrip("/")
 
 
+def be_patient() -> None:
+    """Let MLflow ask a server as often and as long as :data:`PATIENCE` says."""
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+
+
 @contextmanager
 def store_errors(tracking_uri: str) -> Iterator[None]:
     """Turn what MLflow or the database raises in the block into an :class:`InputError`."""
@@ -139,6 +147,7 @@ def open_or_make_store(tracking_uri: str) -> MlflowClient:
     """Return an MLflow client of a store; a sqlite store that does not exist is made."""
     from mlflow import MlflowClient  # the import takes seconds
 
+    be_patient()
     uri = whole(tracking_uri, "tracking_uri")
     prepare(uri)
     return MlflowClient(uri)

@@ -32,8 +32,12 @@ class Call:
 
 
 def write(path: Path, value: Any) -> Path:
+    return write_pickle(path, pickle.dumps({"x": value}, 2))
+
+
+def write_pickle(path: Path, data: bytes) -> Path:
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("archive/data.pkl", pickle.dumps({"x": value}, 2))
+        file.writestr("archive/data.pkl", data)
         file.writestr("archive/version", "3\n")
         file.writestr("archive/byteorder", "little")
     return path
@@ -57,13 +61,65 @@ def test_a_call_that_takes_any_memory_is_refused(
         read(write(tmp_path / "bomb.ckpt", call))
 
 
+TWICE = 23
+"""Pairs, each of the one before twice: a walk of them takes 2^23 steps, 40 would never end."""
+PAIRS = b"\x80\x02)q\0" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(TWICE))
+LISTS = b"\x80\x02]q\0" + b"".join(b"]q%c(h%ch%ce" % (n + 1, n, n) for n in range(TWICE))
+FILLED_LATE = (
+    b"\x80\x02"
+    + b"".join(b"]q%c" % n for n in range(TWICE + 1))
+    + b"".join(b"h%c(h%ch%ce" % (n + 1, n, n) for n in reversed(range(TWICE)))
+)
+LAST = b"h%c" % TWICE
+TEXT = b"X" + (10**6).to_bytes(4, "little") + b"a" * 10**6
+NUMBERS = b"](" + b"".join(b"M" + n.to_bytes(2, "little") for n in range(10_000)) + b"e"
+STORAGE = b"(X\7\0\0\0storagectorch\nFloatStorage\n" + LAST + b"X\3\0\0\0cpuK\1tQ."
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (PAIRS + b"}(" + LAST + b"K\1u.", "than it has bytes"),  # the key of a dict
+        (PAIRS + b"cbuiltins\nset\n](" + LAST + b"e\x85R.", "than it has bytes"),
+        (PAIRS + b"ccollections\nOrderedDict\n]](" + LAST + b"K\1ea\x85R.", "than it has bytes"),
+        (PAIRS + STORAGE, "than it has bytes"),  # its member's name
+        (LISTS + b"}K\1" + LAST + b"s.", "than it has them"),
+        (FILLED_LATE + b"}K\1" + LAST + b"s.", "than it has them"),
+        (b"\x80\x02]q\0h\0a}K\1h\0s.", "deep in one another"),  # a list that holds itself
+        (b"\x80\x02}" + b")" + b"\x85" * 200 + b"K\1s.", "tuples in one another"),
+        (b"\x80\x02}K\1" + b"]" * 200 + b"a" * 199 + b"s.", "deep in one another"),
+        (
+            b"\x80\x02" + TEXT + b"q\1]("
+            b"c_codecs\nencode\nq\2h\1X\6\0\0\0latin1q\3\x86R" + b"h\2h\1h\3\x86R" * 99 + b"e.",
+            "than it has bytes",
+        ),
+        (
+            b"\x80\x02" + NUMBERS + b"q\1](cbuiltins\nset\nq\2h\1\x85R"
+            b"" + b"h\2h\1\x85R" * 99 + b"e.",
+            "than it has bytes",
+        ),
+    ],
+)
+@pytest.mark.parametrize("read", [read_checkpoint, read_foreign])
+def test_what_is_reached_by_many_ways_is_refused(
+    tmp_path: Path, data: bytes, why: str, read: Callable[[Path], Any]
+) -> None:
+    with pytest.raises(InputError, match=f"not a readable checkpoint .*{why}"):
+        read(write_pickle(tmp_path / "bomb.ckpt", data))
+
+
+def test_what_real_checkpoints_share_is_read(tmp_path: Path) -> None:
+    shared = ("a", (1, 2.0, None))
+    content = {"x": [shared] * 1000, "y": {f"{n}": shared for n in range(1000)}, "z": {1, 2, 3}}
+    content |= {"numbers": list(range(100_000)), "text": "a" * 10**6, shared: [[[[]]]]}
+    torch.save(content, tmp_path / "real.ckpt")
+    assert read_checkpoint(tmp_path / "real.ckpt") == content
+
+
 def test_a_class_whose_name_is_no_name_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "odd.ckpt", "w") as file:
-        file.writestr("archive/data.pkl", b"\x80\x02cargparse\nName\0space\n)\x81.")
-        file.writestr("archive/version", "3\n")
-        file.writestr("archive/byteorder", "little")
+    path = write_pickle(tmp_path / "odd.ckpt", b"\x80\x02cargparse\nName\0space\n)\x81.")
     with pytest.raises(InputError, match=r"odd\.ckpt"):
-        read_foreign(tmp_path / "odd.ckpt")
+        read_foreign(path)
 
 
 def test_an_array_of_unknown_bytes_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from agent_scaling.policies.checkpoints.pickles import refuse_pickle_bomb
+from agent_scaling.policies.checkpoints.pickles import refuse_pickle_bomb, refuse_sharing
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import replacing
 
@@ -80,6 +80,7 @@ def read_checkpoint(path: str | Path, foreign: bool = False) -> dict[str, Any]:
         with warnings.catch_warnings():  # about bytes that are refused
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+        refuse_sharing(loaded)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; check ckpt=") from None
     except Exception as error:  # torch's reader raises any at bytes that are no checkpoint

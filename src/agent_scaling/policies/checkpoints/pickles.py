@@ -3,6 +3,9 @@
 torch's weights-only reader runs no foreign code, but it calls what it allows with any arguments:
 ``bytearray(10**9)``, a storage without data, a tensor that is larger than its storage. Opcodes are
 followed here on stand-ins, and only calls whose results fit into the file's own bytes pass.
+
+A pickle may also reach one value by many ways. Forty pairs, each of the one before twice, are 200
+bytes; to hash, print or walk them takes 2^40 steps. So what is reached is counted, each time anew.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 
 MAGIC = b"PK\x03\x04"
 """First bytes of torch's format since 1.6; torch's reader of the older format trusts its sizes."""
@@ -29,6 +32,14 @@ NUMBERS = "numpy.dtype"
 DTYPE = re.compile(r"[<>|=]?[biufc]\d{1,2}|\?")
 OWN = ("torch.", "builtins.", "_codecs.", "numpy.dtype")
 """Beginnings of names that torch's reader or ours knows; :mod:`.foreign` reads others as inert."""
+
+DEEPEST = 100
+"""Most tuples, lists and dicts in one another; a run's checkpoint has 10."""
+AGAIN, SPARE = 8, 100_000
+"""Values that may be reached or copied for each byte of a pickle, or for each value that there is
+(:func:`refuse_sharing`), and beside those."""
+LETTERS = 8
+"""Letters of a text that count as one value."""
 
 ELEMENTS = {"Untyped": 1, "Bool": 1, "Byte": 1, "Char": 1, "Short": 2, "Half": 2, "BFloat16": 2,
             "Int": 4, "Float": 4, "Long": 8, "Double": 8, "ComplexFloat": 8,
@@ -59,10 +70,46 @@ class Other:
     """Stands in for any value whose type does not matter."""
 
 
+class Held:
+    """Stands in for a list, a dict or a set."""
+
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+        """Values in it, those of tuples counted."""
+        self.inner = 0
+        """Lists, dicts and sets directly in it; they may grow later."""
+
+    def add(self, items: Sequence[Any]) -> None:
+        """Count items that are put into it."""
+        self.size += sum(map(size_of, items))
+        self.inner += sum(isinstance(item, Held) for item in items)
+
+
+class Items(tuple[Any, ...]):
+    """A tuple that knows how many values it holds, those of tuples in it counted."""
+
+    size: int = 1
+    depth: int = 1
+
+    def __new__(cls, items: Iterable[Any]) -> Self:
+        """Make a tuple and count its values."""
+        made = super().__new__(cls, items)
+        made.size = 1 + sum(map(size_of, made))
+        made.depth = 1 + max((item.depth for item in made if isinstance(item, Items)), default=0)
+        return made
+
+
+def size_of(item: object) -> int:
+    """Return the values that a stand-in counts for: those of a tuple, the letters of a text."""
+    if isinstance(item, Items):
+        return item.size
+    return 1 + len(item) // LETTERS if isinstance(item, str) else 1
+
+
 OTHER, TENSOR, KIND, MARK = Other(), Other(), Other(), Other()
-CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (),
-                             "EMPTY_LIST": OTHER, "EMPTY_DICT": OTHER, "EMPTY_SET": OTHER,
-                             "MARK": MARK}  # fmt: skip
+CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": MARK,
+                             "EMPTY_TUPLE": Items(())}  # fmt: skip
+HOLDERS = {"EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"}
 VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"}
 
 
@@ -99,37 +146,42 @@ class Machine:
         self.sizes, self.foreign = sizes, foreign
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.left = SPARE
+        self.widest = 1  # the size of the largest tuple
         self.steps: dict[str, Callable[[Any], object]] = {
             "GLOBAL": lambda arg: self.stack.append(named(arg)),
             "BINPERSID": lambda _: self.stack.append(self._storage(self.stack.pop())),
             "REDUCE": lambda _: self._call(self.stack.pop()),
             "NEWOBJ": lambda _: self._call(self.stack.pop()),
             "BUILD": lambda _: self._build(self.stack.pop()),
-            "TUPLE": lambda _: self.stack.append(tuple(self._marked())),
-            "APPEND": lambda _: self._drop(1),
-            "SETITEM": lambda _: self._drop(2),
-            "APPENDS": lambda _: self._marked(),
-            "SETITEMS": lambda _: self._marked(),
+            "TUPLE": lambda _: self._tuple(self._marked()),
+            "APPEND": lambda _: self._hold(self._drop(1)),
+            "SETITEM": lambda _: self._hold(self._drop(2)),
+            "APPENDS": lambda _: self._hold(self._marked()),
+            "SETITEMS": lambda _: self._hold(self._marked()),
             "PROTO": lambda _: None,
             "STOP": lambda _: None,
         }
 
     def follow(self, data: bytes) -> None:
         """Follow a pickle; raise ValueError for a call that is not allowed."""
+        self.left += AGAIN * len(data)
         steps: Iterator[tuple[Any, Any, Any]] = pickletools.genops(data)
         for opcode, arg, _ in steps:
             name: str = opcode.name
             if name in CONSTANTS:
                 self.stack.append(CONSTANTS[name])
+            elif name in HOLDERS:
+                self.stack.append(Held())
             elif name in VALUES:
                 self.stack.append(arg)
             elif name in ("BINPUT", "LONG_BINPUT"):
                 self.memo[arg] = self.stack[-1]
             elif name in ("BINGET", "LONG_BINGET"):
+                self._spend(size_of(self.memo[arg]))
                 self.stack.append(self.memo[arg])
             elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-                items = self._drop(int(name[-1]))
-                self.stack.append(tuple(items))
+                self._tuple(self._drop(int(name[-1])))
             elif name in self.steps:
                 self.steps[name](arg)
             else:
@@ -140,6 +192,24 @@ class Machine:
         del self.stack[-count:]
         return items
 
+    def _tuple(self, items: list[Any]) -> None:
+        made = Items(items)
+        self._spend(made.size)
+        if made.depth > DEEPEST:
+            raise ValueError(f"it holds more than {DEEPEST} tuples in one another")
+        self.widest = max(self.widest, made.size)
+        self.stack.append(made)
+
+    def _hold(self, items: list[Any]) -> None:
+        """Put items into the list, dict or set on the stack."""
+        if isinstance(holder := self.stack[-1], Held):
+            holder.add(items)
+
+    def _spend(self, values: int) -> None:
+        self.left -= values
+        if self.left < 0:
+            raise ValueError("it reaches its values far more often than it has bytes")
+
     def _marked(self) -> list[Any]:
         items: list[Any] = []
         while (item := self.stack.pop()) is not MARK:
@@ -149,9 +219,14 @@ class Machine:
     def _storage(self, about: Any) -> Stored:
         """Check ``("storage", type, member, device, elements)`` against the member's size."""
         kind, dtype, member, _, elements = about
-        if kind != "storage" or not isinstance(dtype, Named) or not isinstance(elements, int):
+        if (
+            kind != "storage"
+            or not isinstance(dtype, Named)
+            or not isinstance(member, str)
+            or not isinstance(elements, int)
+        ):
             raise ValueError("it holds something that is no storage")
-        if not 0 <= elements * element_bytes(dtype.path) <= self.sizes.get(str(member), -1):
+        if not 0 <= elements * element_bytes(dtype.path) <= self.sizes.get(member, -1):
             raise ValueError(f"its storage {member} says that it has {elements} elements")
         return Stored(elements)
 
@@ -162,9 +237,20 @@ class Machine:
             check_tensor(*args[:4])
         elif path not in PARAMETERS and not self._is_small(path, args):
             raise ValueError(f"it calls {path or 'something unnamed'}, which may take any memory")
-        self.stack.append(
-            TENSOR if path == REBUILD or path in PARAMETERS else KIND if path == NUMBERS else OTHER
+        if path == REBUILD or path in PARAMETERS:
+            self.stack.append(TENSOR)
+        else:
+            self.stack.append(KIND if path == NUMBERS else Held(self._copied(args)))
+
+    def _copied(self, args: Any) -> int:
+        """Count what a call reads of its arguments, and return it; the result may hold as much."""
+        items = args if isinstance(args, Items) else (args,)
+        size = sum(
+            item.size + item.inner * self.widest if isinstance(item, Held) else size_of(item)
+            for item in items
         )
+        self._spend(size)
+        return size
 
     def _is_small(self, path: str, args: Any) -> bool:
         """Return True for a call whose result is of the size of its arguments."""
@@ -183,6 +269,30 @@ class Machine:
             raise ValueError("it gives a tensor another storage")
         if self.stack[-1] is KIND and any(part is not None for part in state[2:5]):
             raise ValueError("it makes a type of its own")
+
+
+def refuse_sharing(value: object) -> None:
+    """Raise ValueError for values whose walk would not end, or would take far more steps than them.
+
+    Args:
+        value: What a checkpoint holds.
+    """
+    counted: dict[int, int] = {}
+
+    def count(value: object, depth: int) -> int:
+        if not isinstance(value, dict | list | tuple | set):
+            return 1
+        if depth > DEEPEST:
+            raise ValueError(f"its values lie more than {DEEPEST} deep in one another")
+        if id(value) not in counted:
+            inner = [*value, *value.values()] if isinstance(value, dict) else list(value)
+            counted[id(value)] = 1 + sum(count(item, depth + 1) for item in inner)
+            distinct[0] += 1 + len(inner)
+        return counted[id(value)]
+
+    distinct = [0]
+    if count(value, 0) > SPARE + AGAIN * distinct[0]:
+        raise ValueError("it reaches its values far more often than it has them")
 
 
 def element_bytes(path: str) -> int:

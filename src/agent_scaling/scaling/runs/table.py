@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
@@ -176,24 +177,23 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     Raises:
         InputError: The table has no FLOPs, no parameters, or neither loss nor return.
     """
-    columns: dict[str, pd.Series | np.ndarray] = {}  # a frame that grows by columns is slow
+    columns: dict[str, np.ndarray] = {}  # arrays, because a frame that grows by series is slow
     for ours, theirs in COLUMNS.items():
         found = next((name for name in theirs if name in table), None)
-        if ours in TEXT:
-            values = table[found] if found else np.nan
-            columns[ours] = pd.Series(values, index=table.index, dtype=object)
-        elif found:
-            number = numbers_of(table[found]).to_numpy(float, na_value=np.nan)
-            columns[ours] = np.where(number > LARGEST, np.inf, number)
+        if not found:
+            columns[ours] = np.full(len(table), np.nan, object if ours in TEXT else float)
+        elif ours in TEXT:
+            columns[ours] = table[found].to_numpy(object)
         else:
-            columns[ours] = np.full(len(table), np.nan)
-    rows = pd.DataFrame(columns, index=table.index)
+            number = numbers_of(table[found])
+            columns[ours] = np.where(number > LARGEST, np.inf, number)
     for name in ("flops", "params"):
-        if rows[name].isna().all():
+        if np.isnan(columns[name]).all():
             raise InputError(f"{origin}: no column of {COLUMNS[name]}; name one of them so")
-    if rows[["loss", "return"]].isna().all(axis=None):
+    if np.isnan(columns["loss"]).all() and np.isnan(columns["return"]).all():
         names = COLUMNS["loss"] + COLUMNS["return"]
         raise InputError(f"{origin}: no loss and no return; name a column one of {names}")
+    rows = pd.DataFrame(columns, index=table.index)
     rows["partial"] = bool(table["partial"].any()) if "partial" in table else False
     if rows["run"].isna().all():  # rows of one size are checkpoints of one run and correlate
         seed = table["seed"].astype(str) if "seed" in table else ""
@@ -201,12 +201,14 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     return rows
 
 
-def numbers_of(values: pd.Series) -> pd.Series:
+def numbers_of(values: pd.Series) -> npt.NDArray[np.float64]:
     """Return a column's numbers; text is NaN, and integers beyond a double's range are infinite."""
-    try:
-        return pd.to_numeric(values, errors="coerce")
-    except OverflowError:  # pandas reads them as Python's own
-        return pd.to_numeric(values.map(str), errors="coerce")
+    if values.dtype != np.float64:
+        try:
+            values = pd.to_numeric(values, errors="coerce")
+        except OverflowError:  # pandas reads them as Python's own
+            values = pd.to_numeric(values.map(str), errors="coerce")
+    return values.to_numpy(float, na_value=np.nan)
 
 
 def tidy(
