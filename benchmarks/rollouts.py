@@ -1,15 +1,17 @@
 """The environment pool against gymnasium's, and rollouts against a process per game at batch 1.
 
     python benchmarks/rollouts.py [--games 8] [--workers 1] [--lanes 128] [--block 64] [--rounds 5]
-    python benchmarks/rollouts.py --no-policy [--games 8] [--rounds 5]
+    python benchmarks/rollouts.py --no-policy [--games 8] [--slices 20]
 
-Steps per CPU-second of the whole process tree, in rounds that take turns; each ratio is the median
-of the rounds' ratios. All environments play the same games (seeds, character, options) with the
-same actions, as many of them, and show the same four observations; gymnasium's do not copy theirs
-once more. ``raw`` calls NLE's C function and nothing else, ``worker`` our games' ``step`` in this
-process, without the pool's pipe. The last line is one JSON object: ``pool_vs_async``,
-``pool_vs_sync``, ``pool_vs_raw``, ``worker_vs_raw``, ``rollout_vs_published``; ``overhead`` is the
-share of the rollout's CPU time that is spent neither in the games' processes nor in the network.
+Steps per CPU-second of the whole process tree; each ratio is a median. All environments play the
+same games (seeds, character, options) with the same actions, as many of them, and show the same
+four observations; gymnasium's do not copy theirs once more. ``raw`` calls NLE's C function and
+nothing else, ``worker`` our games' ``step`` in this process, without the pool's pipe. They take
+turns in slices of --moves moves, so that other work on the machine slows all alike, and each ratio
+is of two neighbouring slices. The rollouts take turns in rounds. The last line is one JSON object:
+``pool_vs_async``, ``pool_vs_sync``, ``pool_vs_raw``, ``worker_vs_raw``, ``rollout_vs_published``;
+``overhead`` is the share of the rollout's CPU time that is spent neither in the games' processes
+nor in the network.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -77,10 +80,11 @@ def actions_of(games: int) -> np.ndarray:
     return np.random.default_rng(0).choice(PRESSED, (ACTIONS, games)).astype(np.int64)
 
 
-def tree_seconds() -> float:
-    """CPU seconds of this process and its living descendants."""
-    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    return time.process_time() + sum(t.user + t.system for t in times)
+def cpu_seconds(processes: set[psutil.Process]) -> float:
+    """CPU seconds of this process and of others, to the nanosecond (psutil's are to 10 ms)."""
+    threads = [thread for p in processes for thread in Path(f"/proc/{p.pid}/task").iterdir()]
+    spent = sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)
+    return time.process_time() + spent / 1e9
 
 
 class Vector:
@@ -127,7 +131,7 @@ class Pooled:
                 self.seeds[lane] += 1000
                 self.pool.assign(lane, self.seeds[lane])
             ready = self.pool.ready(0)
-            self.pool.actions[ready] = self.actions[self.at % ACTIONS][ready]
+            self.pool.actions[:] = self.actions[self.at % ACTIONS]
             steps += len(ready)
             self.at += 1
             self.pool.send(0)
@@ -183,8 +187,8 @@ class Here:
             game.close()
 
 
-def environments(games: int, workers: int, moves: int, rounds: int) -> dict[str, list[float]]:
-    """Steps per CPU-second, by contestant and round."""
+def environments(games: int, workers: int, moves: int, slices: int) -> dict[str, list[float]]:
+    """Steps per CPU-second, by contestant and slice."""
     makers: dict[str, Callable[[], Any]] = {
         "raw": lambda: Here(games, raw=True),
         "worker": lambda: Here(games, raw=False),
@@ -193,15 +197,19 @@ def environments(games: int, workers: int, moves: int, rounds: int) -> dict[str,
         "async": lambda: Vector(games, shared=True),
     }
     rates: dict[str, list[float]] = {name: [] for name in makers}
-    for _ in range(rounds):
-        for name, make in makers.items():
-            contestant = make()
-            contestant.run(moves // 10)
-            before = tree_seconds()
+    contestants, processes, known = {}, {}, set[psutil.Process]()
+    for name, make in makers.items():
+        contestants[name] = make()
+        processes[name] = set(psutil.Process().children(recursive=True)) - known
+        known |= processes[name]
+        contestants[name].run(moves)
+    for _ in range(slices):
+        for name, contestant in contestants.items():
+            before = cpu_seconds(processes[name])
             steps = contestant.run(moves)
-            rates[name].append(steps / (tree_seconds() - before))
-            contestant.close()
-            print(f"{name:>6}: {rates[name][-1]:10,.0f} steps per CPU-second", flush=True)
+            rates[name].append(steps / (cpu_seconds(processes[name]) - before))
+    for contestant in contestants.values():
+        contestant.close()
     return rates
 
 
@@ -294,13 +302,14 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=128)
     parser.add_argument("--block", type=int, default=64)
     parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--moves", type=int, default=1000)
+    parser.add_argument("--moves", type=int, default=100)
+    parser.add_argument("--slices", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-policy", action="store_true", help="the environments alone")
     args = parser.parse_args()
     warnings.filterwarnings("ignore", module="gymnasium")
-    rates = environments(args.games, args.workers, args.moves, args.rounds)
+    rates = environments(args.games, args.workers, args.moves, args.slices)
     ratios, overheads = [], []
     policy = None if args.no_policy else pair(512, 1, "cpu")[1]
     for _ in range(args.rounds if policy else 0):

@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py --shards DIR [--minutes 30] [override ...]
     python benchmarks/soak.py [--minutes 30] experiment=nethack_impala [override ...]
-    python benchmarks/soak.py --games [--minutes 10] [--seed 0] [--into FILE]
+    python benchmarks/soak.py --games [--steps 2_000_000] [--seed 0] [--into FILE]
 
 With ``--games``: games alone, see ``soak_games.py``. Otherwise:
 
@@ -208,12 +208,13 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=5, help="minutes that do not count")
     parser.add_argument("--samples", help="a CSV file to keep every sample in")
     parser.add_argument("--games", action="store_true", help="games alone, without a trainer")
+    parser.add_argument("--steps", type=int, default=2_000_000, help="of --games, all together")
     parser.add_argument("--seed", type=int, default=0, help="of --games")
     parser.add_argument("--into", type=Path, help="a JSON file to which --games adds its counts")
     parser.add_argument("overrides", nargs="*", help="of train")
     given = parser.parse_args()
     if given.games:
-        sys.exit(soak_games(given.minutes, given.seed, given.into))
+        sys.exit(soak_games(given.steps, given.seed, given.into))
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "tmp"
         temporary.mkdir()

@@ -1,23 +1,28 @@
 """Millions of steps of games under the pool: what dies, what is lost, what grows?
 
-    python benchmarks/soak.py --games [--minutes 10] [--seed 0] [--into FILE]
+    python benchmarks/soak.py --games [--steps 2_000_000] [--seed 0] [--into FILE]
 
-Each kind of game has a pool with one worker, and all pools play in turn until the time is up.
-Keys are drawn uniformly, from all or from those that walk, or chosen by the scripted player. A
-worker that dies prints its Python stack (faulthandler); the pool replaces it and begins its
+Each kind of game has a pool with one worker of 16 games. The pools play in turn, each its share of
+the steps. The shares are chosen by what a step costs: an Atari step takes as long as 20 of NetHack.
+Keys are drawn uniformly, from all, from those that walk, or from both (uniform keys alone open a
+prompt and stay in it for thousands of steps), or chosen by the scripted player. Atari's games do
+not write their coloured screen, which no policy reads.
+
+A worker that dies prints its Python stack (faulthandler); the pool replaces it and begins its
 episodes again. An episode is lost where it has no record with measures: it took down three workers
 by itself. Memory is what a worker has written and shares with nobody, at the end against the first
-fifth of the time. ``--into`` adds the counts to those of earlier calls. The exit status is 1 where
-an episode is lost. The last line is one JSON object.
+fifth of the call's steps. ``--into`` adds the counts to those of earlier calls, after each round,
+so that a call that is stopped counts too. The exit status is 1 where an episode is lost. The last
+line is one JSON object.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,7 @@ from nle import nethack
 from rich.console import Console
 from rich.table import Table
 
+from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.envs.families import Description as Game
 from agent_scaling.envs.families import Record, Views, count_actions, find_game
 from agent_scaling.envs.goldens import keys
@@ -34,12 +40,13 @@ from agent_scaling.envs.nethack import NetHack
 from agent_scaling.envs.pool.pool import Pool, Report
 from agent_scaling.envs.pool.processes import WorkerLostError
 from agent_scaling.playing.demonstrators.nethack import KEYS, NetHackDemonstrator
+from agent_scaling.runtime.files import write_file
 
-LANES = 8
-SLICE_S = 2.0
-"""Seconds that a pool plays before it is the next one's turn."""
+LANES = 16
+ROUND = 100_000
+"""Steps of all kinds of games together before it is the first one's turn again."""
 WARM = 0.2
-"""Share of a worker's steps after which its memory is first measured."""
+"""Share of a call's steps after which a worker's memory is first measured."""
 BOUND = 3.0
 """With no event in n steps, the rate is below 3/n with 95 % confidence."""
 SEEDS_APART = 1_000_000
@@ -65,17 +72,33 @@ class ScriptedNetHack(NetHack):
 
 
 class WalkedNetHack(NetHack):
-    """NetHack whose actions are the few keys that walk, search, pick up and descend."""
+    """NetHack whose actions are the few keys that walk, search, pick up, descend and escape."""
 
     num_actions = len(keys())
 
     def __init__(self, views: Views, **options: Any) -> None:
-        self._walk = keys()
+        self._pressed = self.choose()
         super().__init__(views, **options)
 
+    @staticmethod
+    def choose() -> list[int]:
+        """Return the keys."""
+        return keys()
+
     def step(self, action: int) -> Record | None:
-        """Press one of the few keys."""
-        return super().step(self._walk[action])
+        """Press one of the keys."""
+        return super().step(self._pressed[action])
+
+
+class MixedNetHack(WalkedNetHack):
+    """NetHack whose actions are all keys, and as often those that walk and escape."""
+
+    num_actions = NUM_ACTIONS + NUM_ACTIONS // len(keys()) * len(keys())
+
+    @staticmethod
+    def choose() -> list[int]:
+        """Return all keys once, and the few keys so often that they are half."""
+        return [*range(NUM_ACTIONS), *keys() * (NUM_ACTIONS // len(keys()))]
 
 
 @dataclass
@@ -101,61 +124,74 @@ class Counts:
         )
 
 
-def contestants() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return the kinds of games: name → import path or family, options."""
-    found: dict[str, tuple[str, dict[str, Any]]] = {
-        "NetHack, uniform keys": ("nethack", {}),
-        "NetHack, walking keys": ("soak_games:WalkedNetHack", {}),
-        "NetHack, scripted player": ("soak_games:ScriptedNetHack", {"max_episode_steps": 20_000}),
+@dataclass(frozen=True)
+class Kind:
+    """A kind of game."""
+
+    share: float
+    """Its share of the steps."""
+    game: str
+    """Import path or family."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def kinds() -> dict[str, Kind]:
+    """Return the kinds of games by name."""
+    found = {
+        "NetHack, uniform keys": Kind(0.25, "nethack"),
+        "NetHack, walking keys": Kind(0.35, "soak_games:WalkedNetHack"),
+        "NetHack, uniform and walking keys": Kind(0.27, "soak_games:MixedNetHack"),
+        "NetHack, scripted player": Kind(
+            0.01, "soak_games:ScriptedNetHack", {"max_episode_steps": 20_000}
+        ),
     }
     for level in ("Sokoban1a-v1", "Sokoban4b-v1", "KeyRoom-S5-v0", "Corridor-R3-v0"):
-        found[f"MiniHack {level}"] = ("minihack", {"task": f"MiniHack-{level}"})
+        found[f"MiniHack {level}"] = Kind(0.025, "minihack", {"task": f"MiniHack-{level}"})
     for env in ("Breakout", "MsPacman"):
-        found[f"Atari {env}"] = ("atari", {"env": env})
+        found[f"Atari {env}"] = Kind(0.01, "atari", {"env": env})
     return found
 
 
 class Soaked(Pool):
     """A pool that notes why workers died, and plays uniform actions by itself."""
 
-    def __init__(self, game: str, options: dict[str, Any], seed: int) -> None:
+    def __init__(self, kind: Kind, seed: int) -> None:
         self.counts, self.measured = Counts(), (0, 0.0)
         self._draw = np.random.default_rng(seed)
-        shown = tuple(find_game(game).observations)
-        self.width = count_actions(Game(game, options))
+        shown = tuple(name for name in find_game(kind.game).observations if name != "screen")
+        self.width = count_actions(Game(kind.game, kind.options))
         super().__init__(
-            game, lanes=LANES, workers=1, groups=1, options=options, observations=shown
+            kind.game, lanes=LANES, workers=1, groups=1, options=kind.options, observations=shown
         )
         self.seeds = [seed * SEEDS_APART + lane * 1000 for lane in range(LANES)]
         for lane in range(LANES):
             self.assign(lane, self.seeds[lane])
         self.send(0)
 
-    def play(self, seconds: float) -> None:
-        """Play for so long, and leave the games as they are."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+    def play(self, steps: int) -> None:
+        """Make about so many steps, and leave the games as they are."""
+        moves = self._draw.integers(self.width, size=(-(-steps // LANES), LANES), dtype=np.int32)
+        for actions in moves:
             for lane, record in self.receive(0).ended:
                 self.counts.episodes += 1
-                self.counts.lost += record["end"] == "crashed"
+                self.counts.lost += record.get("end") == "crashed"
                 self.seeds[lane] += 1
                 self.assign(lane, self.seeds[lane])
-            ready = self.ready(0)
-            self.actions[ready] = self._draw.integers(self.width, size=len(ready))
-            self.counts.steps += len(ready)
+            self.actions[:] = actions
+            self.counts.steps += len(self.ready(0))
             self.send(0)
 
     def measure(self) -> None:
         """Note the steps and the worker's memory."""
         self.measured = (self.counts.steps, written(self.pids()[0]))
 
-    def finish(self) -> Counts:
-        """Measure the memory once more, and end the worker."""
+    def counted(self) -> Counts:
+        """Return the counts so far, with the memory as it is now."""
         steps, first = self.measured
-        if steps and not self.counts.deaths:  # a new worker's memory tells nothing of the old one's
-            self.counts.growth.append((self.counts.steps - steps, first, written(self.pids()[0])))
-        self.receive(0)
-        self.close()
+        # A new worker's memory tells nothing of the old one's.
+        if self.counts.steps > steps > 0 and not self.counts.deaths:
+            last = written(self.pids()[0])
+            self.counts.growth = [(self.counts.steps - steps, first, last)]
         return self.counts
 
     def _replace(self, index: int, loss: WorkerLostError, report: Report) -> None:
@@ -170,27 +206,23 @@ def written(pid: int) -> float:
     return int(kilobytes) * 1024 / 1e6
 
 
-def soak(minutes: float, seed: int) -> dict[str, Counts]:
-    """Play all kinds of games in turn."""
+def soak(steps: int, seed: int, chosen: dict[str, Kind]) -> Iterator[dict[str, Counts]]:
+    """Play the kinds of games in turn; yield the counts so far after each round."""
     os.environ["PYTHONFAULTHANDLER"] = "1"  # of the workers
-    pools = {name: Soaked(*which, seed) for name, which in contestants().items()}
-    began = time.monotonic()
-    warm = False
-    while (spent := time.monotonic() - began) < minutes * 60:
-        for pool in pools.values():
-            if not warm and spent > WARM * minutes * 60:
-                pool.measure()
-            pool.play(SLICE_S)
-        warm = warm or spent > WARM * minutes * 60
-    return {name: pool.finish() for name, pool in pools.items()}
+    rounds = max(2, round(steps / ROUND))
+    with ExitStack() as stack:
+        pools = {name: stack.enter_context(Soaked(kind, seed)) for name, kind in chosen.items()}
+        for number in range(rounds):
+            for name, pool in pools.items():
+                if number == max(1, round(WARM * rounds)):
+                    pool.measure()
+                pool.play(round(steps * chosen[name].share / rounds))
+            yield {name: pool.counted() for name, pool in pools.items()}
 
 
-def added(found: dict[str, Counts], into: Path) -> dict[str, Counts]:
-    """Add counts to those in a file, and return the sums."""
-    before = json.loads(into.read_text()) if into.exists() else {}
-    total = {name: Counts(**before.get(name, {})).plus(counts) for name, counts in found.items()}
-    into.write_text(json.dumps({name: asdict(counts) for name, counts in total.items()}) + "\n")
-    return total
+def added(found: dict[str, Counts], before: dict[str, Any]) -> dict[str, Counts]:
+    """Add counts to those of earlier calls, as a file holds them."""
+    return {name: Counts(**before.get(name, {})).plus(counts) for name, counts in found.items()}
 
 
 def rate(deaths: int, steps: int) -> str:
@@ -233,10 +265,14 @@ def show(total: dict[str, Counts]) -> None:
             console.print(f"{name}: {times} × {reason}")
 
 
-def soak_games(minutes: float, seed: int, into: Path | None) -> int:
+def soak_games(steps: int, seed: int, into: Path | None) -> int:
     """Play, print the table, and return the exit status."""
-    found = soak(minutes, seed)
-    total = added(found, into) if into else found
+    before = json.loads(into.read_text()) if into and into.exists() else {}
+    for found in soak(steps, seed, kinds()):
+        total = added(found, before)
+        text = json.dumps({name: asdict(counts) for name, counts in total.items()})
+        if into:
+            write_file(into, text + "\n")
     show(total)
-    print(json.dumps({name: asdict(counts) for name, counts in total.items()}))
+    print(text)
     return int(any(counts.lost for counts in total.values()))

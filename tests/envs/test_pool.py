@@ -1,10 +1,12 @@
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -203,6 +205,19 @@ def test_nothing_is_left_when_the_parent_is_killed(tmp_path):
         time.sleep(0.05)
     assert not any_alive(pids)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_of_the_parent_does_not_keep_a_pool_from_closing():
+    pool = Pool(TOY, lanes=1, workers=1, options={"trouble": {}})
+    (fork := multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))).start()
+    closing = threading.Thread(target=pool.close, daemon=True)
+    closing.start()
+    closing.join(60)
+    ended = not closing.is_alive()
+    fork.kill()
+    fork.join()
+    closing.join()
+    assert ended
 
 
 def any_alive(pids) -> bool:

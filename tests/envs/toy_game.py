@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 
 
@@ -21,7 +22,8 @@ class Toy:
     def __init__(
         self, views: Mapping[str, npt.NDArray[Any]], *, trouble: dict[str, int], once: str = ""
     ) -> None:
-        self.shown, self.trouble, self.once = views["shown"], trouble, once
+        self.shown = views.get("shown", np.zeros(3, np.int64))
+        self.trouble, self.once = trouble, once
 
     def reset(self, seed: int) -> None:
         self.shown[:] = seed, 0, 0

@@ -34,6 +34,8 @@ KEYS = {
 }
 """Name of each observation → NLE's name."""
 GAME_OVER, IN_MOVELOOP = 0, 3  # positions in NLE's program_state
+SCORE, TIME = nethack.NLE_BL_SCORE, nethack.NLE_BL_TIME  # positions in NLE's blstats
+DEPTH, EXPERIENCE = nethack.NLE_BL_DEPTH, nethack.NLE_BL_XP
 IN_YN, IN_GETLIN, WAITS_FOR_SPACE = 1, 2, 3  # positions in NLE's internal
 
 ROLES = ("arc", "bar", "cav", "hea", "kni", "mon", "pri", "rog", "ran", "sam", "tou", "val", "wiz")
@@ -117,9 +119,12 @@ class NetHack:
         self._keys: list[int] = action_to_key().tolist()
         # An episode's record is made from these, even where the policy does not read them.
         self._blstats = views.get("blstats", np.zeros(nethack.BLSTATS_SHAPE, np.int64))
+        self._stats = self._blstats.data  # gives Python's numbers, and sooner than numpy
         self._program = np.zeros(nethack.PROGRAM_STATE_SHAPE, np.int32)
+        self._state = self._program.data
         self._internal = np.zeros(nethack.INTERNAL_SHAPE, np.int32)
-        self._last = np.zeros_like(self._blstats)  # as of the last frame before the game's end
+        self._last = bytes(self._stats)  # as of the last frame before the game's end
+        self._score = 0  # in it
         self._buffers = {
             **{KEYS[name]: view for name, view in views.items() if name != "reward"},
             "blstats": self._blstats,
@@ -161,29 +166,32 @@ class NetHack:
         self._steps = self._idle = self._deepest = self._highest = 0
         self._turns = -1
         self._reward[0] = 0
-        self._first_score = int(self._blstats[nethack.NLE_BL_SCORE])
-        np.copyto(self._last, self._blstats)
+        self._first_score = self._score = self._stats[nethack.NLE_BL_SCORE]
+        self._last = bytes(self._stats)
 
     def step(self, action: int) -> Record | None:
         """Press a key; return the episode's record if this was its last step."""
         self._press(self._keys[action])
         self._steps += 1
-        if self._program.item(GAME_OVER):
+        stats = self._stats
+        if self._state[GAME_OVER]:
             self._pass_known_screens(decline=False)
             self._reward[0] = 0
         else:
-            score, before = self._blstats[nethack.NLE_BL_SCORE], self._last[nethack.NLE_BL_SCORE]
-            self._reward[0] = score - before
-            np.copyto(self._last, self._blstats)
+            score = stats[SCORE]
+            self._reward[0] = score - self._score
+            self._score, self._last = score, stats.tobytes()
         if self._raw.done():
             return self._finish(None)
-        turns = self._blstats.item(nethack.NLE_BL_TIME)
+        turns = stats[TIME]
         if turns == self._turns:
             self._idle += 1
         else:
             self._turns, self._idle = turns, 0
-            self._deepest = max(self._deepest, self._blstats.item(nethack.NLE_BL_DEPTH))
-            self._highest = max(self._highest, self._blstats.item(nethack.NLE_BL_XP))
+            if stats[DEPTH] > self._deepest:
+                self._deepest = stats[DEPTH]
+            if stats[EXPERIENCE] > self._highest:
+                self._highest = stats[EXPERIENCE]
         if self._steps >= self.max_episode_steps:
             return self._finish("cap")
         if self._idle >= self.idle_steps:
@@ -275,7 +283,7 @@ class NetHack:
         return self._record(end, log)
 
     def _record(self, end: str, log: dict[str, str]) -> Record:
-        last: list[int] = self._last.tolist()
+        last: list[int] = np.frombuffer(self._last, self._blstats.dtype).tolist()
         hunger = last[nethack.NLE_BL_HUNGER]
         cut = end in ("cap", "aborted")  # the log would say that the player quit
         cause = "" if cut else log.get("death", "")

@@ -195,10 +195,14 @@ class Pool:
 
     def _read(self, index: int, group: int) -> Any:
         """Read a worker's report on a group's move; its reports come in the order of its orders."""
-        while (index, group) not in self._early:
-            report = self._workers[index].read(self.patience)
-            self._early[index, self._orders[index].popleft()] = report
-        return self._early.pop((index, group))
+        if self._early and (index, group) in self._early:
+            return self._early.pop((index, group))
+        orders = self._orders[index]
+        while True:
+            report, of = self._workers[index].read(self.patience), orders.popleft()
+            if of == group:
+                return report
+            self._early[index, of] = report
 
     def _look(self) -> None:
         """Update each group's ready lanes and busy workers, after commands have changed."""

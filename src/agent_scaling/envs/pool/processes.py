@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.envs.pool.worker import LEAVE, Assignment
+from agent_scaling.envs.pool.worker import LEAVE, NOTHING, Assignment
 
 # Workers run a fresh interpreter and are not forked, because the pool's process has threads
 # (torch's). They do not import its ``__main__``.
@@ -34,6 +35,7 @@ trap "" TERM HUP; cat >/dev/null; kill -TERM 0; kill -CONT 0
 for _ in 1 2 3 4 5 6 7 8 9; do rm -rf -- "$0" 2>/dev/null && break; sleep 0.2; done
 kill -KILL 0
 """
+ORDERS = [bytes([number]) for number in range(256)]
 CLOSING_S = 5.0  # seconds that a worker is given to exit by itself
 
 
@@ -68,11 +70,16 @@ class Nursery:
         return Worker(assignment, self.folder, self._janitor.pid)
 
     def close(self) -> None:
-        """Remove the folder and end the remaining workers."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """End the janitor and the remaining workers, and remove the folder.
+
+        The janitor is not left to see its pipe close, which a fork of this process would hold open.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._janitor.pid, signal.SIGKILL)
         assert self._janitor.stdin is not None
         self._janitor.stdin.close()
         self._janitor.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Worker:
@@ -105,7 +112,7 @@ class Worker:
     def order(self, group: int) -> None:
         """Order the games of ``group`` to move; a dead worker is detected at the next read."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._orders, bytes([group]))
+            os.write(self._orders, ORDERS[group])
 
     def read(self, patience: float) -> Any:
         """Read the worker's next report; None for an empty one.
@@ -114,11 +121,12 @@ class Worker:
             WorkerLostError: The worker is dead, or was silent for ``patience`` seconds.
             GameError: The game's own code failed.
         """
-        deadline = time.monotonic() + patience
-        size = int.from_bytes(self._read_bytes(4, deadline), "little")
-        if size == 0:
+        head = self._read_piece(len(NOTHING), patience)
+        if head == NOTHING:
             return None
-        message = json.loads(self._read_bytes(size, deadline))
+        deadline = time.monotonic() + patience
+        head += self._read_bytes(len(NOTHING) - len(head), deadline)
+        message = json.loads(self._read_bytes(int.from_bytes(head, "little"), deadline))
         if isinstance(message, dict):
             raise GameError(f"a game failed in its worker process:\n{message['error']}")
         return message
@@ -143,14 +151,17 @@ class Worker:
     def _read_bytes(self, size: int, deadline: float) -> bytes:
         data = b""
         while len(data) < size:
-            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise WorkerLostError("it does not answer", guilty=not self._is_stopped())
-            piece = os.read(self._reports, size - len(data))
-            if not piece:
-                code = self._process.wait()
-                raise WorkerLostError(f"it exited with {code}", guilty=code not in (-9, -15))
-            data += piece
+            data += self._read_piece(size - len(data), max(0.0, deadline - time.monotonic()))
         return data
+
+    def _read_piece(self, size: int, patience: float) -> bytes:
+        if not self._poll.poll(patience * 1000):
+            raise WorkerLostError("it does not answer", guilty=not self._is_stopped())
+        piece = os.read(self._reports, size)
+        if not piece:
+            code = self._process.wait()
+            raise WorkerLostError(f"it exited with {code}", guilty=code not in (-9, -15))
+        return piece
 
     def _is_stopped(self) -> bool:
         try:

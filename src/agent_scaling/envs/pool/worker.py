@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import sys
-import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -24,10 +23,8 @@ from agent_scaling.envs.pool.memory import (
 )
 
 LEAVE = 255  # instead of a group's number: exit
-SPIN_S = 1e-4
-"""Seconds for which a worker polls for its next order before it sleeps."""
-LONG_S = 1e-3
-"""Seconds of a move after which the worker sleeps at once, without polling."""
+NOTHING = bytes(4)
+"""A report without content."""
 
 
 @dataclass(frozen=True)
@@ -53,56 +50,65 @@ class Assignment:
 
 
 def send(reports: int, message: object = None) -> None:
-    """Write a report: its length (4 bytes), then JSON; an empty report is length 0."""
+    """Write a report: its length (4 bytes), then JSON; :data:`NOTHING` without a message."""
     payload = b"" if message is None else json.dumps(message).encode()
     data = len(payload).to_bytes(4, "little") + payload
     while data:
         data = data[os.write(reports, data) :]
 
 
-def next_order(orders: int, poll: select.poll, moved_at: float) -> bytes:
-    """Read the next byte of a non-blocking pipe; empty when the pool has ended.
+@dataclass(frozen=True)
+class Movers:
+    """A group's games of this worker, with what moves them ready at hand."""
 
-    After a short move, the worker polls for :data:`SPIN_S` before it sleeps: the pool's next order
-    often comes sooner than a sleeping worker with cold caches would wake. After a long move, such
-    as Atari's, waking is comparatively cheap and polling would occupy a core. The last move began
-    at ``moved_at``.
-    """
-    now = time.perf_counter()
-    sleep_at = now + SPIN_S if now - moved_at < LONG_S else now
-    while True:
-        try:
-            return os.read(orders, 1)
-        except BlockingIOError:
-            if time.perf_counter() > sleep_at:
-                poll.poll()
+    lanes: list[int]
+    steps: list[Callable[[int], Record | None]]
+    resets: list[Callable[[int], None]]
+    commands: memoryview
+    actions: memoryview
+    """The lanes' part of the shared arrays: reading a memoryview costs less than numpy's item."""
+
+
+def movers(lanes: list[int], games: list[Any], control: Views) -> Movers:
+    """Return the movers of a group; its lanes are contiguous."""
+    mine = slice(lanes[0], lanes[-1] + 1) if lanes else slice(0)
+    steps, resets = [game.step for game in games], [game.reset for game in games]
+    commands, actions = control["command"].data[mine], control["action"].data[mine]
+    return Movers(lanes, steps, resets, commands, actions)
 
 
 def serve(assignment: Assignment, control: Views, games: list[list[Any]]) -> None:
-    """Move a group of games at each byte on the orders' pipe; return when the pool has ended."""
-    moving, poll = control["moving"], select.poll()
-    os.set_blocking(assignment.orders, False)
-    poll.register(assignment.orders, select.POLLIN)
-    moved_at = time.perf_counter()
-    while (order := next_order(assignment.orders, poll, moved_at)) and order[0] != LEAVE:
-        group, moved_at = order[0], time.perf_counter()
-        lanes = assignment.groups[group]
+    """Move a group of games at each byte on the orders' pipe; return when the pool has ended.
+
+    Between orders the worker sleeps: polling for the next order would cost more CPU time than it
+    takes to wake up.
+    """
+    moving, seeds = control["moving"].data, control["seed"]
+    me, orders, reports = assignment.worker, assignment.orders, assignment.reports
+    groups = [movers(*part, control) for part in zip(assignment.groups, games, strict=True)]
+    while (order := os.read(orders, 1)) and order[0] != LEAVE:
+        group = groups[order[0]]
         ended: list[tuple[int, Record]] = []
-        if lanes:
-            mine = slice(lanes[0], lanes[-1] + 1)
-            commands, actions = control["command"][mine].tolist(), control["action"][mine].tolist()
-            for lane, game, command, action in zip(
-                lanes, games[group], commands, actions, strict=True
-            ):
-                moving[assignment.worker] = lane
-                if command == STEP:
-                    record = game.step(action)
-                    if record is not None:
-                        ended.append((lane, record))
-                elif command == RESET:
-                    game.reset(int(control["seed"][lane]))
-        moving[assignment.worker] = -1
-        send(assignment.reports, ended or None)
+        for lane, step, reset, command, action in zip(
+            group.lanes,
+            group.steps,
+            group.resets,
+            group.commands.tolist(),
+            group.actions.tolist(),
+            strict=True,
+        ):
+            moving[me] = lane
+            if command == STEP:
+                record = step(action)
+                if record is not None:
+                    ended.append((lane, record))
+            elif command == RESET:
+                reset(int(seeds[lane]))
+        moving[me] = -1
+        if ended:
+            send(reports, ended)
+        else:
+            os.write(reports, NOTHING)
 
 
 def main() -> None:
