@@ -6,12 +6,15 @@
 Steps per CPU-second of the whole process tree; each ratio is a median. All environments play the
 same games (seeds, character, options) with the same actions, as many of them, and show the same
 four observations; gymnasium's do not copy theirs once more. ``raw`` calls NLE's C function and
-nothing else, ``worker`` our games' ``step`` in this process, without the pool's pipe. They take
+nothing else, ``worker`` our games' ``step`` in this process, without the pool's pipe; ``still`` is
+the pool with games that do nothing, whose cost is that of exchanging orders and reports. They take
 turns in slices of --moves moves, so that other work on the machine slows all alike, and each ratio
-is of two neighbouring slices. The rollouts take turns in rounds. The last line is one JSON object:
-``pool_vs_async``, ``pool_vs_sync``, ``pool_vs_raw``, ``worker_vs_raw``, ``rollout_vs_published``;
-``overhead`` is the share of the rollout's CPU time that is spent neither in the games' processes
-nor in the network.
+is of two neighbouring slices. The rollouts take turns in rounds.
+
+The last line is one JSON object: ``pool_vs_async``, ``pool_vs_sync``, ``pool_vs_raw``,
+``worker_vs_raw``, ``rollout_vs_published``; ``move_us`` and ``exchange_us``, the CPU microseconds
+per move of all games in ``pool`` and in ``still``; ``overhead``, the share of the rollout's CPU
+time that is spent neither in the games' processes nor in the network.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import resource
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -115,8 +118,10 @@ class Vector:
 class Pooled:
     """Our pool, without a policy."""
 
-    def __init__(self, games: int, workers: int) -> None:
-        self.pool = Pool("nethack", lanes=games, workers=workers, groups=1, observations=SHOWN)
+    def __init__(
+        self, games: int, workers: int, game: str = "nethack", shown: Sequence[str] = SHOWN
+    ) -> None:
+        self.pool = Pool(game, lanes=games, workers=workers, groups=1, observations=shown)
         self.actions, self.at = actions_of(games).astype(np.int32), 0
         self.seeds = list(range(games))
         for lane in range(games):
@@ -193,6 +198,7 @@ def environments(games: int, workers: int, moves: int, slices: int) -> dict[str,
         "raw": lambda: Here(games, raw=True),
         "worker": lambda: Here(games, raw=False),
         "pool": lambda: Pooled(games, workers),
+        "still": lambda: Pooled(games, workers, "still_game:Still", ["shown"]),
         "sync": lambda: Vector(games, shared=False),
         "async": lambda: Vector(games, shared=True),
     }
@@ -330,6 +336,8 @@ def main() -> None:
         "pool_vs_sync": ratio("pool", "sync"),
         "pool_vs_raw": ratio("pool", "raw"),
         "worker_vs_raw": ratio("worker", "raw"),
+        "move_us": round(args.games / statistics.median(rates["pool"]) * 1e6),
+        "exchange_us": round(args.games / statistics.median(rates["still"]) * 1e6),
     }
     if ratios:
         found["rollout_vs_published"] = round(statistics.median(ratios), 2)
