@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from agent_scaling.policies.encoders.lookup import LookupConv
+from agent_scaling.policies.encoders.nethack import NetHackEncoder
 
 
 @pytest.mark.parametrize("colored", [False, True])
@@ -32,3 +33,10 @@ def test_the_weights_are_copied():
         table.weight.zero_()
         conv.bias.zero_()
     assert torch.equal(lookup(planes), before)
+
+
+@pytest.mark.parametrize(("width", "params", "looks_up"), [(128, 300_000, False), (512, 1e6, True)])
+def test_narrow_encoders_convolve_because_that_is_faster(width, params, looks_up):
+    encoder = NetHackEncoder(**NetHackEncoder.sized(width, params)).eval()
+    encoder.prepare_inference()
+    assert isinstance(encoder.lookup, LookupConv) == looks_up

@@ -19,7 +19,7 @@ from agent_scaling.envs.screens import COLUMNS
 from agent_scaling.policies.costs import LayerCost
 from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
 from agent_scaling.policies.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
-from agent_scaling.policies.encoders.lookup import LookupConv
+from agent_scaling.policies.encoders.lookup import LEAST_CHANNELS, LookupConv
 from agent_scaling.policies.encoders.moves import Moves
 from agent_scaling.policies.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.policies.encoders.stack import FrameStack, stack_planes
@@ -159,11 +159,13 @@ class NetHackEncoder(nn.Module):
         return tuple(stack.initial_state(lanes, device) for stack in stacks)
 
     def prepare_inference(self) -> None:
-        """On a CPU, look up the sums of the map's first convolution from now on."""
+        """On a CPU, look up the sums of the map's first convolution from now on, if it is wide."""
         first = cast(nn.Sequential, self.map.blocks[0])
-        if not self.stacks and self.chars.weight.device.type == "cpu":
+        conv = cast(nn.Conv2d, first[0])
+        on_cpu = self.chars.weight.device.type == "cpu"
+        if not self.stacks and on_cpu and conv.out_channels >= LEAST_CHANNELS:
             tables = [self.chars, self.colors] if self.colors else [self.chars]
-            self.lookup = LookupConv(tables, cast(nn.Conv2d, first[0]))
+            self.lookup = LookupConv(tables, conv)
             first[0] = nn.Identity()
 
     def embed(self, planes_NHW: list[Tensor]) -> Tensor:
