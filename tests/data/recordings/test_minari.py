@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import ale_py
 import cv2
 import gymnasium
+import h5py
 import minari
 import numpy as np
 import pytest
@@ -194,13 +199,82 @@ def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("ClipReward", {"min_reward": -1, "max_reward": 1}),
         ("EpisodicLifeEnv", {}),
+        ("AtariWrapper", {"frame_skip": 4}),  # Stable-Baselines3's, which clips and cuts
+        ("StickyAction", {"repeat_action_probability": 0.5}),
         ("AtariPreprocessing", {"frame_skip": 4, "noop_max": 0, "terminal_on_life_loss": True}),
     ],
 )
 def test_wrappers_that_change_scores_or_games_are_refused(
     name: str, kwargs: dict[str, object]
 ) -> None:
-    spec = gymnasium.spec("ALE/Breakout-v5")
+    spec = deepcopy(gymnasium.spec("ALE/Breakout-v5"))
     spec.additional_wrappers = (WrapperSpec(name, "some:wrapper", kwargs),)
     with pytest.raises(InputError, match=f"recorded under {name}"):
         _options(spec, "input=x")
+
+
+def test_a_wrapper_that_skips_frames_counts() -> None:
+    spec = deepcopy(gymnasium.spec("ALE/Breakout-v5"))
+    spec.kwargs["frameskip"] = 2
+    spec.additional_wrappers = (WrapperSpec("MaxAndSkipEnv", "some:wrapper", {"skip": 3}),)
+    assert _options(spec, "input=x")["frame_skip"] == 6
+
+
+def metadata(**changed: Any) -> Callable[[Path], object]:
+    """Change keys of the metadata; a dict is merged into ``env_spec``."""
+
+    def change(data: Path) -> None:
+        path = data / "metadata.json"
+        found = json.loads(path.read_text())
+        for key, value in changed.items():
+            spec = json.loads(found["env_spec"])
+            spec["kwargs"] = spec["kwargs"] | value if isinstance(value, dict) else value
+            found |= {"env_spec": json.dumps(spec)} if key == "env_spec" else {key: value}
+        path.write_text(json.dumps(found))
+
+    return change
+
+
+def column(name: str, value: Any) -> Callable[[Path], object]:
+    """Replace a data set of the first episode."""
+
+    def change(data: Path) -> None:
+        with h5py.File(data / "main_data.hdf5", "a") as file:
+            del file[f"episode_0/{name}"]
+            file.create_dataset(f"episode_0/{name}", data=value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (metadata(env_spec=None), "cannot be read"),
+        (metadata(env_spec={"game": [1]}), "believed"),
+        (metadata(env_spec={"frameskip": 0}), "frame_skip: Input should be greater"),
+        (metadata(env_spec={"repeat_action_probability": "x"}), "cannot be read"),
+        (metadata(env_spec={"repeat_action_probability": 7}), "sticky: Input should be less"),
+        (metadata(total_episodes=None), "cannot be read"),
+        (lambda data: (data / "metadata.json").write_text("[" * 10**5), "cannot be read"),
+        (column("rewards", np.full(5, np.inf)), "not whole numbers"),
+        (column("rewards", np.full(5, 1e9)), "not whole numbers"),
+        (column("rewards", np.zeros(3)), "not of one length"),
+        (column("rewards", np.zeros((5, 2))), r"shape \(5, 2\), not one number for each step"),
+        (column("actions", np.zeros((5, 1), int)), "not one number for each step"),
+        (column("actions", np.full(5, 0.5)), "actions are not whole numbers"),
+        (column("terminations", np.zeros((5, 2), bool)), "not one number for each step"),
+    ],
+)
+def test_whatever_is_wrong_with_a_data_set_is_one_line(
+    change: Callable[[Path], object],
+    said: str,
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    env = gymnasium.make("ALE/Breakout-v5", max_episode_steps=5)
+    record(env, "odd-v0", jpeg=False, episodes=1)
+    change(store / "odd-v0" / "data")
+    with pytest.raises(InputError) as refused:
+        convert("odd-v0", tmp_path / "shards")
+    assert re.search(said, str(refused.value) + "".join(capsys.readouterr()))

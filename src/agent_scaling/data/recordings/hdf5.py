@@ -51,6 +51,14 @@ def array_in(group: Any, name: str) -> Any:
     return found
 
 
+def list_in(group: Any, name: str) -> Any:
+    """Return a data set of a group that holds one number for each step; raises as `array_in`."""
+    found = array_in(group, name)
+    if len(found.shape) != 1 or found.dtype.kind == "O":
+        raise BadGame(f"its {name} have the shape {found.shape}, not one number for each step")
+    return found
+
+
 def _check_link(group: Any, name: str) -> None:
     import h5py
 

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from agent_scaling.data.recordings.base import BadGame, Discovery, Game, RawFrames, Skipped, Source
-from agent_scaling.data.recordings.hdf5 import MOST_ITEM_BYTES, array_in, group_in
+from agent_scaling.data.recordings.hdf5 import MOST_ITEM_BYTES, array_in, group_in, list_in
 from agent_scaling.data.shards.layout import atari_layout
 from agent_scaling.envs.atari import action_codes
+from agent_scaling.envs.rules import game_from_file
 from agent_scaling.envs.screens import SIDE
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line, reading
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -30,8 +31,13 @@ METADATA, EPISODES = "metadata.json", "main_data.hdf5"
 SMALLEST_SCREEN, LARGEST_STACK = 32, 16
 """Fewest rows or columns of a screen, and most frames of a stack; they tell the axes apart."""
 
-NOT_RAW = re.compile(r"Reward|EpisodicLife|LifeLoss|LifeLost")
-"""Names of wrappers whose rewards are not the game's score, or whose episodes are not games."""
+NOT_RAW = re.compile(r"Reward|Life|Lives|AtariWrapper|StickyAction")
+"""Names of wrappers whose rewards are not the game's score, whose episodes are not games, or whose
+actions are not the player's."""
+STEPWISE = ("rewards", "actions", "terminations", "truncations")
+"""Data sets of an episode with one number for each step."""
+MOST_POINTS = 2**31
+"""Scores are kept as int32."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ class MinariSource(Source):
                 part = f"episode_{number}"
                 try:
                     metadata = _metadata(group_in(file, part), facts)
-                except (KeyError, OSError, BadGame) as error:
-                    skipped.append(Skipped(part, str(error)))
+                except Exception as error:  # HDF5's library raises any at damaged bytes
+                    skipped.append(Skipped(part, error_line(error)))
                     continue
                 size = int(metadata["steps"]) * SIDE * SIDE  # of the converted frames
                 identity = f"{facts.identity}/{number:06d}"
@@ -98,10 +104,10 @@ class MinariSource(Source):
         codes = np.array(_facts(root).codes, np.uint8)
         with _episodes(root) as file:
             episode = group_in(file, game.parts[0])
-            action, seen = array_in(episode, "actions")[:], array_in(episode, "observations")
+            action, seen = list_in(episode, "actions")[:], array_in(episode, "observations")
             if len(seen) < len(action) or not 0 <= action.min() <= action.max() < len(codes):
                 raise BadGame("it has fewer screens than actions, or actions that the game lacks")
-            gained = np.cumsum(array_in(episode, "rewards")[:]).astype(np.int32)
+            gained = np.cumsum(list_in(episode, "rewards")[:]).astype(np.int32)
             score = np.concatenate([[0], gained[:-1]]).astype(np.int32)
             for begin in range(0, len(action), chunk_frames):
                 part = slice(begin, min(begin + chunk_frames, len(action)))
@@ -163,6 +169,11 @@ def _episodes(root: Path) -> Any:
 @cache
 def _facts(root: Path) -> Facts:
     """Read the metadata; raises :class:`InputError` for data other than an Atari game's screens."""
+    with reading(f"input={root}", "download it again"):
+        return _read_facts(root)
+
+
+def _read_facts(root: Path) -> Facts:
     minari = _library()
     try:
         metadata = minari.dataset.minari_storage.MinariStorage.read_raw_metadata(root)
@@ -206,21 +217,24 @@ def _options(spec: EnvSpec | None, where: str) -> dict[str, Any]:
                 "cuts games at a life: record without it"
             )
         if wrapper.name == "AtariPreprocessing" and wrapper.kwargs is not None:
-            skips.append(wrapper.kwargs["frame_skip"])
-            noop_max = wrapper.kwargs["noop_max"]
+            skips.append(given["frame_skip"])
+            noop_max = given["noop_max"]
+        if wrapper.name.startswith("MaxAndSkip"):
+            skips.append(given.get("skip", 4))  # 4 in gymnasium and in Stable-Baselines3
     unlike = {name: kwargs.get(name) for name in ("mode", "difficulty") if kwargs.get(name)}
-    if unlike or not all(isinstance(skip, int) for skip in skips):
+    if unlike or not all(type(skip) is int for skip in skips):
         raise InputError(
             f"{where}: frameskip={skips[0]} {unlike or ''}: our game skips a fixed number of "
             "frames, in the default mode"
         )
-    return {
+    options = {
         "env": kwargs["game"],
         "frame_skip": int(np.prod(skips)),
         "sticky": float(kwargs.get("repeat_action_probability", 0.25)),
         "noop_max": noop_max,
         "full_actions": bool(kwargs.get("full_action_space", False)),
     }
+    return dict(game_from_file({"family": "atari", "options": options}, where).options)
 
 
 def _metadata(episode: Mapping[str, npt.NDArray[Any]], facts: Facts) -> dict[str, str | int]:
@@ -228,13 +242,18 @@ def _metadata(episode: Mapping[str, npt.NDArray[Any]], facts: Facts) -> dict[str
 
     Raises :class:`BadGame` for an episode that is empty or whose rewards are not whole numbers.
     """
-    reward = array_in(episode, "rewards")[:]
+    columns = {name: list_in(episode, name) for name in STEPWISE}
+    if len({len(column) for column in columns.values()}) > 1:
+        raise BadGame(f"its {', '.join(STEPWISE)} are not of one length")
+    reward = columns["rewards"][:]
     if not len(reward):
         raise BadGame("it has no steps")
-    if (reward != np.rint(reward)).any():
+    if (reward != np.rint(reward)).any() or np.abs(np.cumsum(reward)).max() >= MOST_POINTS:
         raise BadGame("its rewards are not whole numbers, so they are not the game's score")
-    array_in(episode, "actions"), array_in(episode, "observations")
-    over, cap = (bool(array_in(episode, name)[-1]) for name in ("terminations", "truncations"))
+    if columns["actions"].dtype.kind not in "iu":
+        raise BadGame("its actions are not whole numbers")
+    array_in(episode, "observations")
+    over, cap = (bool(columns[name][-1]) for name in ("terminations", "truncations"))
     return {
         "env": facts.options["env"],
         "player": facts.player,
