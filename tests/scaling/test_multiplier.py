@@ -10,7 +10,7 @@ import pytest
 
 from agent_scaling.scaling.multiplier import Multiplier, multipliers, table
 from agent_scaling.scaling.report.variants import draw_variants
-from agent_scaling.studies.variants import show_multipliers
+from agent_scaling.studies.display.variants import show_multipliers
 
 BUDGETS = np.array([1e11, 3e11, 1e12, 3e12, 1e13, 3e13])
 SPEED = 2e10

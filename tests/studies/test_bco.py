@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from agent_scaling.config.call import call_verb
+from agent_scaling.config.kept import keep
 from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.studies.bco import Learner, keep, train
+from agent_scaling.studies.bco import SETTINGS, Learner, train
 from tests.helpers.runs import composed
 from tests.helpers.stores import new_store
 
@@ -84,8 +85,8 @@ def test_settings_are_checked_before_anything_is_played(tmp_path: Path) -> None:
 def test_passwords_of_urls_are_not_written(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("agent_scaling.studies.bco.step", lambda *_, **__: None)
     url, out = "http://me:hidden@host/shards", tmp_path / "out"
-    keep({"input": url, "clone": {"data": {"shards": url}}}, out)
-    keep({"input": url, "clone": {"data": {"shards": url}}}, out)  # and these are the same
+    for _ in ("new", "the same again"):
+        keep({"input": url, "clone": {"data": {"shards": url}}}, out / SETTINGS, "turns")
     learner = Learner({"experiment": "nethack_bc"}, 1e4, 1e8)
     train(learner, out / "turn_0" / "clone", 0, {"data.val_shards": url})
     written = [path.read_text() for path in out.rglob("*") if path.is_file()]

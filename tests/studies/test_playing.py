@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.sizes import on_meta
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.studies.display.variants import show_variants
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import Plan
-from agent_scaling.studies.variants import show_variants
 from tests.helpers.stores import new_store
 from tests.scaling.test_interactions import played
 from tests.studies.test_plan import as_train_composes

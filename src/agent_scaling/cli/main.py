@@ -50,6 +50,7 @@ VERBS = {
     "plan": "lay out a grid of runs, or the best run of a law, as configs of train",
     "sweep": "train the runs of a plan, several at a time or on a cluster; go on after a stop",
     "study": "plan, sweep, fit, forecast and check the forecast, from one config",
+    "tune": "search a few keys of train for the best values, within a budget of FLOPs",
     "fit": "fit scaling laws to measured runs and forecast the next one",
     "forecast": "predict the best run at a budget from a fit, and check it once it is made",
     "doctor": "check the installation, a store and shards, and say how to mend what is wrong",

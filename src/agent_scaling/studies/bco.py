@@ -11,10 +11,11 @@ from typing import Any
 
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import setting
+from agent_scaling.config.kept import keep
 from agent_scaling.evaluation.accuracy import interval
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file, write_json
-from agent_scaling.runtime.secrets import mask, masked
+from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.studies.experiments import compose_train, experiment_file
 from agent_scaling.studies.run_cell import be_a_child, executable, last_line
@@ -102,7 +103,7 @@ def bco(
     cloner = Learner(flatten(clone), clone_params, clone_budget)
     for learner in (model, cloner):
         compose_train(learner.settings, learner.planned(folder, seed, {}))
-    keep(settings, folder)
+    keep(settings, folder / SETTINGS, "turns")
     cap = [f"max_episode_steps={max_steps}", f"episodes={games}", "ttyrecs=true"]
     played = [Path(recordings or folder / "random").resolve()]
     if recordings is None:
@@ -145,26 +146,6 @@ def clone_and_play(
     player = setting("ckpt", folder / "clone" / CHECKPOINT)
     step("rollout", folder / "games", [player, f"seed={first}", *cap])
     return measured(folder)
-
-
-def keep(settings: Mapping[str, Any], folder: Path) -> None:
-    """Write the settings into ``folder``, without the credentials of URLs.
-
-    Raises:
-        InputError: It holds others.
-    """
-    now = json.loads(json.dumps(masked(settings)))
-    path = folder / SETTINGS
-    if path.exists():
-        before = json.loads(path.read_text())
-        if other := sorted(k for k in now if before.get(k) != now[k]):
-            raise InputError(
-                f"output={folder}: its turns have other settings ({', '.join(other)}); "
-                "give another output="
-            )
-    elif folder.exists() and any(folder.iterdir()):
-        raise InputError(f"output={folder}: holds something else; give another output=")
-    write_file(path, json.dumps(now, indent=2))
 
 
 def seen(played: Sequence[Path], folder: Path) -> Path:

@@ -24,13 +24,13 @@ from agent_scaling.scaling.report.terminal import print_laws, print_verdict
 from agent_scaling.scaling.report.verdict import markdown
 from agent_scaling.scaling.runs.fit_file import FILE
 from agent_scaling.studies.display.cells import measured_cells
+from agent_scaling.studies.display.variants import compare_variants
 from agent_scaling.studies.experiments import compose_train
 from agent_scaling.studies.grid import sizes_of, values_of
 from agent_scaling.studies.mlflow_parent import describe, log_results
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import Plan
 from agent_scaling.studies.sweep import sweep_all
-from agent_scaling.studies.variants import compare_variants
 
 VARIED = ("unique", "lr", "batch")
 """Columns of ``cells.csv`` of which variants may have laws: frames of distinct games, learning

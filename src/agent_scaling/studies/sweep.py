@@ -67,22 +67,33 @@ def sweep_all(made: Plan, folder: Path, ahead: float | None) -> None:
         folder: Its folder.
         ahead: FLOPs to forecast from the cells that are finished; ``None``: none are.
     """
-    # Imported here: a launcher's job imports this file, and needs no pandas.
-    from agent_scaling.studies.display.show import showing
-
-    before = states(made, folder)
-    left = [name for name, p in before.items() if p.state not in ("finished", "running")]
-    begun = {name: at.state for name, at in before.items()}
+    begun = {name: at.state for name, at in states(made, folder).items()}
     if all(state == "finished" for state in begun.values()):
         say(f"{made.name}: {len(begun)} of {len(begun)} runs finished")
         close_late(made, folder)
         return
     open_parent(made, folder)
-    with showing(made, folder, begun, ahead) as show, stopping(folder / STOP, show.say) as stop:
+    stopped = train_all(made, folder, ahead)
+    end(made, states(made, folder), folder, stopped)
+
+
+def train_all(made: Plan, folder: Path, ahead: float | None, picture: bool = True) -> bool:
+    """Train all unfinished runs, and show them; return whether a signal has stopped them.
+
+    ``picture``: leave the table on the terminal at the end.
+    """
+    # Imported here: a launcher's job imports this file, and needs no pandas.
+    from agent_scaling.studies.display.show import showing
+
+    begun = {name: at.state for name, at in states(made, folder).items()}
+    left = [name for name, state in begun.items() if state not in ("finished", "running")]
+    with (
+        showing(made, folder, begun, ahead, picture) as show,
+        stopping(folder / STOP, show.say) as stop,
+    ):
         if left:
             launch(folder, left, made.launcher)
-        stopped = stop.exists()
-    end(made, states(made, folder), folder, stopped)
+        return stop.exists()
 
 
 def train_one(made: Plan, folder: Path, name: str) -> str:

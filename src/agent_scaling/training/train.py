@@ -54,7 +54,8 @@ def train(**config: Unpack[TrainKeys]) -> None:
         torch.set_num_threads(cfg.threads)
     output, branches = Path(cfg.output).resolve(), branches_of(cfg)
     with alone(output):
-        points = [BranchPoints(branches, cfg.flops_budget)] if branches else []
+        leaves = cfg.schedule.get("branches", False)
+        points = [BranchPoints(branches, cfg.flops_budget)] if leaves else []
         train_run(copy.deepcopy(cfg), output, points)
         for branch in branches:
             if not branch.done:

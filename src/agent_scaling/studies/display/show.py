@@ -176,9 +176,16 @@ def told_forecast(row: Mapping[str, Any], budgets: int) -> str:
 
 @contextmanager
 def showing(
-    made: Plan, folder: Path, before: Mapping[str, State], ahead: float | None
+    made: Plan,
+    folder: Path,
+    before: Mapping[str, State],
+    ahead: float | None,
+    picture: bool = True,
 ) -> Iterator[Show]:
-    """Show a sweep in the block; at its end, the table stays on the terminal as it is then."""
+    """Show a sweep in the block.
+
+    With ``picture``, the table stays on the terminal at the end, as it is then.
+    """
     show = Show(made, folder, before, ahead)
     made_live = Live(console=show.console, auto_refresh=False, transient=True)
     live = made_live if show.live else None
@@ -191,4 +198,5 @@ def showing(
             show.end()
             thread.join()
             show.look(live)
-    show.finish()
+    if picture:
+        show.finish()

@@ -1,0 +1,1 @@
+"""Searches a few keys of ``train`` for the best ones, within a budget of FLOPs."""
