@@ -81,7 +81,7 @@ docs: $(FOR_TESTS) ## the documentation as a site: build/docs/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 benchmarks: $(FOR_TESTS) ## every benchmark; each prints ratios against a peer
-	for f in atari data demonstrator fit holdouts impala mup policy rollouts; do $(BIN)/python benchmarks/$$f.py || exit 1; done
+	for f in atari data demonstrator fit impala mup policy rollouts tables tune; do $(BIN)/python benchmarks/$$f.py || exit 1; done
 
 clean: ## remove what the demo made
 	rm -rf $(DEMO)

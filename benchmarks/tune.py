@@ -28,7 +28,7 @@ BRANCHED = 0.2
 """Share of a rung that its cooled-down end costs beside the run, as with schedule=cooldown."""
 NOISE = 0.004
 """Log SD of a loss between seeds: 0.4 %, as of NetHack's recipe at 3e10 FLOPs."""
-TOTALS = (5, 10, 20)
+TOTALS = (5, 10)
 """FLOPs of a search, in trials that are trained to their end."""
 SPACE = {
     "optimizer.lr": {"lowest": 1e-4, "highest": 1.0},
@@ -107,4 +107,4 @@ def main(seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 40)

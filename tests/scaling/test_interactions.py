@@ -52,6 +52,10 @@ def test_a_study_without_a_loss_is_fitted_and_says_so(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "best size of each budget: frames are interactions" in said
     assert "return against frames" in said
+    law = fitted["intrinsic"]
+    assert law["N_opt_interval"][0] < law["N_opt"] < law["N_opt_interval"][1]
+    assert len(law["cells"]) == len(fitted["cells"])
+    assert "intrinsic performance: alpha_N" in said
     assert "two_stage" not in said
 
 

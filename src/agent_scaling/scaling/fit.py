@@ -15,6 +15,7 @@ from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics
 from agent_scaling.scaling.fitting.hyper import hyper
 from agent_scaling.scaling.fitting.interactions import against_frames
+from agent_scaling.scaling.fitting.intrinsic import intrinsic
 from agent_scaling.scaling.fitting.lowest import forecast_above, widen_laws
 from agent_scaling.scaling.fitting.outliers import outliers
 from agent_scaling.scaling.fitting.repeated import repeated
@@ -169,6 +170,7 @@ def analyse(
         )
     fitted = analysis.laws_of(runs)
     fitted["return_against_frames"] = None if budgets["loss"] else against_frames(runs.cells)
+    fitted["intrinsic"] = None if budgets["loss"] else intrinsic(runs.cells)
     fitted["repeated"] = repeated(given.every)
     fitted["hyper"] = hyper(given.every, fitted["flags"])
     fitted["cpu_seconds_per_flop"] = given.cpu_rate()

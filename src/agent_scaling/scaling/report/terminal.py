@@ -17,6 +17,8 @@ from agent_scaling.scaling.report.verdict import Verdict
 
 WIDE = 140
 """Width, in columns, of output to a file or pipe."""
+ALPHAS = ("alpha_N", "alpha_E", "N_opt")
+"""Exponents of the law of intrinsic performance."""
 
 
 def print_verdict(said: Verdict, most: int | None = None) -> None:
@@ -69,6 +71,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
         parts += [("best of all", law["best"])] if law["best"] else []
         text = ", ".join(f"{n} {s['exponent']:.3g} {_span(s['interval'])}" for n, s in parts)
         console.print(f"return against frames, exponents of D by size: {text}")
+    if law := fitted.get("intrinsic"):
+        console.print(_intrinsic(law))
     for name in ("saturating", "saturating_weighted"):
         if law := fitted[name].get("loss"):
             console.print(f"{name}: L = {law['L_inf']:.4g} + a C^-{law['gamma']:.4g}")
@@ -199,6 +203,13 @@ def _hyper(law: dict[str, Any] | None) -> list[str]:
     if batch := law["critical_batch"]:
         lines.append(f"critical batch: {batch['value']:.3g} {_span(batch['interval'])} {at}")
     return lines
+
+
+def _intrinsic(law: dict[str, Any]) -> str:
+    """Return a line of the law of intrinsic performance."""
+    parts = [f"{name} {law[name]:.3g} {_span(law[f'{name}_interval'])}" for name in ALPHAS]
+    size = f"best size at {law['flops']:.3g} FLOPs {law['params']:,.0f}"
+    return f"intrinsic performance: {', '.join(parts)}; {size} {_span(law['params_interval'])}"
 
 
 def _optima(fitted: dict[str, Any]) -> Table:

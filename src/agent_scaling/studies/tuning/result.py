@@ -96,7 +96,9 @@ def again(folder: Path) -> str:
 
 def said(trial: Trial) -> str:
     """Return a trial's settings as one types them."""
-    return " ".join(setting(key, short_value(value)) for key, value in trial.settings.items())
+    told = [(key, short_value(value)) for key, value in trial.settings.items()]
+    numbers = {key for key, value in trial.settings.items() if isinstance(value, int | float)}
+    return " ".join(f"{key}={v}" if key in numbers else setting(key, v) for key, v in told)
 
 
 def short_value(value: object) -> object:

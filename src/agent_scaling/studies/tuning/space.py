@@ -48,8 +48,9 @@ class Key:
         """True where ``value`` is one that a search could try."""
         if self.choices:
             return value in self.choices
-        number = isinstance(value, int if self.whole else int | float)
-        return number and not isinstance(value, bool) and self.lowest <= value <= self.highest  # type: ignore[operator]
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            return False
+        return self.lowest <= value <= self.highest
 
     def tidy(self, value: Value) -> Value:
         """Return ``value`` with few digits, where it lies between two ends."""
@@ -84,8 +85,10 @@ def listed(name: str, value: object) -> Key:
     Raises:
         InputError: It has fewer than two distinct plain values.
     """
-    plain = isinstance(value, Sequence) and not isinstance(value, str)
-    choices = tuple(value) if plain and all(isinstance(v, Value) for v in value) else ()  # type: ignore[arg-type]
+    values: Sequence[Any] = ()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        values = value
+    choices = tuple(values) if all(isinstance(v, Value) for v in values) else ()
     if len({*choices}) < 2 or len({*choices}) < len(choices):
         raise InputError(
             f"search.{name}={value}: give two or more distinct choices, [a,b,…], or a range, "
