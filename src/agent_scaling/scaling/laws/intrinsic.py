@@ -52,7 +52,7 @@ class Intrinsic:
 
     @property
     def alphas(self) -> np.ndarray:
-        """α_N and α_E."""
+        """The exponents α_N and α_E of the law."""
         found: np.ndarray = np.exp(self.theta[:2])
         return found
 

@@ -1,4 +1,4 @@
-"""What a search has found: a table, the best settings as an experiment, and both in MLflow."""
+"""Results of a search: a table, the best settings as an experiment, and both in MLflow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Measure:
-    """What a search improves.
+    """A measurement of trials that a search improves.
 
     Attributes:
         key: Its column of ``milestones.json``.

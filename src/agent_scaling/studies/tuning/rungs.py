@@ -33,7 +33,7 @@ def budgets_of(budget: float, rungs: int, eta: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trials share: the recipe, the size, the rungs and the store.
+    """The things that all trials share: the recipe, the size, the rungs and the store.
 
     Attributes:
         request: The grid of one size whose budgets are the rungs; its variants are the trials.

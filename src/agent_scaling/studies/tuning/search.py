@@ -18,8 +18,8 @@ Sampler = Literal["tpe", "gp", "random"]
 Pruner = Literal["halving", "hyperband", "none"]
 State = Literal["goes on", "finished", "stopped", "diverged", "failed"]
 AIM, TRIES, END = "rung", "tries", "end"
-"""What a trial's record in the journal says beside its values: the rung that it trains to, how
-often its training has failed, and why it ended."""
+"""Keys of a trial's record in the journal, beside its values: the rung that it trains to, how often
+its training has failed, and why it ended."""
 STUDY = "tune"
 
 

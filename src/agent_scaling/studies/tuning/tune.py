@@ -19,7 +19,7 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.mlflow_parent import close_parent, open_parent
 from agent_scaling.studies.plan import check
-from agent_scaling.studies.plan_file import Run
+from agent_scaling.studies.plan_file import Plan, Run
 from agent_scaling.studies.run_cell import POLL, PREEMPTED, progress
 from agent_scaling.studies.sweep import reason, train_all
 from agent_scaling.studies.tuning.result import MEASURES, Measure, keep_results
@@ -156,7 +156,7 @@ class Tuning:
     """A search under way: rounds of trials that are trained together.
 
     Args:
-        bench: What the trials share.
+        bench: The recipe and the rungs of all trials.
         search: The trials.
         measure: What they are compared by.
         folder: The output folder.
@@ -185,7 +185,7 @@ class Tuning:
         Raises:
             SystemExit: A signal stopped it, or all runs of a round failed.
         """
-        made = None
+        made: Plan | None = None
         while going := self.round():
             made = lay_out(self.bench, *self.laid_out(), self.folder)
             open_parent(made, self.folder)
