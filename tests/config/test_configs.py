@@ -40,7 +40,7 @@ def test_every_yaml_is_reached() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_targets_exist(verb: str) -> None:
-    cfg = composed(verb, {"train": FILLED, "study": ["name=x"]}.get(verb, []))
+    cfg = composed(verb, {"train": FILLED, "study": ["name=x"], "tune": ["name=x"]}.get(verb, []))
     found = targets(cfg)
     assert found
     for target in found:
