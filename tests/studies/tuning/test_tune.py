@@ -15,6 +15,10 @@ from mlflow import MlflowClient
 from agent_scaling.config.call import call_verb
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.plan_file import load
+from agent_scaling.studies.tuning.result import MEASURES
+from agent_scaling.studies.tuning.search import Search
+from agent_scaling.studies.tuning.space import space_of
+from agent_scaling.studies.tuning.tune import Tuning, bench_of
 from agent_scaling.tracking.milestones import milestones
 from tests.helpers.runs import composed
 from tests.helpers.stores import new_store
@@ -117,6 +121,29 @@ def the_best_trains(root: Path, program: Path, best: dict[str, str], said: str) 
     cfg = yaml.safe_load((root / "again" / "config.yaml").read_text())
     assert cfg["optimizer"]["lr"] == float(best["optimizer.lr"])
     assert cfg["policy"]["params"] == 20_000
+
+
+def test_what_has_ended_is_not_trained_again(tiny_shards: Path, tmp_path: Path) -> None:
+    shards = {"shards": str(tiny_shards), "lanes": 2, "val_lanes": 4, "val_frames": 64}
+    recipe = {"experiment": "nethack_bc_paper", "schedule": "cooldown", "data": shards}
+    bench = bench_of("tiny", recipe, 2e4, RUNGS, 0, "model")
+    keys = space_of({"optimizer.lr": {"lowest": 1e-4, "highest": 3e-2}})
+    search = Search(
+        tmp_path / "journal", keys, rungs=2, eta=2, sampler="random", pruner="none",
+        maximise=False, seed=0,
+    )  # fmt: skip
+    search.end(search.ask(), "diverged")
+    search.end(search.ask(), "failed")
+    higher = search.tell(search.ask(), 1.0)
+    search.end(higher, "diverged")  # between its rungs
+    waiting = search.tell(search.ask(), 0.9)
+    tuning = Tuning(bench, search, MEASURES["loss"], tmp_path, WHOLE, 9 * WHOLE, 1)
+    trials, runs = tuning.laid_out()
+    assert [trial.number for trial in trials] == [2, 3]
+    assert [list(run.budgets) for run in runs] == [RUNGS[:1], RUNGS]
+    assert tuning.going() == [waiting]
+    # One diverged before its first rung and one after it; one may reach its end; failures are free.
+    assert tuning.spent() == pytest.approx(RUNGS[0] + 2 * WHOLE)
 
 
 @pytest.mark.parametrize(

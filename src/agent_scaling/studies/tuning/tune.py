@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -240,9 +241,17 @@ class Tuning:
         return self._runs[key]
 
     def laid_out(self) -> tuple[list[Trial], list[Run]]:
-        """Return the trials that have runs, and their runs."""
-        trials = [t for t in self.search.trials() if t.state != "failed" or t.values]
-        return trials, [self.run(trial) for trial in trials]
+        """Return the trials that go on or were measured, and their runs.
+
+        The run of one that has ended goes to the last rung that it reached: a plan trains all else.
+        """
+        trials = [t for t in self.search.trials() if t.state == "goes on" or t.values]
+        runs = [self.run(trial) for trial in trials]
+        ends = [t.rung if t.state == "goes on" else max(t.values) for t in trials]
+        return trials, [
+            replace(run, budgets=run.budgets[: end + 1])
+            for run, end in zip(runs, ends, strict=True)
+        ]
 
     def settle(self) -> None:
         """Tell the search what trials have measured, the best first; say what follows."""
