@@ -6,7 +6,7 @@ RUN := $(BIN)/agent-scaling
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-for-tests
 DEMO := outputs/demo
-JOBS := 4
+JOBS := 5
 QUICK := tests/test_imports.py tests/config tests/policies/test_policy.py tests/policies/cores/test_cores.py \
 	tests/training/objectives tests/training/optim/test_schedules.py tests/data/shards/test_codec.py \
 	tests/data/windows tests/scaling/test_minima.py

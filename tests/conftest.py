@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.recordings.atari import AtariSource
 from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from tests.helpers import stores
-from tests.helpers.forked import PROGRAM_NAME, start
+from tests.helpers.forked import FOLDER, PROGRAM_NAME, PYTHON, start
 from tests.helpers.inverse_runs import BUDGET, HALF, INVERSE
 from tests.helpers.runs import train
 from tests.helpers.ttyrecs import link_games, reference_games
@@ -31,15 +33,18 @@ LONGEST = (
     "studies/test_study.py",
     "slurm/test_cluster.py",
     "data_modules/test_shards.py",
+    "studies/test_bco.py",
     "training/test_resume.py",
     "ddp/test_ranks.py",
     "cli/test_cli.py",
     "policies/test_sizes.py",
     "docs/test_extending.py",
+    "benchmarks/test_accelerator.py",
     "studies/test_plan.py",
     "ddp/test_torchrun.py",
     "ddp/test_launcher.py",
     "training/test_compile.py",
+    "test_wheel.py",
     "training/modules/test_inverse.py",
     "scaling/test_tracked.py",
     "training/test_train.py",
@@ -83,6 +88,17 @@ def begin_in_memory() -> None:
 
 begin_in_memory()
 gc.disable()  # a quarter of the time of importing all tests; until then, nothing is garbage
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Fork the workers of pytest-xdist, and what they start, from one that has imported it all."""
+    folder = config._tmp_path_factory.getbasetemp() / "forked"  # type: ignore[attr-defined]
+    start(folder, os.getpid())
+    os.environ[FOLDER] = str(folder)
+    for spec in specs:
+        if spec.popen and spec.python is None:
+            spec.python = shlex.quote(str(folder / PYTHON))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -146,8 +162,9 @@ def same_numbers_each_time() -> None:
 @pytest.fixture(scope="session")
 def forked(once: Once) -> Path:
     """What stands for the console script where a start of Python is not the point."""
-    run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    return once("forked", lambda folder: start(folder, run)) / PROGRAM_NAME
+    if FOLDER in os.environ:
+        return Path(os.environ[FOLDER]) / PROGRAM_NAME
+    return once("forked", lambda folder: start(folder, os.getpid())) / PROGRAM_NAME
 
 
 @pytest.fixture(scope="session")

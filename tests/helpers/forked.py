@@ -1,8 +1,10 @@
-"""The console script without its start: each call is forked from a process that has imported what
-the verbs need, on which a new Python spends five CPU-seconds before it does anything."""
+"""Programs without their start: each call is forked from a process that has imported what the verbs
+need, on which a new Python spends five CPU-seconds before it does anything."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -13,18 +15,30 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 PROGRAM = """#!{python} -IS
 import json, os, socket, sys
+def inherited(number):
+    try:
+        return os.get_inheritable(number)
+    except OSError:  # the listing's own
+        return False
+opened = [number for number in map(int, os.listdir("/proc/self/fd")) if inherited(number)]
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})
-call = {{"argv": sys.argv, "folder": os.getcwd(), "environ": dict(os.environ)}}
-socket.send_fds(server, [json.dumps(call).encode()], [0, 1, 2])
+call = {{
+    "argv": sys.argv, "folder": os.getcwd(), "environ": dict(os.environ), "opened": opened,
+}}
+socket.send_fds(server, [json.dumps(call).encode()], opened)
 sys.exit(int(server.recv(16) or b"1"))
 """
-"""Stands in the script's place: hands over its words, folder and terminal, and waits."""
-PROGRAM_NAME = "agent-scaling"
+"""Stands in a program's place: hands over its words, folder and open files, and waits."""
+PROGRAM_NAME, PYTHON = "agent-scaling", "python"
+"""The console script, and an interpreter that knows ``-c`` alone."""
+FOLDER = "AGENT_SCALING_FORKED"
+"""Where the programs are that all workers of pytest-xdist share."""
 IMPORTED = (
     "agent_scaling.cli.main",
     "agent_scaling.config.check",
@@ -79,12 +93,13 @@ def import_all() -> None:
 
 def start(folder: Path, owner: int) -> None:
     """Make ``folder/agent-scaling``, which does what the console script does while the process
-    ``owner`` lives."""
+    ``owner`` lives, and ``folder/python``."""
     folder.mkdir()
-    program, address = folder / PROGRAM_NAME, folder / "socket"
-    program.write_text(PROGRAM.format(python=sys.executable, address=str(address)))
-    program.chmod(0o755)
-    serving = [sys.executable, "-P", __file__, program, address, str(owner)]
+    address = folder / "socket"
+    for name in (PROGRAM_NAME, PYTHON):
+        (folder / name).write_text(PROGRAM.format(python=sys.executable, address=str(address)))
+        (folder / name).chmod(0o755)
+    serving = [sys.executable, __file__, folder / PROGRAM_NAME, address, str(owner)]
     one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # small steps, shared cores
     server = subprocess.Popen(serving, start_new_session=True, env=one_thread)
     while not address.exists():
@@ -94,7 +109,7 @@ def start(folder: Path, owner: int) -> None:
 
 
 def serve(program: str, address: str, owner: str) -> None:
-    """Fork for each call of ``program``; returns in the fork, when the verb has.
+    """Fork for each call of a program; returns in the fork, when the call has.
 
     With the process ``owner`` it ends, and all calls that have not.
     """
@@ -103,7 +118,6 @@ def serve(program: str, address: str, owner: str) -> None:
         server.bind(address)
         server.listen()  # who calls before all is imported waits
         import_all()
-        importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that answer
         while True:
             if end in select.select([server, end], [], [])[0]:
@@ -112,23 +126,49 @@ def serve(program: str, address: str, owner: str) -> None:
             if os.fork() == 0:
                 break
             caller.close()
+    os.close(end)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    words, terminal, _, _ = socket.recv_fds(caller, 1 << 20, 3)
+    words, received, _, _ = socket.recv_fds(caller, 1 << 20, 250)
     if child := os.fork():
         _, status = os.waitpid(child, 0)
-        caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        with contextlib.suppress(BrokenPipeError):  # the caller was killed
+            caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
     caller.close()
     call = json.loads(words)
-    for number, opened in enumerate(terminal):
-        os.dup2(opened, number)
-        os.close(opened)
+    open_as(received, call["opened"])
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environ"])
     sys.argv = call["argv"]
-    importlib.import_module("agent_scaling.cli.main").main()
+    if Path(sys.argv[0]).name == PYTHON:
+        interpret(sys.argv)
+    else:
+        importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
+        importlib.import_module("agent_scaling.cli.main").main()
+
+
+def open_as(received: list[int], numbers: list[int]) -> None:
+    """Give open files the numbers that they had with the caller."""
+    above = 1 + max([*received, *numbers])
+    copies = [fcntl.fcntl(number, fcntl.F_DUPFD, above) for number in received]
+    for number in received:
+        os.close(number)
+    for copy, number in zip(copies, numbers, strict=True):
+        os.dup2(copy, number)
+        os.close(copy)
+
+
+def interpret(words: list[str]) -> None:
+    """Do what ``python -c CODE`` does, in a ``__main__`` of its own."""
+    begin = words.index("-c")
+    sys.argv = words[begin : begin + 1] + words[begin + 2 :]
+    sys.path.insert(0, "")
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  (the server's own may be closed)
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(words[begin + 1], main.__dict__)
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this file's folder
     serve(*sys.argv[1:])

@@ -1,7 +1,11 @@
-"""Importing this module does what :func:`tests.helpers.forked.import_all` does."""
+"""Importing this module does what :func:`tests.helpers.forked.import_all` does, unless this process
+was forked from one that has."""
 
 from __future__ import annotations
 
-from tests.helpers.forked import import_all
+import os
 
-import_all()
+from tests.helpers.forked import FOLDER, import_all
+
+if FOLDER not in os.environ:
+    import_all()

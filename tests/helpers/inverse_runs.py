@@ -12,5 +12,5 @@ INVERSE = [
     "callbacks.held_out.margins=true",
     "callbacks.ema.decay=null",
 ]
-HALF, BUDGET = 1e10, 2e10
+HALF, BUDGET = 5e9, 1e10
 """FLOPs."""

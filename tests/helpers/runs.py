@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
+from multiprocessing import forkserver, resource_tracker, spawn
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from omegaconf import DictConfig
 
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.compose import hydra
+from tests.helpers.forked import FOLDER, PYTHON
 from tests.helpers.stores import new_store
 
 SMALL = [
@@ -69,8 +73,23 @@ def child(shards: Path, output: Path, *more: str) -> BaseProcess:
 
 def forked(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     """Start a process, forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.helpers.imported", "tests.helpers.runs"])
-    process = context.Process(target=target, args=arguments)
+    process = fork_server("tests.helpers.imported", "tests.helpers.runs").Process(
+        target=target, args=arguments
+    )
     process.start()
     return process
+
+
+def fork_server(*preloaded: str) -> ForkServerContext:
+    """The processes that are forked from this process's fork server: the first call starts it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preloaded))
+    if folder := os.environ.get(FOLDER):
+        resource_tracker.ensure_running()  # by a Python of its own
+        usual = spawn.get_executable()
+        spawn.set_executable(Path(folder) / PYTHON)
+        try:
+            forkserver.ensure_running()
+        finally:
+            spawn.set_executable(usual)
+    return context

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import resource
 import signal
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.data.shards.cache import Cache, locked
 from tests.data.shards.test_reader import same
 from tests.helpers.remote_shards import WINDOWS, agree, remote, windows
+from tests.helpers.runs import fork_server
 from tests.helpers.shard_server import ShardServer
 
 
@@ -73,12 +74,8 @@ def die_before_the_rename(url: str, cache: Path) -> None:
     read_all(url, cache)
 
 
-def processes() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tests.helpers.runs", "data_modules.shards", "tests.data.shards.test_cache"]
-    )
-    return context
+def processes() -> ForkServerContext:
+    return fork_server("tests.helpers.runs", "data_modules.shards", "tests.data.shards.test_cache")
 
 
 def test_two_processes_share_the_cache(
