@@ -43,6 +43,8 @@ from agent_scaling.playing.demonstrators.nethack import KEYS, NetHackDemonstrato
 from agent_scaling.runtime.files import write_file
 
 LANES = 16
+PATIENCE_S = 600.0
+"""A worker that other programs keep from the cores, for less than this, has not died."""
 ROUND = 100_000
 """Steps of all kinds of games together before it is the first one's turn again."""
 WARM = 0.2
@@ -161,7 +163,13 @@ class Soaked(Pool):
         shown = tuple(name for name in find_game(kind.game).observations if name != "screen")
         self.width = count_actions(Game(kind.game, kind.options))
         super().__init__(
-            kind.game, lanes=LANES, workers=1, groups=1, options=kind.options, observations=shown
+            kind.game,
+            lanes=LANES,
+            workers=1,
+            groups=1,
+            options=kind.options,
+            observations=shown,
+            patience=PATIENCE_S,
         )
         self.seeds = [seed * SEEDS_APART + lane * 1000 for lane in range(LANES)]
         for lane in range(LANES):
