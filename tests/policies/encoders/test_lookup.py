@@ -35,8 +35,31 @@ def test_the_weights_are_copied():
     assert torch.equal(lookup(planes), before)
 
 
-@pytest.mark.parametrize(("width", "params", "looks_up"), [(128, 300_000, False), (512, 1e6, True)])
-def test_narrow_encoders_convolve_because_that_is_faster(width, params, looks_up):
-    encoder = NetHackEncoder(**NetHackEncoder.sized(width, params)).eval()
+@pytest.mark.parametrize("height", [1, 6])
+def test_blanks_are_known_beforehand_and_the_answers_are_the_same(height, monkeypatch):
+    torch.manual_seed(0)
+    tables = [nn.Embedding(256, 5), nn.Embedding(128, 3)]
+    conv = nn.Conv2d(8, 7, 3, padding=1)
+    lookup = LookupConv(tables, conv)
+    shape = (9, height, 11)
+    shown = torch.rand(shape) < torch.linspace(0, 1, 9)[:, None, None]  # none in the first
+    chars = torch.where(shown, torch.randint(0, 256, shape), ord(" ")).to(torch.uint8)
+    colors = torch.where(shown, torch.randint(0, 16, shape), 0).to(torch.int8)
+    found = lookup([chars, colors])
+    summed = []
+    kept = lookup._sums
+    monkeypatch.setattr(lookup, "_sums", lambda pair, at: summed.append(len(at)) or kept(pair, at))
+    assert torch.equal(lookup([chars, colors]), found)
+    assert 0 < summed[0] < 8 * height * 11  # of 9 frames
+    other = LookupConv(tables, conv, blank=(7, 3))  # which is nowhere
+    assert torch.equal(other([chars, colors]), found)
+
+
+@pytest.mark.parametrize(
+    ("width", "colors", "looks_up"), [(128, False, False), (128, True, True), (512, False, True)]
+)
+def test_narrow_encoders_of_one_plane_convolve_because_that_is_faster(width, colors, looks_up):
+    shape = NetHackEncoder.sized(width, 300_000)
+    encoder = NetHackEncoder(**shape, colors=colors).eval()
     encoder.prepare_inference()
     assert isinstance(encoder.lookup, LookupConv) == looks_up

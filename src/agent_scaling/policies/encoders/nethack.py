@@ -159,12 +159,13 @@ class NetHackEncoder(nn.Module):
         return tuple(stack.initial_state(lanes, device) for stack in stacks)
 
     def prepare_inference(self) -> None:
-        """On a CPU, look up the sums of the map's first convolution from now on, if it is wide."""
+        """On a CPU, look up the map's first convolution from now on, where that is faster."""
         first = cast(nn.Sequential, self.map.blocks[0])
         conv = cast(nn.Conv2d, first[0])
+        tables = [self.chars, self.colors] if self.colors else [self.chars]
         on_cpu = self.chars.weight.device.type == "cpu"
-        if not self.stacks and on_cpu and conv.out_channels >= LEAST_CHANNELS:
-            tables = [self.chars, self.colors] if self.colors else [self.chars]
+        gains = len(tables) > 1 or conv.out_channels >= LEAST_CHANNELS
+        if not self.stacks and on_cpu and gains:
             self.lookup = LookupConv(tables, conv)
             first[0] = nn.Identity()
 
