@@ -14,7 +14,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from agent_scaling.cli.main import VERBS, as_named
+from agent_scaling.cli.main import VERBS
+from agent_scaling.cli.words import as_overrides
 from agent_scaling.config.check import flatten
 from agent_scaling.studies.experiments import compose_train
 from tests.conftest import ROOT
@@ -107,7 +108,7 @@ def check_verb(words: tuple[str, ...]) -> None:
     if folders:  # its experiments are there once it has been planned
         given = [o for o in given if not o.startswith("experiment=")]
     with initialize_config_module("conf", version_base=None):
-        given = [as_named(verb, override) for override in given]
+        given = as_overrides(verb, given)
         cfg = compose(verb, given, return_hydra_config=True)
     if verb in ("plan", "study"):
         check_plan(cfg)

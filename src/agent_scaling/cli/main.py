@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError
 from rich.console import Console
 
@@ -27,10 +27,11 @@ from agent_scaling.cli.completion import (
     complete_verb,
 )
 from agent_scaling.cli.help import check_top_keys, help_text
+from agent_scaling.cli.words import as_overrides
 from agent_scaling.config.beside import conf
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import PROGRAM, setting
-from agent_scaling.config.groups import NAMED, check_choices
+from agent_scaling.config.groups import check_choices
 from agent_scaling.config.mistakes import UNTAKEN, check_null, explain
 from agent_scaling.config.search_path import register
 from agent_scaling.runtime.errors import InputError, error_line
@@ -82,16 +83,6 @@ def usage() -> str:
     """Return the text that ``agent-scaling`` prints alone or with ``--help``."""
     width = max(map(len, VERBS))
     return USAGE.format(verbs="\n".join(f"  {v:<{width}}  {text}" for v, text in VERBS.items()))
-
-
-def as_named(verb: str, override: str) -> str:
-    """Rewrite ``study=NAME`` as ``named.study=NAME`` where the verb's config has ``named.study``.
-
-    Hydra would read a key that is also a folder of configs as a choice from that folder.
-    """
-    text = (conf() / f"{verb}.yaml").read_text()
-    cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
-    return f"{NAMED}.{override}" if override.partition("=")[0] in cfg.get(NAMED, {}) else override
 
 
 def run(cfg: DictConfig) -> Any:
@@ -168,7 +159,10 @@ def main() -> None:
     if DEBUG in sys.argv:
         os.environ[DEBUG_VARIABLE] = "1"  # of a run's other processes, too
     words = [word for word in sys.argv[1:] if word not in ("-h", "--help", DEBUG)]
-    sys.argv[1:] = [as_named(verb, word) for word in words]
+    try:
+        sys.argv[1:] = as_overrides(verb, words)
+    except InputError as error:
+        fail(str(error))
 
     composed = False
 

@@ -12,6 +12,7 @@ from agent_scaling.playing.rollouts.compare import compare
 from agent_scaling.playing.rollouts.pairs import difference, differences, notes, pair, verdict
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.runtime.errors import InputError
+from tests.cli.test_cli import agent_scaling, one_line
 from tests.helpers.policies import small_policy
 
 NAMES = {"first": "A", "second": "B"}
@@ -85,12 +86,17 @@ def test_what_has_no_pair_is_left_out_and_said():
         pair(pd.concat([first, first]), first)
 
 
-def test_two_checkpoints_and_their_tables_give_the_same(tmp_path, capsys):
+def save_policy(path):
+    """A checkpoint of a policy that has learnt nothing, for episodes of 30 steps."""
     policy = small_policy()
     weights = {f"policy.{name}": value for name, value in policy.state_dict().items()}
     game = Description("nethack", {"max_episode_steps": 30}).to_dict()
-    path = tmp_path / "some.ckpt"
     torch.save({"policy_config": policy.config, "state_dict": weights, "game": game}, path)
+    return path
+
+
+def test_two_checkpoints_and_their_tables_give_the_same(tmp_path, capsys):
+    path = save_policy(tmp_path / "some.ckpt")
     how = {"device": "cpu", "workers": 1, "by": "steps"}
     played = compare(
         first="random", second=str(path), episodes=3, seed=4, output=str(tmp_path / "a"), **how
@@ -113,6 +119,32 @@ def test_two_checkpoints_and_their_tables_give_the_same(tmp_path, capsys):
         first=str(tmp_path / "c"), second=folders["second"], output=str(tmp_path / "d")
     )["notes"]
     assert noted == ["played with temperature=0.5 and temperature=1.0"]
+
+
+def test_the_command_takes_two_bare_paths(tmp_path, forked):
+    episodes(range(40)).to_csv(tmp_path / "weak one.csv", index=False)
+    episodes(range(40), gain=60).to_csv(tmp_path / "frames=2.csv", index=False)
+    tables = [tmp_path / "weak one.csv", tmp_path / "frames=2.csv"]
+    done = agent_scaling("compare", *tables, f"output={tmp_path}/out", program=forked)
+    assert done.returncode == 0, done.stderr
+    said = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert [said["first"], said["second"]] == [str(path) for path in tables]
+    assert said["verdict"].startswith(f"{tables[1]} is better: its return is ")
+    assert said["verdict"] in " ".join(done.stdout.split())
+    again = agent_scaling("compare", tables[1], *tables, f"output={tmp_path}/no", program=forked)
+    assert "one word too many; compare takes first and second" in one_line(again)
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_command_plays_two_bare_checkpoints(tmp_path, forked):
+    path = save_policy(tmp_path / "some.ckpt")
+    done = agent_scaling(
+        "compare", "random", path, "episodes=2", "workers=1", f"output={tmp_path}/out",
+        program=forked,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads((tmp_path / "out/comparison.json").read_text())
+    assert (said["first"], said["second"], said["seeds"]) == ("random", str(path), 2)
 
 
 @pytest.mark.parametrize(
