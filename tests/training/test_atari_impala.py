@@ -14,32 +14,29 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
 from agent_scaling.policies.flops import flops_per_frame
-from tests.helpers.runs import composed
+from tests.helpers.runs import composed, train
 from tests.helpers.stores import new_store
 
 LANES, STEPS = 4, 20
-SMALL = [
-    "experiment=atari_impala",
-    "policy.encoder.width=1",
-    f"data.lanes={LANES}",
-    f"data.unroll_length={STEPS}",
-    "data.asynchronous=false",
+SIZE = [f"data.lanes={LANES}", f"data.unroll_length={STEPS}", "data.asynchronous=false"]
+QUIET = [
     "callbacks.progress=null",
     "callbacks.model=null",
     "callbacks.rollouts=null",
     "callbacks.checkpoints.every_frames=null",
     "flops_budget=1e18",  # out of reach: runs are cut by their steps
 ]
+SMALL = ["experiment=atari_impala", "policy.encoder.width=1", *SIZE, *QUIET]
 
 
-def run(output: Path, updates: int, *more: str) -> dict[str, Any]:
+def run(output: Path, updates: int, *more: str, small: list[str] = SMALL) -> dict[str, Any]:
     """Train in this process; the last checkpoint."""
     store = [
         f"output={output}",
         f"logger.tracking_uri={new_store(output.parent / 'mlflow.db')}",
         f"logger.artifact_location={output.parent}/artifacts",
     ]
-    call_verb(composed("train", [*SMALL, *store, f"trainer.max_steps={updates}", *more]))
+    call_verb(composed("train", [*small, *store, f"trainer.max_steps={updates}", *more]))
     return read_checkpoint(output / "checkpoints" / "last.ckpt")
 
 
@@ -84,3 +81,26 @@ def test_rollouts_are_of_whole_games_and_raw_scores(tmp_path: Path) -> None:
     assert list(table["end"]) == ["over"] * 2
     assert list(table["lives"]) == [0, 0]
     assert row["rollout/return_mean"] == table["return"].mean()
+
+
+def test_a_clone_continues_by_playing(atari_shards: Path, tmp_path: Path) -> None:
+    """Until the critic has warmed up, the policy and its mean screen are the clone's."""
+    own = ["experiment=atari_bc_compact", "data.val_frames=64"]
+    more = ["data.val_lanes=2", "trainer.max_steps=3", "callbacks.reference_players=null"]
+    train(atari_shards, tmp_path / "clone", *own, *more, *QUIET)
+    clone = tmp_path / "clone" / "checkpoints" / "last.ckpt"
+    own = ["experiment=atari_kickstart", f"policy.path={clone}", "data.options.env=Breakout"]
+    # So few steps may bring no reward, and then the entropy alone moves the policy.
+    own += [f"module.critic_frames={2 * LANES * STEPS}", "module.objective.entropy_cost=0.1"]
+
+    run(tmp_path / "run", 2, *own, small=[*SIZE, *QUIET])
+    before = load_policy(clone).state_dict()
+    warm = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt").state_dict()
+    assert set(warm) - set(before) == {"baseline.weight", "baseline.bias"}
+    assert not [name for name, value in before.items() if not value.equal(warm[name])]
+
+    saved = run(tmp_path / "run", 3, *own, "ckpt_path=last", small=[*SIZE, *QUIET])
+    after = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt").state_dict()
+    assert not after["encoder.enter.weight"].equal(before["encoder.enter.weight"])
+    assert not after["encoder.centring.mean"].equal(before["encoder.centring.mean"])
+    assert saved["worked"]["teaching"] == saved["frames"] == 3 * LANES * STEPS

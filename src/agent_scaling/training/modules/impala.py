@@ -13,6 +13,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.data.run_data import Kind, RunData
 from agent_scaling.envs.actions import NO_ACTION
 from agent_scaling.evaluation.means import Means, Total
+from agent_scaling.policies.encoders.atari import Centring
 from agent_scaling.policies.flops import BUDGETS, Convention, flops_per_frame
 from agent_scaling.policies.policy import Policy, State
 from agent_scaling.runtime.errors import InputError
@@ -41,7 +42,7 @@ class Impala(PolicyModule):
     A batch is an unroll that actors played (T+1 frames), or such an unroll and a window of
     demonstrations (``unroll``, ``demonstrations``). Frames are environment interactions: T · B for
     each unroll. BatchNorm's statistics are frozen, so that learner and actors are the same function
-    of a frame.
+    of a frame. The mean screen of Atari's compact policy is learnt on, but not by the critic alone.
 
     Args:
         policy: The policy to train.
@@ -154,7 +155,7 @@ class Impala(PolicyModule):
     def training_step(self, batch: Batch | dict[str, Batch], batch_idx: int) -> Tensor:
         """Return the weighted sum of all losses."""
         unroll = batch if isinstance(batch, Batch) else batch["unroll"]
-        freeze_norms(self.policy)
+        freeze_norms(self.policy, self.critic_only)
         loss, totals = self._learn_from_play(unroll)
         skipped = 0
         if not isinstance(batch, Batch) and self.cloning is not None:
@@ -255,8 +256,11 @@ def unit_costs(policy: Policy, teacher: Teacher | None) -> dict[str, dict[Conven
     return costs
 
 
-def freeze_norms(policy: nn.Module) -> None:
-    """Put BatchNorm layers into evaluation mode: they use their statistics and keep them."""
+def freeze_norms(policy: nn.Module, critic_only: bool) -> None:
+    """Let BatchNorm layers use their statistics and keep them, as :class:`Centring` must too while
+    only the critic learns: the policy does not change then."""
     for module in policy.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
+        elif isinstance(module, Centring):
+            module.train(not critic_only)
