@@ -116,7 +116,7 @@ def test_where_all_fail_one_line_says_so(folder: Path) -> None:
         ("nowhere.bot:Bot", "ModuleNotFoundError: No module named 'nowhere'"),
         ("bot:Runner", "AttributeError: module 'bot' has no attribute 'Runner'"),
         ("faulty:Unmade", "no class with a method act or play"),
-        ("random", "NetHack has demonstrator, or your own as package.module:Class"),
+        ("random", "NetHack has demonstrator and expert, or your own as package.module:Class"),
     ],
 )
 def test_what_is_no_player_is_refused_at_once(player: str, message: str, folder: Path) -> None:

@@ -143,6 +143,16 @@ def test_a_half_typed_command_does_not_stop_the_quit(tmp_path):
         assert play_with(lambda obs: force_fight, spec, record=True).end == "quit"
 
 
+@pytest.mark.parametrize("typed", ["#pr", "#force", "E-Elb", "/", "n20"])
+def test_no_prompt_swallows_the_quit(typed, tmp_path, recwarn):
+    """NLE's own way leaves the line that follows # with what was typed in it, and warns."""
+    keys = [list(nethack.ACTIONS).index(ord(letter)) for letter in typed]
+    left = iter(keys)
+    spec = GameSpec(3, {"character": "@"}, len(keys), tmp_path)
+    assert play_with(lambda obs: next(left), spec, record=True).end == "quit"
+    assert not [warning for warning in recwarn if "quitting" in str(warning.message)]
+
+
 def test_a_game_in_which_no_time_passes_is_quit(monkeypatch):
     monkeypatch.setattr("agent_scaling.playing.demonstrators.games.nethack.IDLE_STEPS", 50)
     env = SeededNetHack(observation_keys=KEYS, max_episode_steps=1000, character="@")

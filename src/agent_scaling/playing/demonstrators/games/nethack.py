@@ -19,7 +19,12 @@ from nle.env.tasks import NetHackScore
 from agent_scaling.envs.actions import NUM_ACTIONS, key_to_action
 from agent_scaling.envs.nethack.inventories import InventoryLog
 from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec
-from agent_scaling.playing.demonstrators.nethack import KEYS, NetHackDemonstrator, Observation
+from agent_scaling.playing.demonstrators.nethack import (
+    KEYS,
+    NetHackDemonstrator,
+    NetHackExpert,
+    Observation,
+)
 from agent_scaling.playing.demonstrators.own_player import (
     GameOver,
     PlayerError,
@@ -41,8 +46,16 @@ ROLES = ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "
 _HEADER = struct.Struct("<IIIB")  # seconds, microseconds, payload bytes, channel
 _KEY_CHANNEL = 1
 _ESCAPE = "\x1b"
+_QUIT = (0x80 | ord("q"), ord("y"))
+QUITS = 5
+"""Times that the command to quit is tried, each with one more escape before it."""
 
-SCRIPTED = "demonstrator"
+SCRIPTED, EXPERT = "demonstrator", "expert"
+PROGRAMS: dict[str, type[NetHackDemonstrator]] = {
+    SCRIPTED: NetHackDemonstrator,
+    EXPERT: NetHackExpert,
+}
+"""Name → scripted player."""
 Policy = Callable[[Observation], int]
 
 
@@ -91,10 +104,22 @@ class SeededNetHack(NetHackScore):  # type: ignore[misc]
         return bool(self._steps >= self._max_episode_steps or idle >= IDLE_STEPS)
 
     def _quit_game(self, observation: Sequence[npt.NDArray[Any]], done: bool) -> None:
-        if not done:
-            # A half-typed command (F and no direction yet) would swallow the quit command.
-            observation, done = self.nethack.step(ord(_ESCAPE))
-        super()._quit_game(observation, done)
+        """Quit by the command, out of whatever the game is asking.
+
+        NLE's own method tries once, and warns where a prompt swallowed the command. An escape only
+        empties a line of text; another one leaves it, and NLE has no flag for that of ``#``.
+        """
+        for escapes in range(1, QUITS + 1):
+            for key in (_ESCAPE,) * escapes:
+                if not done:
+                    observation, done = self.nethack.step(ord(key))
+            observation, done = self._perform_known_steps(observation, done, exceptions=False)
+            for code in _QUIT:
+                if not done:
+                    observation, done = self.nethack.step(code)
+            observation, done = self._perform_known_steps(observation, done, exceptions=False)
+            if done:
+                return
 
 
 def check_character(character: str) -> None:
@@ -119,20 +144,22 @@ def make_options(character: str = "@", player: str = SCRIPTED, **given: Any) -> 
     check_character(character)
     if player == SCRIPTED:
         return {"character": character}
-    if not is_own(player):
+    if is_own(player):
+        find_player(player)
+    elif player not in PROGRAMS:
         raise InputError(
-            f"player={player}: NetHack has {SCRIPTED}, or your own as package.module:Class"
+            f"player={player}: NetHack has {' and '.join(PROGRAMS)}, or your own as "
+            "package.module:Class"
         )
-    find_player(player)
     return {"character": character, "player": player}
 
 
 def play(spec: GameSpec) -> GameRecord:
     """Play one game and record it into ``spec.folder``; the options say who plays."""
-    if (own := spec.options.get("player")) is not None:
-        return play_own(own, spec)
-    player = NetHackDemonstrator(spec.seed)
-    return play_with(player.act, spec, record=True)
+    name = spec.options.get("player", SCRIPTED)
+    if is_own(name):
+        return play_own(name, spec)
+    return play_with(PROGRAMS[name](spec.seed).act, spec, record=True)
 
 
 def play_own(path: str, spec: GameSpec) -> GameRecord:
@@ -157,6 +184,7 @@ def random_walker(seed: int) -> Policy:
 
 PLAYERS: dict[str, Callable[[int], Policy]] = {
     SCRIPTED: lambda seed: NetHackDemonstrator(seed).act,
+    EXPERT: lambda seed: NetHackExpert(seed).act,
     "random": random_policy,
     "random walker": random_walker,
 }

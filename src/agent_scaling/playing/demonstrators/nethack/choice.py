@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from agent_scaling.playing.demonstrators.nethack.view import View
 from agent_scaling.playing.demonstrators.pathfinding import STRIDE
 
 DIRECTIONS = {
@@ -18,10 +20,11 @@ class Choice:
     """The keys that a behaviour wants to press.
 
     ``keys`` are pressed one after the other; ``answers`` maps a part of a prompt to the keys that
-    answer it, should that prompt appear. Unforeseen prompts are escaped from.
+    answer it, should that prompt appear, or to a function that finds them on its screen.
+    Unforeseen prompts are escaped from.
     """
 
     keys: str
-    answers: dict[str, str] = field(default_factory=dict)
+    answers: Mapping[str, str | Callable[[View], str]] = field(default_factory=dict)
     target: int | None = None
     """The cell that the keys move into or hit."""

@@ -55,6 +55,10 @@ class Level:
     corridors: Cells = 0
     stairs_down: Cells = 0
     stairs_up: Cells = 0
+    side_stairs: Cells = 0
+    """Those that were found to lead to the Mines or to Sokoban."""
+    main_stairs: Cells = 0
+    """Those that were found to lead on in the main dungeon."""
     locked: Cells = 0
     blocked: Cells = 0
     """Cells that look free and could not be entered; worth another try."""
@@ -64,6 +68,8 @@ class Level:
     """Where shunned creatures were last seen; out of sight they leave the screen."""
     items: Cells = 0
     """Things worth having: gold, food, digging tools, missiles."""
+    stale: Cells = 0
+    """Where corpses of unknown age have been seen."""
     visited: Cells = 0
     """Cells that the player has stood on; items that still lie there cannot be had."""
     seen: Cells = 0
@@ -126,6 +132,13 @@ class Level:
         self.stairs_down = self.stairs_down & ~known | where(g.STAIRS_DOWN)
         self.stairs_up = self.stairs_up & ~known | where(g.STAIRS_UP)
         self.walkable = floor | objects | open_doors | closed | creatures
+
+    def note_stairs(self, place: int, *, side: bool) -> None:
+        """Note where the stairs on a cell lead: to a side branch or on in the main dungeon."""
+        if side:
+            self.side_stairs |= 1 << place
+        else:
+            self.main_stairs |= 1 << place
 
     def creatures(self, *kinds: int) -> Cells:
         """Cells that show one of these glyphs, the player's own excepted."""

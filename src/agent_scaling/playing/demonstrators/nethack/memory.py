@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
 from agent_scaling.playing.demonstrators.nethack.choice import DIRECTIONS, Choice
 from agent_scaling.playing.demonstrators.nethack.level import Level
+from agent_scaling.playing.demonstrators.nethack.notes import Notes
 from agent_scaling.playing.demonstrators.nethack.view import View
 from agent_scaling.playing.demonstrators.pathfinding import Cells, path
 
@@ -18,6 +19,7 @@ class Memory:
         """Forget everything: a new game begins."""
         self.levels: dict[tuple[int, int], Level] = {}
         self.level = Level()
+        self.notes = Notes()
         self.view: View
         self.kin: tuple[str, ...] = ("human", "elf")
         """Species whose corpses this character does not eat."""

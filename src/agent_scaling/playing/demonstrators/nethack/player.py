@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from nle import nethack
 
 from agent_scaling.envs.actions import key_to_action
 from agent_scaling.playing.demonstrators.nethack import food
-from agent_scaling.playing.demonstrators.nethack.behaviours import BEHAVIOURS
+from agent_scaling.playing.demonstrators.nethack.behaviours import BEHAVIOURS, Behaviour
 from agent_scaling.playing.demonstrators.nethack.choice import DIRECTIONS, Choice
 from agent_scaling.playing.demonstrators.nethack.level import FORGET_TURNS, Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
@@ -29,6 +31,12 @@ _TRAPPED = re.compile("You are (still|stuck|caught)|You cannot pull|You crawl|he
 class NetHackDemonstrator(Memory):
     """Plays NetHack with NetHackChallenge's keys; deterministic given its seed and the screens."""
 
+    behaviours: tuple[Behaviour, ...] = BEHAVIOURS
+    """Its behaviours in order of priority; the first that has something to do acts."""
+
+    replies: Mapping[str, str] = MappingProxyType({})
+    """Part of a prompt that may come unasked → the keys that answer it."""
+
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
         self.reset()
@@ -37,6 +45,8 @@ class NetHackDemonstrator(Memory):
         """Forget everything: a new game begins."""
         super().reset()
         self.rng = random.Random(self._seed)
+        self.doing = ""
+        """Name of the behaviour that pressed the last key."""
         self._choice = Choice("")
         self._killed: tuple[int, str] | None = None
         self._queue = ""
@@ -59,16 +69,17 @@ class NetHackDemonstrator(Memory):
 
     def _answer(self, view: View) -> str:
         self._read_message(view)
-        self._prompts += 1
-        if self._prompts > 12:  # an unknown prompt: press keys that might close it
-            return (ESCAPE, ENTER, " ", "n", "q", "y")[self._prompts % 6]
         if self._answers:
             key, self._answers = self._answers[0], self._answers[1:]
             return key
-        for part, keys in self._choice.answers.items():
+        self._prompts += 1
+        if self._prompts > 12:  # an unknown prompt: press keys that might close it
+            return (ESCAPE, ENTER, " ", "n", "q", "y")[self._prompts % 6]
+        for part, keys in (*self._choice.answers.items(), *self.replies.items()):
             if part in view.message or part in view.top_lines:
-                self._answers = keys[1:]
-                return keys[0]
+                given = keys if isinstance(keys, str) else keys(view)
+                self._answers = given[1:]
+                return given[0]
         if view.asks_space and "--More--" in view.obs["tty_chars"].tobytes().decode("latin-1"):
             return ENTER
         return ESCAPE
@@ -85,9 +96,10 @@ class NetHackDemonstrator(Memory):
     def _choose(self, view: View) -> Choice:
         if self._idle > 8:
             return self._stumble()
-        for behaviour in BEHAVIOURS:
+        for behaviour in self.behaviours:
             choice = behaviour(self, view, self.level)
             if choice is not None:
+                self.doing = behaviour.__name__
                 return choice
         return Choice("s")
 
@@ -101,11 +113,14 @@ class NetHackDemonstrator(Memory):
         self._idle = self._idle + 1 if view.turn == self._turn else 0
         self._turn = view.turn
         self._read_message(view)
+        self.notes.read(view)
         before = self.level
         self.level = self.levels.setdefault(view.place, Level())
         blind = view.suffers(nethack.BL_MASK_BLIND)
         self.level.update(view.obs["glyphs"], view.row, view.column, view.turn, blind)
         if before is not self.level:
+            if self._choice.keys in ("<", ">"):
+                before.note_stairs(self._from, side=view.place[0] != 0)
             self._arrive(view)
         else:
             self._note_failure(view)

@@ -75,6 +75,11 @@ class View:
         """HP as a fraction of the maximum."""
         return float(self.hp / self.hp_max)
 
+    @property
+    def load(self) -> int:
+        """Encumbrance: 0 for none, 1 for burdened, … 5; from 3 on the player can hardly act."""
+        return int(self.obs["blstats"][nethack.NLE_BL_CAP])
+
     def suffers(self, *masks: int) -> bool:
         """True where one of NLE's condition bits (``nethack.BL_MASK_…``) is set."""
         return any(self.condition & mask for mask in masks)

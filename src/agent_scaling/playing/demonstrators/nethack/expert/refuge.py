@@ -1,0 +1,170 @@
+"""Getting away from a fight that is being lost: stairs, ``Elbereth`` in the dust, rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from nle import nethack
+
+from agent_scaling.playing.demonstrators.nethack import glyphs as g
+from agent_scaling.playing.demonstrators.nethack.choice import Choice
+from agent_scaling.playing.demonstrators.nethack.expert.prayer import may_pray
+from agent_scaling.playing.demonstrators.nethack.level import Level
+from agent_scaling.playing.demonstrators.nethack.memory import Memory
+from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, WEAK, View
+from agent_scaling.playing.demonstrators.pathfinding import Cells, around, path
+
+FLEE_BELOW, FLEE_BELOW_WITH_PRAYER, LEAVE_ABOVE = 0.5, 0.25, 0.8
+"""Health below which a fight is left, the same for one whose prayer would be heard, and the health
+above which the player goes back to it."""
+REST_BELOW, RESTED = 0.65, 0.95
+"""Health below which the player begins to rest, and at which it has rested."""
+TRIES, FIGHT_TURNS = 4, 30
+"""Times that the word is written in one fight, which is over after so many turns without it; a
+smudged one scares nobody."""
+MINES = 2
+"""The branch of the Mines."""
+RETREAT, HOLD = 25, 150
+"""Steps to the stairs up that are worth it, and decisions for which a level's enemies are awaited
+there; the peaceful never come."""
+NEAR = 5
+"""Steps within which an enemy in sight is awaited turn by turn."""
+_HUMAN = 0x00000008
+
+
+@cache
+def fearless() -> tuple[int, ...]:
+    """Glyphs of the monsters that ``Elbereth`` does not scare: humans and minotaurs."""
+    return tuple(
+        glyph
+        for glyph in range(g.MONSTERS)
+        if int(nethack.permonst(glyph).mflags2) & _HUMAN or g.monster_name(glyph) == "minotaur"
+    )
+
+
+def enemies_beside(level: Level) -> Cells:
+    """Cells of the enemies that touch the player."""
+    return around(1 << level.here) & level.monsters
+
+
+def losing(player: Memory, view: View) -> bool:
+    """Return True for one who should leave a fight."""
+    return bool(view.health < (FLEE_BELOW_WITH_PRAYER if may_pray(player, view) else FLEE_BELOW))
+
+
+def outmatched(view: View, level: Level) -> bool:
+    """Return True where the enemies beside are together of a higher level than the player."""
+    levels = g.monster_levels()
+    beside = [level.glyph_at(i) for i in indices(enemies_beside(level))]
+    total = sum(1 + int(levels[glyph]) for glyph in beside if glyph < g.MONSTERS)
+    return bool(total > view.experience_level + 1)
+
+
+def indices(cells: Cells) -> Iterator[int]:
+    """Yield the index of each cell of a set."""
+    while cells:
+        low = cells & -cells
+        yield low.bit_length() - 1
+        cells ^= low
+
+
+def flee(player: Memory, view: View, level: Level) -> Choice | None:
+    """Leave by the stairs underfoot when hurt: few can follow at once."""
+    if not losing(player, view) or not enemies_beside(level):
+        return None
+    if 1 << level.here & level.stairs_up and view.depth > 1:
+        player.notes.resting = True
+        return Choice("<")
+    return None
+
+
+def retreat_to_stairs(player: Memory, view: View, level: Level) -> Choice | None:
+    """In the Mines, go back to the stairs up from several enemies: most of them are slow."""
+    enemies = level.monsters
+    if view.place[0] != MINES or not enemies or 1 << level.here & level.stairs_up:
+        return None
+    if enemies.bit_count() < 2 and view.health > REST_BELOW:
+        return None
+    if player.notes.held.get(view.place, 0) > HOLD:
+        return None
+    way = path(level.here, level.stairs_up, level.walkable & ~enemies, level.doors)
+    return player.go(way[1]) if way and 1 < len(way) <= RETREAT else None
+
+
+def await_on_stairs(player: Memory, view: View, level: Level) -> Choice | None:
+    """In the Mines, let the enemies in sight come to the stairs up, for a limited time."""
+    if view.place[0] != MINES or not 1 << level.here & level.stairs_up or not level.monsters:
+        return None
+    if view.hunger >= WEAK:
+        return None
+    held = player.notes.held
+    held[view.place] = held.get(view.place, 0) + 1
+    return Choice("s") if held[view.place] <= HOLD else None
+
+
+def engrave(player: Memory, view: View, level: Level) -> Choice | None:
+    """Write ``Elbereth`` when hurt and without a prayer, and stay on it while it holds."""
+    notes, beside = player.notes, enemies_beside(level)
+    if not beside:
+        return None
+    if view.turn > notes.refuge_turn + FIGHT_TURNS:
+        notes.refuge_tries = 0
+    spot = (view.place, level.here)
+    if notes.refuge == spot and view.health < LEAVE_ABOVE and view.hp >= notes.refuge_hp:
+        notes.refuge_hp = view.hp
+        return Choice("s")
+    if not losing(player, view) or not outmatched(view, level):
+        return None
+    if notes.refuge_tries >= TRIES or not _can_engrave(view, level, beside):
+        return None
+    notes.refuge, notes.refuge_hp, notes.refuge_turn = spot, view.hp, view.turn
+    notes.refuge_tries += 1
+    return Choice(
+        "E",
+        {
+            "write with?": "-",
+            "want to add": "n",
+            "What do you want to write": "Elbereth\r",
+            "You write in the dust": "\r",
+            "You wipe out": "\r",
+        },
+    )
+
+
+def _can_engrave(view: View, level: Level, beside: Cells) -> bool:
+    me = 1 << level.here
+    if me & (level.stairs_down | level.stairs_up | level.doors):
+        return False
+    if view.suffers(nethack.BL_MASK_LEV, nethack.BL_MASK_BLIND):
+        return False
+    return not level.creatures(*fearless()) & beside
+
+
+def stand(player: Memory, view: View, level: Level) -> Choice | None:
+    """Await the enemies in sight when hurt, on the stairs up if these are near."""
+    if view.health >= REST_BELOW or not level.monsters or view.hunger >= WEAK:
+        return None
+    near = path(level.here, level.monsters, level.walkable, level.doors)
+    if near is None or len(near) > NEAR:
+        return Choice("5s")
+    if view.depth > 1 and not 1 << level.here & level.stairs_up:
+        way = path(level.here, level.stairs_up, level.walkable & ~level.monsters, level.doors)
+        if way is not None and len(way) <= len(near):
+            return player.go(way[1])
+    return Choice("s")
+
+
+def rest(player: Memory, view: View, level: Level) -> Choice | None:
+    """Search twenty turns at a time until well, while no enemy is in sight."""
+    notes = player.notes
+    if view.health < REST_BELOW:
+        notes.resting = True
+    elif view.health >= RESTED:
+        notes.resting = False
+    if not notes.resting or view.hunger > HUNGRY:
+        return None
+    if level.monsters & ~level.creatures(g.INVISIBLE):
+        return None
+    level.mark_search()
+    return Choice("20s")
