@@ -111,3 +111,19 @@ def test_a_fit_says_which_measure_it_is_of(table: pd.DataFrame, tmp_path: Path) 
     assert found["origin"]["measure"] == "progression"
     assert found["best_of_grid"]["return"]["optimum"]["exponent"] == pytest.approx(0.3, abs=1e-6)
     assert "measure" not in fit(source="csv", **keys)["origin"]
+
+
+@pytest.mark.parametrize("kind", ["loss", "return"])
+def test_numbers_of_any_size_are_fitted(tmp_path: Path, kind: str) -> None:
+    """Sizes over seven decades and one loss of 1e200; returns whose squares overflow."""
+    lines = [f"params,flops,samples,{kind}"]
+    for k, flops in enumerate(np.geomspace(0.1, 1e22, 7)):
+        for s, params in enumerate(np.geomspace(10, 1e8, 4)):
+            samples = flops / 6 / params
+            loss = 0.1 + 50 / params**0.4 + 2e4 / max(samples, 1e-9) ** 0.5
+            loss = 1e200 if (k, s) == (4, 3) else loss
+            value = loss if kind == "loss" else [-1e300, 5.0, 1e300, 1e-300][(k + s) % 4]
+            lines.append(f"{params},{flops},{samples},{value}")
+    (tmp_path / "runs.csv").write_text("\n".join(lines))
+    path, output = str(tmp_path / "runs.csv"), str(tmp_path / "fit")
+    assert fit(source="csv", path=path, figures=False, bootstraps=3, output=output)["forecast"]

@@ -113,6 +113,34 @@ def test_a_game_without_keys_may_be_of_version_3(tmp_path: Path) -> None:
     check_version(path, path.name, 3)
 
 
+@pytest.mark.parametrize("level", [1, 9])
+def test_every_stream_of_a_bz2_file_is_read(tmp_path: Path, level: int) -> None:
+    """As pbzip2 writes them; nle's converter reads the first alone."""
+    rng = np.random.default_rng(0)
+    shown = [bytes(rng.integers(33, 127, 60, np.uint8)) for _ in range(2000)]
+    whole = terminal(CLEAR + STATUS, *shown)
+    path = tmp_path / "nle.1.0.ttyrec.bz2"
+    path.write_bytes(b"".join(bz2.compress(part, level) for part in (whole[:9000], whole[9000:])))
+    assert sum(map(len, decode_parts([path], 1, 500))) == 2000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<html><body>404 not found</body></html>" * 20,
+        b'{"version": 2, "width": 80, "height": 24}\n[0.1, "o", "x"]\n' * 5,  # of asciinema
+        bytes(5000),
+        struct.pack(">III", START, 0, 100) + bytes(100),
+        struct.pack("<IIi", START, 0, -5) + terminal(*SCREENS),
+    ],
+)
+def test_what_is_no_ttyrec_is_said(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.ttyrec"
+    path.write_bytes(data)
+    with pytest.raises(BadGame, match=r"a\.ttyrec: holds no records of a ttyrec"):
+        list(decode_parts([path], 1, 50))
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [("a.ttyrec.gz", gzip.compress(terminal(*SCREENS))[:-9]), ("a.ttyrec.xz", b"\xfd7zXZ\x00cut")],

@@ -22,8 +22,8 @@ from typing import IO
 from agent_scaling.data.conversion.encode import EncodedGame, UnknownKeys, encode_game
 from agent_scaling.data.conversion.finished_games import Output, read_kept
 from agent_scaling.data.conversion.plan import Shard
-from agent_scaling.data.recordings.base import BadGame, Game, Skipped, Source
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.data.recordings.base import Game, Skipped, Source
+from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.processes import exit_with
 from agent_scaling.runtime.progress_bar import Bar
 
@@ -75,8 +75,8 @@ def convert_game(job: Job, game: Game) -> EncodedGame | Skipped:
             unknown_keys=job.unknown_keys,
             actions=job.actions,
         )
-    except (BadGame, OSError, RuntimeError, ValueError) as error:
-        result = Skipped(game.parts[0], str(error))
+    except Exception as error:  # readers of damaged files raise any
+        result = Skipped(game.parts[0], error_line(error))
     _complaints.seek(0)
     if b"bzRead" in _complaints.read():
         return Skipped(game.parts[0], "it is damaged: bz2 cannot read it to its end")

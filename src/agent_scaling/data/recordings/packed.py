@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from pathlib import Path
 from typing import IO, Protocol
@@ -14,11 +15,12 @@ from agent_scaling.data.recordings.base import BadGame
 
 END_OF_BZ2 = 0x177245385090  # magic of the footer, followed by 32 bits of checksum and padding
 BLOCK_OF_BZ2 = bytes.fromhex("314159265359")
+STREAM_OF_BZ2 = re.compile(rb"BZh[1-9]" + re.escape(BLOCK_OF_BZ2))
 UNPACKED_PER_BYTE, UNPACKED = 10_000, 1 << 26
 """Limits on the bytes that bz2 unpacks to: an allowance per byte of the file, plus a constant. Real
 games have 7 to 21 unpacked bytes per byte."""
 LENGTH_PER_BYTE = 200
-"""The same limit for gzip and xz, whose size is known only once they are unpacked."""
+"""The same limit for gzip, xz and several streams of bz2, whose size only unpacking tells."""
 PACKED = {b"BZh": "bz2", b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz"}
 UNREAD = {
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -67,8 +69,17 @@ def bz2_unpacks_to(data: bytes) -> int:
     return blocks * level * 100_000 * 259 // 5
 
 
+def is_read_by_nle(data: bytes) -> bool:
+    """Return True for one stream of bz2.
+
+    Of several, as pbzip2 writes them and as appended files have them, nle's converter reads the
+    first, and says nothing.
+    """
+    return packing(data) == "bz2" and STREAM_OF_BZ2.search(data, 1) is None
+
+
 def read_recording(path: Path) -> bytes:
-    """Read a recording's file and return it as bz2, the one packing that nle's converter reads.
+    """Read a recording's file and return it as one stream of bz2, which nle's converter reads.
 
     Raises :class:`BadGame` for a file that is empty, cut or unpacks to too much.
     """
@@ -78,9 +89,9 @@ def read_recording(path: Path) -> bytes:
     data = path.read_bytes()
     kind = packing(data)
     too_much = BadGame(f"{path.name} would unpack to more than a recording of its size can be")
-    if kind == "bz2":
-        if not bz2_is_complete(data):
-            raise BadGame(f"{path.name} is cut or is not a bz2 file")
+    if kind == "bz2" and not bz2_is_complete(data):
+        raise BadGame(f"{path.name} is cut or is not a bz2 file")
+    if is_read_by_nle(data):
         if bz2_unpacks_to(data) > UNPACKED + UNPACKED_PER_BYTE * size:
             raise too_much
         return data

@@ -29,7 +29,7 @@ from agent_scaling.data.recordings.base import (
 from agent_scaling.data.recordings.decisions import closing_frames, opening_frames
 from agent_scaling.data.recordings.inventory import with_inventory
 from agent_scaling.data.recordings.known_seeds import own_seeds, read_seeds
-from agent_scaling.data.recordings.packed import packing, read_recording
+from agent_scaling.data.recordings.packed import read_recording
 from agent_scaling.data.recordings.records import (
     RECORD,
     check_version,
@@ -46,6 +46,7 @@ STATUS, STATUS_ROW = re.compile(rb"HP:-?\d+\(\d+\)"), ROWS - 4
 MENU = re.compile(rb"dgamelaunch|NetHack, Copyright|Shall I pick|Quit|username|assword")
 """Text of dgamelaunch's menus and of NetHack's start."""
 PLAIN_CHARACTERS = bz2.compress(2 * (RECORD.pack(0, 0, 4) + b"\x1b(B "))
+NO_TTYREC = "holds no records of a ttyrec where nle's converter looks for them"
 UNFINISHED = (".partial", ".part", ".tmp")
 
 FRAMES_PER_BYTE, FRAMES = 16, 1 << 15
@@ -68,7 +69,15 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
             check_version(file, name, version)
         width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
         _forget_graphics(Path(folder, "reset"))
-        yield from _converted(files, version, chunk_frames, width, most, all_of_it=False)
+        any_frames = False
+        try:
+            for frames in _converted(files, version, chunk_frames, width, most, all_of_it=False):
+                any_frames = True
+                yield frames
+        except RuntimeError as error:  # of the converter
+            raise BadGame(f"{', '.join(names)}: {NO_TTYREC} ({error})") from None
+        if not any_frames:
+            raise BadGame(f"{', '.join(names)}: {NO_TTYREC}, or not more than one")
 
 
 def _forget_graphics(path: Path) -> None:
@@ -87,11 +96,10 @@ def _forget_graphics(path: Path) -> None:
 
 
 def _as_bz2(path: Path, unpacked: Path) -> Path:
-    """Return a checked recording's path: its own, or that of a bz2 copy where it is none."""
+    """Return a checked recording's path, or that of a bz2 copy where nle cannot read it itself."""
     data = read_recording(path)
-    with path.open("rb") as file:
-        if packing(file.read(6)) == "bz2":
-            return path
+    if path.read_bytes() == data:
+        return path
     unpacked.write_bytes(data)
     return unpacked
 

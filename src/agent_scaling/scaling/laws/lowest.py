@@ -76,10 +76,13 @@ def estimate_lowest(
         return Lowest(lowest - nearest)
     depth = np.geomspace(nearest, DEEPEST * span, DEPTHS)
     ratios = RATIOS if len(best_K) >= BENDING else RATIOS[:1]
-    least = _least_squares(log_flops_K, best_K - lowest + depth[:, None], 1 / spread**2, ratios)
+    above = (best_K - lowest + depth[:, None]) / span  # else squares of large returns overflow
+    least = _least_squares(log_flops_K, above, (span / spread) ** 2, ratios)
     spare = len(best_K) - (4 if len(ratios) > 1 else 3)
     limit = least.min() * (1 + stats.f.ppf(LEVEL, 1, spare) / spare)
     held = lowest - depth[least <= limit]
+    if not np.isfinite(held).any():
+        return Lowest(lowest - nearest)
     ends = float(held.min()), float(held.max())
     touches = ends[1] >= lowest - nearest * (1 + 1e-9)
     high = lowest + NORMAL * own if touches else ends[1]  # the lowest itself errs

@@ -149,6 +149,10 @@ def _lowest(y_BKS: np.ndarray) -> np.ndarray:
     return value
 
 
+MOST = 300.0
+"""Largest ln v beside the best, above which squares of v would overflow; it weighs nothing."""
+
+
 def _relative(
     log_n_S: np.ndarray, y_BKS: np.ndarray, taken: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -156,7 +160,7 @@ def _relative(
 
     Each has shape (…, K, S).
     """
-    v = np.exp(np.where(taken, y_BKS - _lowest(y_BKS), 0.0))
+    v = np.exp(np.minimum(np.where(taken, y_BKS - _lowest(y_BKS), 0.0), MOST))
     return np.where(taken, log_n_S - _best(log_n_S, y_BKS), 0.0), taken / v**2, v
 
 
@@ -174,9 +178,14 @@ def _solve(columns: np.ndarray, weight: np.ndarray, v: np.ndarray) -> tuple[np.n
     """
     weighted = (columns * weight[..., None]).swapaxes(-1, -2)
     gram = weighted @ columns
-    few = (weight > 0).sum(-1) < 3
+    few = ((weight > 0).sum(-1) < 3) | ~np.isfinite(gram).all((-1, -2))
     gram = np.where(few[..., None, None], np.eye(3), gram)
-    inverse = np.linalg.inv(gram)
+    try:
+        inverse = np.linalg.inv(gram)
+    except np.linalg.LinAlgError:  # losses or sizes of which all but one vanish beside the largest
+        few |= np.linalg.matrix_rank(gram, hermitian=True) < 3
+        gram = np.where(few[..., None, None], np.eye(3), gram)
+        inverse = np.linalg.inv(gram)
     theta = np.where(few[..., None], np.nan, (inverse @ (weighted @ v[..., None]))[..., 0])
     return theta, inverse
 
