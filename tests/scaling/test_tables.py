@@ -127,3 +127,12 @@ def test_numbers_of_any_size_are_fitted(tmp_path: Path, kind: str) -> None:
     (tmp_path / "runs.csv").write_text("\n".join(lines))
     path, output = str(tmp_path / "runs.csv"), str(tmp_path / "fit")
     assert fit(source="csv", path=path, figures=False, bootstraps=3, output=output)["forecast"]
+
+
+def test_a_message_does_not_quote_a_whole_file(table: pd.DataFrame, tmp_path: Path) -> None:
+    twice = [table.assign(**{"x" * 5000: text}) for text in ("a" * 5000, "b" * 5000)]
+    pd.concat(twice).to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(InputError) as refused:
+        read_csv(str(tmp_path / "runs.csv"))
+    assert "rows of one budget and size differ in xxx" in str(refused.value)
+    assert len(str(refused.value)) < 1500

@@ -10,6 +10,8 @@ import pandas as pd
 from agent_scaling.envs.versions import COLUMNS as PLAYED
 from agent_scaling.runtime.errors import InputError
 
+LETTERS = 40
+"""Most letters of a cell in a message."""
 MOST_TABLES = 20
 """Most values of a column of text that tells several tables in one file apart."""
 
@@ -99,8 +101,14 @@ def _check_one_table(
         if pd.api.types.is_numeric_dtype(values) or not 1 < values.nunique() <= MOST_TABLES:
             continue
         if (table.groupby(cell, dropna=False)[name].nunique() > 1).any():
+            short, known_values = cut(name), [cut(text, LETTERS) for text in texts(values)]
             raise InputError(
-                f"path={path}: rows of one budget and size differ in {name}: choose one with "
-                f"where={{{name}: VALUE}} of {texts(values)}, or average them "
-                f"with where={{{name}: null}}"
+                f"path={path}: rows of one budget and size differ in {short}: choose one with "
+                f"where={{{short}: VALUE}} of {known_values}, or average them "
+                f"with where={{{short}: null}}"
             )
+
+
+def cut(text: str, most: int = 200) -> str:
+    """Return the beginning of a heading or a cell, which may hold a whole file."""
+    return text if len(text) <= most else f"{text[:most]} …"
