@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (conf, conf.parent):
         (folder / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
+    for name in ("extension_of_help", "extension_of_help.conf"):  # those of the last test are gone
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(search_path, "config_packages", lambda: ["extension_of_help.conf"])
     search_path.register()
 

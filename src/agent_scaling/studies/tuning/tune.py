@@ -224,7 +224,7 @@ class Tuning:
         return sorted(found, key=lambda trial: -trial.rung)
 
     def spent(self) -> float:
-        """FLOPs of all trials: those that goes on count to their end."""
+        """FLOPs of all trials: those of trials that go on count to their end."""
         costs = []
         for trial in self.search.trials():
             if trial.state == "goes on":
