@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 from agent_scaling.cli import main
 from agent_scaling.policies.checkpoints.files import read_checkpoint
@@ -155,7 +156,7 @@ def test_debug_shows_the_traceback_without_passwords(
     for debug in ("", "1"):
         monkeypatch.setenv(main.DEBUG_VARIABLE, debug)
         with pytest.raises(SystemExit) as caught:
-            main.run(main.OmegaConf.create({}))
+            main.run(OmegaConf.create({}))
         said = capsys.readouterr().err
         assert caught.value.code == 2
         assert "Too many open files" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -56,7 +57,7 @@ class LSTMCore(nn.Module):
         for begin, end in zip([0, *cuts], [*cuts, batch.steps], strict=True):
             keep_B1 = (~batch.first_TB[begin]).unsqueeze(-1).to(features_TBD.dtype)
             state = (state[0] * keep_B1, state[1] * keep_B1)
-            output, state = self.lstm(features_TBD[begin:end], state)
+            output, state = run(self.lstm, features_TBD[begin:end], state)
             outputs.append(output)
             after = state if end == own else after
         kept = (after[0].to(given[0].dtype), after[1].to(given[1].dtype))
@@ -70,3 +71,21 @@ class LSTMCore(nn.Module):
             flops = 2 * 4 * self.width * (width_in + self.width)
             found.append(LayerCost(f"core.lstm.{layer}", "lstm", flops, bias_flops=4 * self.width))
         return found
+
+
+def run(lstm: nn.LSTM, features_TBD: Tensor, state: State) -> tuple[Tensor, State]:
+    """``lstm(features_TBD, state)``; in float32 where autocast wants a kernel that is not there."""
+    on_cpu = features_TBD.device.type == "cpu"
+    if on_cpu and torch.is_autocast_enabled("cpu") and not has_bf16():
+        features_TBD, state = features_TBD.float(), (state[0].float(), state[1].float())
+        with torch.autocast("cpu", enabled=False):
+            output, after = lstm(features_TBD, state)
+    else:
+        output, after = lstm(features_TBD, state)
+    return output, after
+
+
+@cache
+def has_bf16() -> bool:
+    """True on a CPU whose LSTM kernel has bfloat16; oneDNN's needs AVX-512 on x86, and raises."""
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -256,7 +256,7 @@ def unit_costs(policy: Policy, teacher: Teacher | None) -> dict[str, dict[Conven
     return costs
 
 
-def freeze_norms(policy: nn.Module, critic_only: bool) -> None:
+def freeze_norms(policy: nn.Module, critic_only: bool = False) -> None:
     """Let BatchNorm layers use their statistics and keep them, as :class:`Centring` must too while
     only the critic learns: the policy does not change then."""
     for module in policy.modules():
