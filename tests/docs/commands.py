@@ -24,7 +24,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 NEWCOMERS = ("quickstart.md", "own_data.md", "human_data.md", "studies.md", "rollouts.md")
 """Pages whose commands are run, in this order: tests/docs/test_newcomer.py."""
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^>]*) -->\n)?```sh\n(?P<body>.*?)^```$", re.M | re.S)
-REASONS = ("needs the network", "needs a cluster", "starts a server", "takes hours")
+REASONS = (
+    "needs the network",
+    "needs a cluster",
+    "starts a server",
+    "takes minutes",
+    "takes hours",
+)
 """Why a block is not run, or may hold programs that are not ours: what it may say before it."""
 
 

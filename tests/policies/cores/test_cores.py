@@ -13,7 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from agent_scaling.data.batch import Batch
-from agent_scaling.policies.cores import mamba
+from agent_scaling.policies.cores import lstm, mamba
 from agent_scaling.policies.cores.lstm import LSTMCore
 from agent_scaling.policies.cores.mamba import MambaCore
 from agent_scaling.policies.cores.mamba1 import Mamba1Core
@@ -136,6 +136,15 @@ def test_bf16_autocast_keeps_the_state_as_it_is(name: str) -> None:
         out, after = core(features.float(), batch, state)
     assert_close(out.float(), expected, atol=0.05, rtol=0.05)
     assert [part.dtype for part in after] == [part.dtype for part in state]
+
+
+def test_an_lstm_without_kernels_for_bf16_runs_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lstm, "has_bf16", lambda: False)
+    core, (features, batch) = LSTMCore(6, 5), window(3, 0.2)
+    expected, _ = core(features.float(), batch, core.initial_state(LANES))
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = core(features.float(), batch, core.initial_state(LANES))
+    assert_close(out, expected, atol=0, rtol=0)
 
 
 def test_no_core_remembers_nothing_and_changes_nothing() -> None:
