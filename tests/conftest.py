@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def begin_in_memory() -> None:
 
 
 begin_in_memory()
+util.get_temp_dir()  # of fork servers: in a test's folder, the path of a socket would be too long
 gc.disable()  # a quarter of the time of importing all tests; until then, nothing is garbage
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
-from multiprocessing import forkserver, resource_tracker, spawn, util
+from multiprocessing import forkserver, resource_tracker, spawn
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -36,9 +36,6 @@ SMALL = [
     "callbacks.model=null",
 ]
 """A run that is over in seconds."""
-
-
-util.get_temp_dir()  # the fork server's: a socket's path must be short, also in a test's folder
 
 
 def composed(verb: str, overrides: list[str]) -> DictConfig:

@@ -59,7 +59,7 @@ RUNS = {
 }
 
 
-ROUNDED, STEPPED = 2e-4, 2e-3
+ROUNDED, STEPPED = 5e-5, 2e-3
 """Largest differences: of weights, and of those whose gradient is nothing but rounding, which Adam
 scales to whole steps."""
 
@@ -108,7 +108,7 @@ def test_a_run_goes_on_to_the_weights_that_it_would_have_reached(
     free = without_gradient(weights)
     for name, weight in there["state_dict"].items():
         near = STEPPED if name in free else ROUNDED
-        torch.testing.assert_close(weights[name], weight, rtol=0, atol=near, msg=f"{name} differs")
+        torch.testing.assert_close(weights[name], weight, rtol=1e-4, atol=near)
     assert "agent_scaling.policies." in str(here["policy_config"])
 
 

@@ -194,12 +194,19 @@ def clear_way(player: Memory, view: View, level: Level) -> Choice | None:
     return player.walk(weak, next_to=True)
 
 
-def search(player: Memory, view: View, level: Level) -> Choice | None:
-    """Search for hidden passages at the most promising place."""
+def walk_to_search(player: Memory, level: Level) -> Choice | None:
+    """Walk to where a hidden passage is most likely; there, note that it is searched."""
     spot = level.search_spots()
     if spot != 1 << level.here and (choice := player.walk(spot)):
         return choice
     level.mark_search()
+    return None
+
+
+def search(player: Memory, view: View, level: Level) -> Choice | None:
+    """Search for hidden passages at the most promising place."""
+    if choice := walk_to_search(player, level):
+        return choice
     level.blocked = 0  # the monster in the way may have moved
     return Choice("8s")
 

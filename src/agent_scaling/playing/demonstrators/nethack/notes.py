@@ -19,8 +19,6 @@ _INFECTED = re.compile("feel feverish|You turn into a were")
 class Notes:
     """The expert's notes; :meth:`read` takes in what a new screen says."""
 
-    decisions: int = 0
-    """Decisions taken in this game."""
     forsaken: bool = False
     """The god is angry: no more prayers."""
     infected: bool = False
@@ -49,7 +47,6 @@ class Notes:
 
     def read(self, view: View) -> None:
         """Take in a screen on which the player is to decide."""
-        self.decisions += 1
         if _ANGRY.search(view.message):
             self.forsaken = True
         if _INFECTED.search(view.message):

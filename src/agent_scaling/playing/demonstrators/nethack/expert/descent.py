@@ -197,10 +197,8 @@ def take_risks(player: Memory, view: View, level: Level) -> Choice | None:
 
 def search(player: Memory, view: View, level: Level) -> Choice | None:
     """Search for hidden passages at the most promising place, longer than it takes on average."""
-    spot = level.search_spots()
-    if spot != 1 << level.here and (choice := player.walk(spot)):
+    if choice := behaviours.walk_to_search(player, level):
         return choice
-    level.mark_search()
     if int(level.searched.sum()) % FORGIVE == 0:
         level.blocked = 0  # the monster in the way may have moved
     return Choice(f"{SEARCH_TURNS}s")
