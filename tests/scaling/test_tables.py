@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,69 @@ def test_a_message_does_not_quote_a_whole_file(table: pd.DataFrame, tmp_path: Pa
         read_csv(str(tmp_path / "runs.csv"))
     assert "rows of one budget and size differ in xxx" in str(refused.value)
     assert len(str(refused.value)) < 1500
+
+
+def text_of(table: pd.DataFrame, **options: object) -> str:
+    """The table as a CSV of other separators or decimal marks."""
+    return str(table.to_csv(index=False, **options))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: text_of(t, sep=";", decimal=","), "not separated by commas: 'flops;params"),
+        (lambda t: text_of(t, sep="\t"), "not separated by commas"),
+        (lambda t: text_of(t).replace("samples", "loss"), "has the heading loss twice"),
+        (
+            lambda t: text_of(t.assign(params=t["params"].map("{:,.0f}".format))),
+            "no numbers, but '",
+        ),
+        (lambda t: text_of(t.rename(columns=str.upper)), r"one of \['FLOPS', 'PARAMS'"),
+        (lambda t: text_of(t.assign(flops=-t["flops"])), "no row has FLOPs and parameters above 0"),
+        (lambda t: text_of(t.iloc[:0]), "has no row"),
+        (lambda t: text_of(t).replace("\n", ",7\n").replace(",7", "", 1), "not a readable CSV"),
+    ],
+)
+def test_a_file_that_is_written_otherwise_is_named(
+    table: pd.DataFrame, tmp_path: Path, change: Callable[[pd.DataFrame], str], message: str
+) -> None:
+    (tmp_path / "runs.csv").write_text(change(table))
+    with pytest.raises(InputError, match=message):
+        tidy(read_csv(str(tmp_path / "runs.csv")), "a table")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", ",\n").replace(
+            ",\n", "\n", 1
+        ),  # of every row but the first
+        lambda text: text.replace(",", ", ").replace("loss", "loss "),
+        lambda text: "\ufeff" + text.replace("\n", "\r\n"),
+    ],
+    ids=["commas at the ends", "spaces", "another system's"],
+)
+def test_what_is_written_otherwise_and_means_the_same(
+    table: pd.DataFrame, tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    (tmp_path / "runs.csv").write_text(change(text_of(table)), encoding="utf-8", newline="")
+    read = read_csv(str(tmp_path / "runs.csv"))
+    pd.testing.assert_frame_equal(read[list(table)], table, check_dtype=False)
+
+
+@pytest.mark.parametrize("infinity", [np.inf, 1.7976931348623157e308])
+def test_an_infinite_number_beside_the_losses_is_unknown(
+    table: pd.DataFrame, infinity: float
+) -> None:
+    columns = ["cpu_seconds", "batch", "lr", "unique", "loss_se", "return_se", "n_rollouts"]
+    runs = tidy(table.assign(**dict.fromkeys(columns, infinity)), "a table")
+    assert runs.cpu_rate() is None
+    assert runs.rows[[*columns[:-1], "rollouts"]].isna().all(None)
+
+
+def test_a_return_of_minus_infinity_is_named(table: pd.DataFrame) -> None:
+    table["return"] = 1 / table["loss"]
+    table.loc[3, "return"] = -1.7976931348623157e308
+    runs = tidy(table, "a table")
+    assert runs.zero == 0
+    assert any(flag.startswith("no logarithm") for flag in runs.flags)

@@ -28,6 +28,12 @@ EXACT = 1e-28
 EXPONENTS = np.linspace(0.04, 1.6, 40)
 """Values of α and of β in the grid of starts."""
 
+SETTLED = 1e-12
+"""A Newton step that would lower the objective by less than this share of it is the last one."""
+
+NEARBY = 1e-6
+"""The same for the wide Huber losses, whose minima are starts alone."""
+
 TIED = 1e-11
 """Losses whose relative difference is below this may be equal to rounding."""
 
@@ -270,9 +276,11 @@ def huber_derivatives(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the sum of Huber losses of log residuals, its gradient (5,) and Hessian (5, 5)."""
     terms = _terms(theta, n, d)
-    total = np.logaddexp.reduce(terms, axis=0)
-    share = np.exp(terms - total)
-    residual = total - y
+    most = terms.max(0)
+    share = np.exp(terms - most)
+    total = share.sum(0)
+    share /= total
+    residual = most + np.log(total) - y
     inner = np.abs(residual) <= delta
     loss = np.where(inner, residual**2 / 2, delta * (np.abs(residual) - delta / 2)).sum()
     influence = np.clip(residual, -delta, delta)
@@ -290,15 +298,17 @@ def _polish(
 ) -> tuple[np.ndarray, float]:
     """Minimise with a wide Huber loss first, then narrower down to ``delta``; (θ, objective)."""
     theta = start
-    for width in (*(w for w in (0.1, 0.01) if w > delta), delta):
-        theta = _newton(theta, n, d, y, width)
+    for width in (0.1, 0.01):
+        if width > delta:
+            theta = _newton(theta, n, d, y, width, NEARBY)
+    theta = _newton(theta, n, d, y, delta, SETTLED)
     return theta, huber_derivatives(theta, n, d, y, delta)[0]
 
 
 def _newton(
-    theta: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float
+    theta: np.ndarray, n: np.ndarray, d: np.ndarray, y: np.ndarray, delta: float, settled: float
 ) -> np.ndarray:
-    """Take Levenberg-damped Newton steps until none lowers the objective."""
+    """Take Levenberg-damped Newton steps until one promises no gain, or none brings one."""
     value, gradient, hessian = huber_derivatives(theta, n, d, y, delta)
     damping = 1e-3
     for _ in range(500):
@@ -306,16 +316,17 @@ def _newton(
             break
         values, vectors = np.linalg.eigh(hessian)
         scale = max(float(np.abs(values).max()), 1e-300)
-        curvature = np.maximum(np.abs(values), 1e-12 * scale) + damping * scale
-        step = -vectors @ ((vectors.T @ gradient) / curvature)
+        bend, along = np.maximum(np.abs(values), 1e-12 * scale), vectors.T @ gradient
+        last = float(along @ (along / bend)) <= settled * value
+        step = -vectors @ (along / (bend if last else bend + damping * scale))
         trial = theta + np.clip(step, -1.0, 1.0)
         trial[0] = max(trial[0], y.min() - 16.0)  # E = 0 lies at minus infinity
         new = huber_derivatives(trial, n, d, y, delta)
-        if new[0] < value:
+        if lower := new[0] < value:
             theta, (value, gradient, hessian) = trial, new
             damping = 0.0 if damping < 1e-13 else damping / 10
-        elif damping > 1e3:
+        if last or (not lower and damping > 1e3):
             break
-        else:
+        if not lower:
             damping = max(damping * 10, 1e-12)
     return theta

@@ -73,8 +73,8 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
     panel(axes)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.draw_without_rendering()  # lays it out, which takes half of the time,
-    figure.set_layout_engine(None)  # once for both files
+    figure.get_layout_engine().execute(figure)  # half of the time, so once for both files
+    figure.set_layout_engine(None)
     for suffix in (".svg", ".png"):
         figure.savefig(path.with_suffix(suffix), dpi=DPI)
     plt.close(figure)
@@ -126,8 +126,11 @@ def _bars(
     """Draw bars from ``column``_low to ``column``_high, where known; return the ends, (2, n)."""
     ends = marks.ends(table, column)
     low = np.fmax(ends[0], 1e-3 * table[column].to_numpy(float))  # a log axis has no 0
-    bars = axes.vlines(table[x], low, ends[1], color=colour, lw=0.9, alpha=0.8)
-    bars.set(in_layout=False, rasterized=rasterized)
+    known = np.isfinite(ends[1])
+    if known.any():
+        at = table[x].to_numpy(float)[known]
+        bars = axes.vlines(at, low[known], ends[1][known], color=colour, lw=0.9, alpha=0.8)
+        bars.set(in_layout=False, rasterized=rasterized)
     return ends
 
 

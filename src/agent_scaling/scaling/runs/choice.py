@@ -1,9 +1,11 @@
-"""Chooses one table's rows from a file that holds those of several."""
+"""Reads a CSV as other programs write it, and chooses one table's rows from those of several."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +16,45 @@ LETTERS = 40
 """Most letters of a cell in a message."""
 MOST_TABLES = 20
 """Most values of a column of text that tells several tables in one file apart."""
+SEPARATORS = ";\t|"
+"""What other programs put between cells."""
+
+SHOWN = 12
+"""Most headings in a message."""
+
+
+def read_file(path: Path) -> pd.DataFrame:
+    """Read the rows of a CSV; spaces around headings and before cells mean nothing.
+
+    Raises:
+        InputError: The file cannot be read, its cells are not separated by commas, a row has more
+            cells than there are headings, or a heading occurs twice.
+    """
+    options: dict[str, Any] = {"skipinitialspace": True, "index_col": False}
+    try:
+        first = pd.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
+        named = first.dropna().str.strip()
+        if len(named) == 1 and any(mark in named.iloc[0] for mark in SEPARATORS):
+            seen = cut(named.iloc[0], LETTERS)
+            raise InputError(f"path={path}: its cells are not separated by commas: {seen!r}")
+        with warnings.catch_warnings():
+            # of rows with more cells than headings, which pandas cuts otherwise
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(path, low_memory=False, **options)
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        raise InputError(f"path={path}: not a readable CSV ({error})") from error
+    table.columns = table.columns.map(str).str.strip()
+    if (twice := named[named.duplicated()].unique()).size:
+        raise InputError(
+            f"path={path}: has the heading {cut(twice[0], LETTERS)} twice; rename or remove one"
+        )
+    return table
+
+
+def headings(table: pd.DataFrame) -> list[str]:
+    """Return the first headings of a table, for a message."""
+    found = [cut(str(name), LETTERS) for name in table.columns[:SHOWN]]
+    return [*found, "…"] if len(table.columns) > SHOWN else found
 
 
 def choose(

@@ -15,7 +15,15 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.laws.lowest import Lowest
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
-from agent_scaling.scaling.runs.choice import choose, rename, texts
+from agent_scaling.scaling.runs.choice import (
+    LETTERS,
+    choose,
+    cut,
+    headings,
+    read_file,
+    rename,
+    texts,
+)
 from agent_scaling.scaling.runs.flags import flag_cells, flag_rows
 from agent_scaling.scaling.runs.lowest import RETURNS, flag_lowest, lowest_of
 from agent_scaling.scaling.runs.settled import settled
@@ -46,6 +54,9 @@ COLUMNS = {
 
 TEXT = ("run", "status", "mlflow_run_id")
 """Columns of text; the others are numbers."""
+
+JUDGED = ("flops", "params", "samples", "loss", "return")
+"""Columns whose infinite values are flagged; infinite values of the others count as unknown."""
 
 ENDLESS = 10**9
 """Degrees of freedom that stand for a known standard error."""
@@ -150,11 +161,7 @@ def read_csv(
 def _read_one(
     path: Path, game: str | None, where: Mapping[str, object], columns: Mapping[str, str]
 ) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"path={path}: not a readable CSV ({error})") from error
-    table = rename(table, columns, path, COLUMNS)
+    table = rename(read_file(path), columns, path, COLUMNS)
     if "game" in table:
         known = texts(table["game"])
         if game is None and known and (len(known) > 1 or table["game"].isna().any()):
@@ -186,10 +193,11 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
             columns[ours] = table[found].to_numpy(object)
         else:
             number = numbers_of(table[found])
-            columns[ours] = np.where(number > LARGEST, np.inf, number)
+            number = np.where(abs(number) > LARGEST, np.copysign(np.inf, number), number)
+            columns[ours] = number if ours in JUDGED else np.where(np.isinf(number), np.nan, number)
     for name in ("flops", "params"):
         if np.isnan(columns[name]).all():
-            raise InputError(f"{origin}: no column of {COLUMNS[name]}; name one of them so")
+            raise InputError(f"{origin}: {without_numbers(table, COLUMNS[name])}")
     if np.isnan(columns["loss"]).all() and np.isnan(columns["return"]).all():
         names = COLUMNS["loss"] + COLUMNS["return"]
         raise InputError(f"{origin}: no loss and no return; name a column one of {names}")
@@ -199,6 +207,17 @@ def as_rows(table: pd.DataFrame, origin: str) -> pd.DataFrame:
         seed = table["seed"].astype(str) if "seed" in table else ""
         rows["run"] = rows["params"].map("{:.0f}".format) + "/" + seed
     return rows
+
+
+def without_numbers(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """Say why a table has no numbers under any of ``names``."""
+    found = next((name for name in names if name in table), None)
+    if not len(table):
+        return "has no row"
+    if found is None:
+        return f"no column of {names}; name one of {headings(table)} so"
+    held = cut(str(table[found].dropna().iloc[0]), LETTERS) if table[found].notna().any() else ""
+    return f"column {found} holds no numbers, but {held!r}: write them as 1234567 or 1.2e6"
 
 
 def numbers_of(values: pd.Series) -> npt.NDArray[np.float64]:
@@ -236,6 +255,8 @@ def tidy(
     for number, row in rows[unusable].iterrows():
         flags.append(f"missing metric: row {number} (run {row['run']}) has no flops or params")
     rows = rows[~unusable].copy()
+    if rows.empty:
+        raise InputError(f"{origin}: no row has FLOPs and parameters above 0")
     rows["flops"], merged = merge_budgets(rows["flops"].to_numpy(float), merge_within)
     flags += merged
     if budgets is not None:
