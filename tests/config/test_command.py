@@ -6,12 +6,13 @@ import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from agent_scaling.config.command import command, setting
+from agent_scaling.config.command import command, config_dir, setting
 
 PATHS = [
     "run/checkpoints/last.ckpt",
@@ -55,3 +56,8 @@ def test_what_is_printed_runs_in_a_shell() -> None:
     got = [json.loads(line) for line in done.stdout.splitlines()]
     assert [words[0] for words in got] == ["rollout"] * len(PATHS)
     assert [read(words[1]) for words in got] == PATHS
+
+
+def test_a_folder_of_configs_is_no_option() -> None:
+    assert config_dir(Path("plans/a")) == ("--config-dir", "plans/a")
+    assert config_dir(Path("-plan")) == ("--config-dir", "./-plan")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent_scaling.envs.atari import Atari, action_codes, rom_name
+from agent_scaling.envs.atari import TWO_PLAYERS, Atari, action_codes, rom_name
 from agent_scaling.envs.families import Description, Record, choose_game, describe
 from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.runtime.errors import InputError
@@ -94,7 +94,19 @@ def test_a_game_that_ale_cannot_play_is_refused(env: str) -> None:
 
 
 def test_names_as_gymnasium_and_as_ale_writes_them() -> None:
-    assert rom_name("MsPacman") == rom_name("ms_pacman") == "ms_pacman"
+    """Of every game: as gymnasium registers it, with and without a version, and as its ROM."""
+    for rom in set(ale_py.roms.get_all_rom_ids()) - set(TWO_PLAYERS):
+        name = rom.title().replace("_", "")
+        ids = (f"ALE/{name}-v5", f"{name}NoFrameskip-v4", f"ALE/{name}", f"{name}-ram-v4")
+        for env in (rom, name, name.lower(), *ids):
+            assert rom_name(env) == rom, env
+
+
+def test_a_module_before_a_name_and_a_family_for_a_game() -> None:
+    assert choose_game(None, None, "ale_py:ALE/Pong-v5").options == {"env": "Pong"}
+    assert choose_game(None, None, "nle:NetHackScore-v0").options == {"task": "NetHackScore-v0"}
+    with pytest.raises(InputError, match="is a family of games"):
+        choose_game(None, None, "NetHack")
 
 
 def test_the_pool_plays_it() -> None:

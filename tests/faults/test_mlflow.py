@@ -6,6 +6,7 @@ import resource
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
-from agent_scaling.tracking.store import RUN_ID_FILE
+from agent_scaling.tracking.store import RUN_ID_FILE, open_or_make_store
 from tests.helpers.runs import train
 from tests.helpers.servers import Server, free_port
 from tests.helpers.stores import new_store
@@ -137,6 +139,43 @@ def test_what_will_not_be_better_later_is_refused_at_the_start(tmp_path: Path) -
         logger_of(tmp_path, new_store(tmp_path / "mlflow.db")).take_up()
     with pytest.raises(MlflowException, match="nonsense"):
         logger_of(tmp_path, "nonsense://x").take_up()
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"experiment": 5}', b"[]", b"<html>sign in</html>"])
+def test_a_server_that_is_not_mlflows_takes_no_run(tmp_path: Path, body: bytes) -> None:
+    """Such as a proxy's page, or another program's server at that port, which answers 200."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        logger = logger_of(tmp_path, f"http://127.0.0.1:{server.server_port}")
+        logger.begin({"seed": 1})
+        logger.log_metrics({"loss": 1.0}, 1)
+        logger.finalize()
+        server.shutdown()
+    logger = logger_of(tmp_path, new_store(tmp_path / "mlflow.db"))
+    logger.take_up()
+    run = MlflowClient(logger.tracking_uri).get_run(str(logger.run_id))
+    assert run.data.params == {"seed": "1"}
+    assert run.data.metrics == {"loss": 1.0}
+
+
+def test_a_database_without_its_driver_is_one_line(tmp_path: Path) -> None:
+    uri = "sqlite+aiosqlite:///m.db"
+    for use in (lambda: logger_of(tmp_path, uri), lambda: open_or_make_store(uri)):
+        with pytest.raises(InputError, match=r"No module named .*install this database's driver"):
+            use()
 
 
 def test_an_artifact_store_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
+import shlex
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from agent_scaling.scaling.fit import analyse
 from agent_scaling.scaling.report.page import by_kind, command, number, span, write_report
@@ -106,10 +109,25 @@ def test_forecast_and_what_was_measured_are_drawn(made):
 
 
 def test_the_command_makes_the_fit_again(made):
-    fitted = made[1]
-    words = command(fitted)
-    assert words.startswith('agent-scaling fit source=csv path="my runs.csv" game=Pong ')
-    assert 'forecast="[1e+18]"' in words
+    """A shell and Hydra read back what the fit was made of, whatever it holds."""
+    origin = {
+        "source": "csv",
+        "path": ["it's $HOME (a)=[b].csv", "returns.csv"],
+        "where": {"data set": 'c4 "en"', "epoch": 1, "step": None},
+        "columns": {"params": "n, params"},
+        "merge_within": 0.05,
+        "study": None,
+        "game": "Pong",
+    }
+    program, verb, *words = shlex.split(command(made[1] | {"origin": origin}))
+    assert (program, verb) == ("agent-scaling", "fit")
+    parsed = OverridesParser.create().parse_overrides(words)
+    read = OmegaConf.to_container(
+        OmegaConf.create({o.get_key_element(): o.value() for o in parsed})
+    )
+    assert read.pop("forecast") == [1e18]
+    assert read.pop("budgets") == pytest.approx(made[1]["budgets"], rel=1e-5)
+    assert read == {key: value for key, value in origin.items() if value is not None}
 
 
 def test_numbers_and_flags_are_readable():

@@ -203,3 +203,14 @@ def test_a_return_of_minus_infinity_is_named(table: pd.DataFrame) -> None:
     runs = tidy(table, "a table")
     assert runs.zero == 0
     assert any(flag.startswith("no logarithm") for flag in runs.flags)
+
+
+def test_ids_of_runs_whose_store_is_elsewhere_stop_no_fit(
+    table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table.assign(mlflow_run_id="feed").to_csv(tmp_path / "cells.csv", index=False)
+    away = f"sqlite:///{tmp_path}/mlflow.db"
+    options = {"tracking_uri": away, "bootstraps": 0, "log": False, "show": "nothing"}
+    fit(source="csv", path=str(tmp_path / "cells.csv"), output=str(tmp_path), **options)
+    assert (tmp_path / "report.html").exists()
+    assert "leaves out the runs' replays and parameters: tracking_uri=" in capsys.readouterr().out

@@ -12,7 +12,13 @@ import pytest
 from mlflow import MlflowClient
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.tracking.new_store import newest_schema, prepare
+from agent_scaling.tracking.new_store import (
+    database_of,
+    is_half_made,
+    newest_schema,
+    prepare,
+    tables_of,
+)
 from agent_scaling.tracking.store import open_store
 from tests.helpers.runs import forked
 from tests.helpers.stores import new_store
@@ -53,6 +59,40 @@ def test_a_store_that_was_cut_off_is_named(tmp_path: Path, left: str) -> None:
         database.commit()
     with pytest.raises(InputError, match=r"mlflow\.db: .* never finished.*remove the file"):
         open_store(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:///mlflow.db", "mlflow.db"),
+        ("sqlite:////var/a%20b.db?timeout=60", "/var/a%20b.db"),
+        ("sqlite+pysqlite:///mlflow.db", "mlflow.db"),
+        ("sqlite:///file:runs/a%20b.db?mode=rwc&uri=true", "runs/a b.db"),
+        ("sqlite:///file:///var/mlflow.db?uri=true", "/var/mlflow.db"),
+        ("sqlite:///file:x?mode=memory&uri=true", None),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("postgresql://user@host/mlflow", None),
+    ],
+)
+def test_the_file_of_every_spelling(uri: str, file: str | None) -> None:
+    assert database_of(uri) == (None if file is None else Path(file))
+
+
+@pytest.mark.parametrize("uri", ["sqlite+pysqlite:///a.db", "sqlite:///file:b.db?uri=true"])
+def test_a_new_store_is_made_beside_its_place_whatever_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    """Also below a folder with a question mark, which an address cannot name."""
+    folder = tmp_path / "what?" / "this"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    prepare(uri)
+    (made,) = folder.iterdir()
+    assert made.name == str(database_of(uri))
+    assert tables_of(made)
+    assert not is_half_made(made)
+    assert list(tmp_path.iterdir()) == [tmp_path / "what?"]
 
 
 def test_a_store_with_runs_is_never_called_half_made(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.executed_flops import hardware_flops
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.training.course.resume import find_resume
+from agent_scaling.training.run_record import ABSENT, changes
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.policies import cut, random_batch
@@ -290,11 +291,28 @@ def test_a_resume_with_other_settings_says_so_and_keeps_it(
     quick = ("trainer.max_steps=1", "callbacks.baselines=null")
     train(tiny_shards, output, "flops_budget=1e18", "optimizer.lr=0.001", *quick)
     later = ("trainer.max_steps=2", "callbacks.baselines=null", "ckpt_path=last")
+    later = (*later, "+trainer.benchmark=true")
     train(tiny_shards, output, "flops_budget=2e18", "optimizer.lr=1e-5", *later)
-    assert "optimizer.lr 0.001 -> 1e-05 from frame " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "optimizer.lr 0.001 -> 1e-05 from frame " in said
+    assert "trainer.benchmark absent -> True from frame " in said
     config = OmegaConf.load(output / "config.yaml")
     run = MlflowClient(config.logger.tracking_uri).get_run((output / "mlflow_run_id").read_text())
     assert run.data.tags["budget"] == "2e18"
     assert "2e18" in run.info.run_name
     assert "budget: 2e18 FLOPs" in run.data.tags["mlflow.note.content"]
     assert run.data.tags["resumed.optimizer.lr"].startswith("0.001 -> 1e-05 from frame ")
+
+
+def test_each_kind_of_change_is_found(tmp_path: Path) -> None:
+    """Of keys that both have, or one alone; what changes no weights is left out."""
+    before = {"a": 1, "b": {"c": [1, 2]}, "gone": {"x": 0}, "off": {"y": 2}, "none": None}
+    after = {"a": 1, "b": {"c": [1, 3]}, "new": {"z": True}, "off": None, "extra": None}
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(before | {"output": "here"}))
+    found = changes(tmp_path / "config.yaml", OmegaConf.create(after | {"output": "there"}))
+    assert found == {
+        "b.c": ([1, 2], [1, 3]),
+        "gone.x": (0, ABSENT),
+        "off.y": (2, ABSENT),
+        "new.z": (ABSENT, True),
+    }

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 PROGRAM = "agent-scaling"
 
 BARE = re.compile(r"(?!(true|false|null|nan|inf|infinity)$)([a-z/]|\.{1,2}/)[\w./:-]*", re.A | re.I)
 """Values that Hydra reads as the same text without quotes."""
+
+ESCAPED = re.compile(r"([\\()\[\]{}:=, \t])")
+"""Letters that Hydra reads in a mapping's key behind a backslash; it takes no quotes there."""
 
 
 def typed_words() -> list[str] | None:
@@ -19,16 +23,43 @@ def typed_words() -> list[str] | None:
 
 
 def setting(key: str, value: object) -> str:
-    """Return ``key=value`` for Hydra, which reads the text of ``value`` back, whatever it holds."""
+    """Return ``key=value`` for Hydra, which reads the text of ``value`` back, whatever it holds.
+
+    Items of lists and mappings are texts, numbers, truth values or None.
+    """
+    return f"{key}={written(value)}"
+
+
+def written(value: object) -> str:
+    """Return a value as it stands behind a key."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(item, value))}]"
+    if isinstance(value, Mapping):
+        names = (ESCAPED.sub(r"\\\1", str(name)) for name in value)
+        pairs = (f"{name}:{item(part)}" for name, part in zip(names, value.values(), strict=True))
+        return "{" + ",".join(pairs) + "}"
     if value is None:
-        return f"{key}=null"
+        return "null"
     text = str(value)
     if BARE.fullmatch(text):
-        return f"{key}={text}"
+        return text
     text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # else OmegaConf would look it up
     text = re.sub(r'(\\*)"', r'\1\1\\"', text)
     text = re.sub(r"(\\+)$", r"\1\1", text)
-    return f'{key}="{text}"'
+    return f'"{text}"'
+
+
+def item(value: object) -> str:
+    """Return a value that stays a number or a truth value."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) else written(value)
+
+
+def config_dir(folder: Path) -> tuple[str, str]:
+    """Return the words that have Hydra look for configs in a folder, also in one named ``-x``."""
+    name = str(folder)
+    return "--config-dir", f"./{name}" if name.startswith("-") else name
 
 
 def command(*words: str) -> str:

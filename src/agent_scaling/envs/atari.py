@@ -31,12 +31,19 @@ def rom_name(env: str) -> str:
     Raises:
         InputError: ALE has no such game.
     """
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", plain_name(str(env))).lower()
-    known = [rom for rom in ale_py.roms.get_all_rom_ids() if rom not in TWO_PLAYERS]
+    name = _letters(plain_name(str(env)))
+    roms = (rom for rom in ale_py.roms.get_all_rom_ids() if rom not in TWO_PLAYERS)
+    known = {_letters(rom): rom for rom in roms}
     if name not in known:
-        near = [other for other in known if other[:2] == name[:2]] or known
+        near = [rom for letters, rom in known.items() if letters[:2] == name[:2]]
+        near = near or list(known.values())
         raise InputError(f"env={env}: ALE has no such game; for instance {', '.join(near[:8])}")
-    return name
+    return known[name]
+
+
+def _letters(name: str) -> str:
+    """Return a game's name as ALE and gymnasium both have it, but for case and separators."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _open(rom: str) -> Any:

@@ -76,7 +76,12 @@ FAMILIES = {
 }
 """Families by the name that manifests, checkpoints and the command line use."""
 
-GYMNASIUM_ID = re.compile(r"(?:ALE/)?(\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?-v\d+")
+GYMNASIUM_ID = re.compile(
+    r"(?:ALE/)?(\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?(?:-v\d+)?", re.IGNORECASE
+)
+"""Names of an Atari game, with and without a version."""
+MODULE = re.compile(r"(?:nle|minihack|ale_py):")
+"""What gymnasium imports before it makes a game (``ale_py:ALE/Breakout-v5``)."""
 
 NETHACK = Description("nethack")
 """The game assumed for old and published checkpoints, which name none."""
@@ -181,6 +186,9 @@ def choose_game(
     Raises:
         InputError: There is no such family, or the family has no such game.
     """
+    env = env and MODULE.sub("", env, count=1)
+    if family is None and env and env.lower() in FAMILIES:
+        raise InputError(f"env={env}: is a family of games; write {families_text()}")
     if family is None:
         family = own.family if own else family_of(env)
     known = find_family(family)

@@ -158,7 +158,7 @@ def _actions(task: str, **options: Any) -> list[Any]:
 def make_environment(task: str, **options: Any) -> Any:
     """Make a task without gymnasium's wrappers; raises :class:`InputError` as :class:`Task`."""
     if task == "NetHackChallenge-v0":
-        raise InputError(f"task={task} refuses seeds; use agent_scaling.envs.nethack:NetHack")
+        raise InputError(f"task={task} refuses seeds; game=nethack is this game with them")
     if task.startswith("MiniHack"):
         _import_minihack(task)
     if task not in gymnasium.registry:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_json
 from agent_scaling.runtime.secrets import mask, masked
+from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.comparison import compare
 from agent_scaling.scaling.fitting import analysis, diagnostics
 from agent_scaling.scaling.fitting.hyper import hyper
@@ -30,6 +31,10 @@ from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.scaling.runs.plain_json import plain
 from agent_scaling.scaling.runs.table import Runs, read_csv, tidy
 from agent_scaling.tracking.store import default_store, store_errors
+
+if TYPE_CHECKING:
+    from agent_scaling.scaling.report.replays import Replay
+    from agent_scaling.scaling.runs.settings import Settings
 
 Show = Literal["all", "verdict", "nothing"]
 
@@ -123,13 +128,8 @@ def fit(
     if figures:
         from agent_scaling.scaling.report.figures import draw  # matplotlib takes a second to import
         from agent_scaling.scaling.report.page import write_report
-        from agent_scaling.scaling.report.replays import replays_of
-        from agent_scaling.scaling.runs.settings import settings_of
 
-        stored = bool(runs.stored())
-        with store_errors(uri):
-            replays = replays_of(runs, uri) if stored else []
-            settings = settings_of(runs, uri) if stored else None
+        replays, settings = _of_the_runs(runs, uri, source)
         drawn = draw(runs, fitted, folder)
         files += [*drawn, write_report(runs, fitted, folder, replays, settings)]
     logged = None
@@ -148,6 +148,29 @@ def fit(
     elif show == "all":
         print_fit(fitted, files, logged)
     return fitted
+
+
+def _of_the_runs(runs: Runs, uri: str, source: str) -> tuple[list[Replay], Settings | None]:
+    """Return the runs' replays and parameters from their store, as far as they have one.
+
+    A CSV may hold ids of runs whose store is elsewhere: a line says that they are left out.
+
+    Raises:
+        InputError: The store of a fit from MLflow cannot be read.
+    """
+    if not runs.stored():
+        return [], None
+    from agent_scaling.scaling.report.replays import replays_of
+    from agent_scaling.scaling.runs.settings import settings_of
+
+    try:
+        with store_errors(uri):
+            return replays_of(runs, uri), settings_of(runs, uri)
+    except InputError as error:
+        if source == "mlflow":
+            raise
+        say(f"the report leaves out the runs' replays and parameters: {error}")
+        return [], None
 
 
 def analyse(

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from omegaconf import DictConfig
 
 from agent_scaling.config.check import flatten
-from agent_scaling.config.command import command, setting
+from agent_scaling.config.command import command, config_dir, setting
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import mask
@@ -137,7 +137,7 @@ def plan(
 
 def train_one(folder: Path, run: Run) -> str:
     """Return the command that trains one run of the plan in ``folder``."""
-    return command("train", "--config-dir", str(folder), setting("experiment", run.name))
+    return command("train", *config_dir(folder), setting("experiment", run.name))
 
 
 def with_speeds(made: Plan, request: grids.Request, speed: float | str) -> Plan:

@@ -21,7 +21,7 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import prepare
 from agent_scaling.tracking.outbox import Entry, Outbox
 from agent_scaling.tracking.run import STORE_ERRORS, TrackedRun, begin_entry, is_away, now
-from agent_scaling.tracking.store import be_patient
+from agent_scaling.tracking.store import be_patient, without_driver
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 OUTBOX_FILE = "mlflow_waiting.jsonl"
@@ -101,6 +101,8 @@ class BufferedMLFlowLogger(MLFlowLogger):
             super().__init__(
                 experiment_name=experiment_name, tracking_uri=tracking_uri, run_id=run_id
             )
+        except ImportError as error:
+            raise without_driver(tracking_uri, error) from error
         except STORE_ERRORS as error:
             if outbox is None or LOCKED not in str(error):
                 raise

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import shlex
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import PARTIAL, part_of, sync_directory
 from agent_scaling.runtime.locks import locked
 
 SQLITE = "sqlite:///"
+ADDRESS = re.compile(r"sqlite(?:\+\w+)?:///([^?]*)\??(.*)", re.DOTALL)
+"""A sqlite store's URL, with a driver or without: the database and the query."""
 MEMORY = ":memory:"
 
 
 def database_of(tracking_uri: str) -> Path | None:
-    """Return the file of a sqlite store; None for stores of other kinds."""
-    if not tracking_uri.startswith(SQLITE):
+    """Return the file of a sqlite store; None for stores of other kinds, and in memory.
+
+    The database may be a URL itself (``file:mlflow.db?mode=rw&uri=true``).
+    """
+    found = ADDRESS.fullmatch(tracking_uri)
+    if found is None:
         return None
-    name = tracking_uri.removeprefix(SQLITE).partition("?")[0]
+    name, query = found[1], parse_qs(found[2])
+    if name.startswith("file:") and "uri" in query:
+        name = "" if "memory" in query.get("mode", ()) else unquote(urlsplit(name).path)
     return Path(name) if name and name != MEMORY else None
 
 
@@ -50,9 +62,10 @@ def prepare(tracking_uri: str) -> None:
                 "that can be written"
             ) from None
     elif is_half_made(path):
+        remove = f"rm {shlex.quote(str(path))}"
         raise InputError(
             f"{path}: an MLflow store without any run that was never finished, or of another "
-            f"version of MLflow: remove the file (rm '{path}') and run the same command again"
+            f"version of MLflow: remove the file ({remove}) and run the same command again"
         )
 
 
@@ -121,7 +134,8 @@ def _make(path: Path) -> None:
         left.unlink(missing_ok=True)
     part = part_of(path)
     try:
-        uri = f"{SQLITE}{part}"
+        # An address ends at a question mark, which a folder above may have in its name.
+        uri = f"{SQLITE}{os.path.relpath(part) if '?' in str(part) else part}"
         MlflowClient(uri).search_experiments(max_results=1)
         store: Any = utils
         store._get_store(uri).engine.dispose()  # the file gets another name

@@ -15,6 +15,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
+from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import say
@@ -64,11 +65,15 @@ def now() -> int:
 
 
 @contextmanager
-def artifact_errors() -> Iterator[None]:
-    """Turn the errors of S3's, Google's and Azure's clients into OSError."""
+def client_errors() -> Iterator[None]:
+    """Turn what MLflow's client raises besides :data:`STORE_ERRORS` into OSError.
+
+    These are errors of S3's, Google's and Azure's clients, and those of reading an answer that is
+    not MLflow's, as of a proxy or of another server at that port.
+    """
     try:
         yield
-    except STORE_ERRORS:
+    except (*STORE_ERRORS, InputError):
         raise
     except Exception as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
@@ -106,26 +111,29 @@ class TrackedRun:
         """Ask the store which steps an earlier process has logged; its errors are raised."""
         if self._found or self.id is None:
             return
-        run = self._client.get_run(self.id)
-        self.experiment_id = run.info.experiment_id
-        for name in run.data.metrics:
-            history = self._client.get_metric_history(self.id, name)
-            self.last_steps[name] = max(point.step for point in history)
+        with client_errors():
+            run = self._client.get_run(self.id)
+            self.experiment_id = run.info.experiment_id
+            for name in run.data.metrics:
+                history = self._client.get_metric_history(self.id, name)
+                self.last_steps[name] = max(point.step for point in history)
         self._found = True
 
     def send(self, entry: Entry) -> None:
         """Send an entry of the outbox; a repeat is harmless. Raises one of :data:`STORE_ERRORS`."""
+        with client_errors():
+            self._send(entry)
+
+    def _send(self, entry: Entry) -> None:
         if "begin" in entry or self.id is None:
             self._begin(entry.get("begin") or begin_entry(None, {}, {}, ())["begin"])
         self.find()
         if "points" in entry:
             self._send_points(entry["points"])
         elif "file" in entry and there(entry["file"]):
-            with artifact_errors():
-                self._client.log_artifact(self.id, entry["file"], entry["folder"])
+            self._client.log_artifact(self.id, entry["file"], entry["folder"])
         elif "model" in entry and there(entry["model"]):
-            with artifact_errors():
-                hand_in(self._client, str(self.id), entry)
+            hand_in(self._client, str(self.id), entry)
         elif "tags" in entry:
             self._client.update_run(self.id, name=entry["name"])
             tags = [RunTag(name, value) for name, value in entry["tags"].items()]
@@ -139,6 +147,8 @@ class TrackedRun:
         if self.id is None:
             self.experiment_id = find_experiment(client, self._experiment, self._artifact_location)
             run = client.create_run(self.experiment_id, said["at"], said["context"])
+            if not run.info.run_id:
+                raise OSError("it answers, but not as an MLflow server does")
             self.id, self._found = str(run.info.run_id), True
             if self._remember is not None:
                 write_file(self._remember, self.id)

@@ -108,6 +108,14 @@ def be_patient() -> None:
         os.environ.setdefault(name, value)
 
 
+def without_driver(tracking_uri: str, error: ImportError) -> InputError:
+    """Return the error of a database whose driver is not installed."""
+    return InputError(
+        f"tracking_uri={tracking_uri}: {error}: install this database's driver, such as psycopg2 "
+        "for PostgreSQL or pymysql for mysql+pymysql://"
+    )
+
+
 @contextmanager
 def store_errors(tracking_uri: str) -> Iterator[None]:
     """Turn what MLflow or the database raises in the block into an :class:`InputError`."""
@@ -115,11 +123,16 @@ def store_errors(tracking_uri: str) -> Iterator[None]:
         yield
     except InputError:
         raise
+    except ImportError as error:
+        raise without_driver(tracking_uri, error) from error
     except Exception as error:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        if not isinstance(error, MlflowException | SQLAlchemyError | OSError):
+        other = type(error).__module__.startswith(
+            "google.protobuf"
+        )  # an answer that is not MLflow's
+        if not other and not isinstance(error, MlflowException | SQLAlchemyError | OSError):
             raise
         raise InputError(
             f"tracking_uri={tracking_uri}: MLflow cannot use this store ({error_line(error)}); "
@@ -144,10 +157,15 @@ def read_artifact(client: MlflowClient, run_id: str, path: str) -> str:
 
 
 def open_or_make_store(tracking_uri: str) -> MlflowClient:
-    """Return an MLflow client of a store; a sqlite store that does not exist is made."""
+    """Return an MLflow client of a store; a sqlite store that does not exist is made.
+
+    Raises:
+        InputError: MLflow cannot use the store.
+    """
     from mlflow import MlflowClient  # the import takes seconds
 
     be_patient()
     uri = whole(tracking_uri, "tracking_uri")
-    prepare(uri)
-    return MlflowClient(uri)
+    with store_errors(uri):
+        prepare(uri)
+        return MlflowClient(uri)

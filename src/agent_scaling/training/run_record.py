@@ -36,6 +36,7 @@ UNKNOWN = "unknown"
 CONFIG = "config.yaml"
 UNRECORDED = ("ckpt_path", "output", "threads", "logger.", "callbacks.", "tags.")
 """Beginnings of keys whose change on a resume changes no weights."""
+ABSENT = "absent"
 NOTE = "mlflow.note.content"
 OWN = ("ckpt_path=", "output=", "+tags.mlflow.parentRunId=")
 """Words of the typed command that the command to resume sets itself, or that a sweep has added."""
@@ -164,16 +165,27 @@ def describe_resumed(
     logger.describe({**tags, **{f"resumed.{key}": line for key, line in lines.items()}})
 
 
-def changes(before: Path, cfg: DictConfig) -> dict[str, tuple[object, object]]:
-    """Return the settings that differ from those in the run's config file: (old, new) by key."""
+def changes(file: Path, cfg: DictConfig) -> dict[str, tuple[object, object]]:
+    """Return the settings that differ from those in the run's config file: (old, new) by key.
+
+    One that only one side has is :data:`ABSENT` on the other; a null there counts as absent.
+    """
     try:
-        saved = OmegaConf.create(before.read_text())
+        saved = OmegaConf.create(file.read_text())
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return {}  # a run whose config was lost resumes all the same
     old = flatten(plain(saved)) if isinstance(saved, DictConfig) else {}
     new = flatten(masked(plain(cfg)))
-    keys = [key for key in new if not key.startswith(UNRECORDED)]
-    return {key: (old[key], new[key]) for key in keys if key in old and old[key] != new[key]}
+    if not old:
+        return {}
+    found = {key: (old.get(key, ABSENT), new.get(key, ABSENT)) for key in {**new, **old}}
+    return {
+        key: (before, after)
+        for key, (before, after) in found.items()
+        if before != after
+        and not key.startswith(UNRECORDED)
+        and not (ABSENT in (before, after) and None in (before, after))
+    }
 
 
 def make_logger(

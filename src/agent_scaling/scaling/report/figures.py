@@ -73,7 +73,9 @@ def _save(panel: Callable[[Axes], None], path: Path) -> Path:
     panel(axes)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.get_layout_engine().execute(figure)  # half of the time, so once for both files
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)  # takes half of the time, so once for both files
     figure.set_layout_engine(None)
     for suffix in (".svg", ".png"):
         figure.savefig(path.with_suffix(suffix), dpi=DPI)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from agent_scaling.config.command import command as printed
+from agent_scaling.config.command import setting
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.formats import compact, short
 from agent_scaling.scaling.intervals import NORMAL
@@ -164,14 +165,17 @@ def command(fitted: dict[str, Any]) -> str:
     given = {k: v for k, v in fitted["origin"].items() if v is not None}
     if given["source"] == "csv":
         given.pop("tracking_uri", None)
-    given["budgets"] = [f"{value:g}" for value in fitted["budgets"]]
-    given["forecast"] = [f"{row['flops']:g}" for row in fitted["forecast"]]
+    given["budgets"] = list(map(_short, fitted["budgets"]))
+    given["forecast"] = [_short(row["flops"]) for row in fitted["forecast"]]
     if fitted.get("expert_return"):
-        given["expert_return"] = f"{fitted['expert_return']:g}"
-    words = [f"{key}={_word(value)}" for key, value in given.items()]
-    return " ".join(["agent-scaling fit", *words])
+        given["expert_return"] = _short(fitted["expert_return"])
+    words = (
+        f"{key}={value!r}" if isinstance(value, int | float) else setting(key, value)
+        for key, value in given.items()
+    )
+    return printed("fit", *words)
 
 
-def _word(value: object) -> str:
-    text = "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
-    return text if text.replace("[", "").isalnum() else json.dumps(text, ensure_ascii=False)
+def _short(value: float) -> float:
+    """Round a number to six digits."""
+    return float(f"{value:g}")

@@ -40,7 +40,7 @@ def read_file(path: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             # of rows with more cells than headings, which pandas cuts otherwise
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(path, low_memory=False, **options)
+            table: pd.DataFrame = pd.read_csv(path, low_memory=False, **options)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"path={path}: not a readable CSV ({error})") from error
     table.columns = table.columns.map(str).str.strip()

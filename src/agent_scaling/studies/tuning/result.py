@@ -14,7 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from agent_scaling.config.command import command, setting
+from agent_scaling.config.command import command, config_dir, setting
 from agent_scaling.runtime.files import absolute, write_file
 from agent_scaling.runtime.formats import compact
 from agent_scaling.runtime.secrets import mask
@@ -91,7 +91,7 @@ def keep_results(
 def again(folder: Path) -> str:
     """Return a command that trains the best settings."""
     where = [setting("output", folder / BEST), "flops_budget=1e12"]
-    return command("train", "--config-dir", str(folder), setting("experiment", BEST), *where)
+    return command("train", *config_dir(folder), setting("experiment", BEST), *where)
 
 
 def said(trial: Trial) -> str:
