@@ -313,7 +313,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-policy", action="store_true", help="the environments alone")
+    parser.add_argument("--core", type=int, help="keep all processes on this core")
     args = parser.parse_args()
+    if args.core is not None:  # no process wakes on a core whose caches are cold
+        os.sched_setaffinity(0, {args.core})
     warnings.filterwarnings("ignore", module="gymnasium")
     rates = environments(args.games, args.workers, args.moves, args.slices)
     ratios, overheads = [], []
