@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/agent-scaling
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-for-tests
-# Few of all packages' modules are ever imported: to compile the others would take a third of pip's time.
-PIP := -m pip install --quiet --no-compile --constraint constraints.txt
+# Images often set it; without bytecode, each program of the tests compiles this package anew, for a second.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO := outputs/demo
 JOBS := 5
 QUICK := tests/test_imports.py tests/config tests/policies/test_policy.py tests/policies/cores/test_cores.py \
@@ -25,13 +25,13 @@ help:
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): one to five minutes, about 2 GB without CUDA"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python $(PIP) --editable .
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
 $(FOR_TESTS): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), with the tools of the tests: two to eight minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python $(PIP) --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(INSTALLED) $@
 
 demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study in its smallest form
@@ -54,7 +54,7 @@ pythons: ## the quickest tests under PYTHONS, each in build/python3.13 or so
 	@for version in $(PYTHONS); do \
 		echo "Python $$version: installing into build/python$$version"; \
 		python$$version -m venv build/python$$version || exit 1; \
-		build/python$$version/bin/python $(PIP) --editable . \
+		build/python$$version/bin/python -m pip install --quiet --constraint constraints.txt --editable . \
 			pytest filelock hypothesis || exit 1; \
 		OMP_NUM_THREADS=1 build/python$$version/bin/python -m pytest $(QUICK) || exit 1; \
 	done
@@ -66,7 +66,7 @@ lint: $(FOR_TESTS) audit ## ruff, mypy, import rules, known vulnerabilities
 	$(BIN)/lint-imports
 
 fuzz: $(FOR_TESTS) ## coverage-guided fuzzing of all readers; goes on where it was stopped
-	@$(BIN)/python $(PIP) --editable '.[fuzz]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	@for target in $(FUZZED); do $(BIN)/python -m tests.fuzz.run $$target --inputs $(INPUTS) || exit 1; done
 
 audit: $(FOR_TESTS) ## known vulnerabilities of what is installed (pip-audit)
