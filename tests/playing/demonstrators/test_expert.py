@@ -11,7 +11,15 @@ from agent_scaling.envs.actions import action_to_key
 from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from agent_scaling.playing.demonstrators.games.nethack import PLAYERS
 from agent_scaling.playing.demonstrators.nethack import NetHackDemonstrator, NetHackExpert
-from agent_scaling.playing.demonstrators.nethack.expert import descent, prayer, provisions, refuge
+from agent_scaling.playing.demonstrators.nethack.expert import (
+    descent,
+    dive,
+    identity,
+    mining,
+    prayer,
+    provisions,
+    refuge,
+)
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.view import View
 from tests.playing.demonstrators.test_player import key, screen
@@ -66,7 +74,10 @@ def test_writes_elbereth_in_a_fight_that_is_being_lost_and_stays_on_it():
     text = "What do you want to write in the dust here?"
     typed = [key(player, *rows, message=text, prompt=(0, 1, 0), **hurt) for _ in range(9)]
     assert "".join(typed) == "Elbereth\r"
-    assert key(player, *rows, hp=8, turn=601) == "s"  # it holds
+    assert key(player, *rows, hp=8, turn=601) == ":"  # to read it over takes no time
+    assert key(player, *rows, hp=8, turn=601, message='You read: "Elbereth".') == "s"  # it holds
+    assert key(player, *rows, hp=7, turn=602) == ":"  # or not?
+    assert key(player, *rows, hp=7, turn=602, message='You read: "Elbcreth".') == "E"
     assert key(player, *rows, hp=18, turn=640) == "l"  # well again
 
 
@@ -168,27 +179,149 @@ def test_starving_with_an_angry_god_goes_down():
     assert descent.may_descend(player, player.view)
 
 
-def test_digs_on_while_the_stronger_bite_and_hits_the_weaker():
-    items = [("a", 6, "a pick-axe (weapon in hand)")]
-    player, obs = (
-        NetHackExpert(),
-        screen("-----", "|ddd|", "|.@.|", "-----", items=items, turn=9000),
-    )
-    obs["blstats"][[nethack.NLE_BL_DEPTH, nethack.NLE_BL_DLEVEL]] = 9
-    assert press(player, obs) == "a"
-    assert player.doing == "dig_on"
-    alone = screen("-----", "|..d|", "|.@.|", "-----", items=items, turn=9000)
-    alone["blstats"][[nethack.NLE_BL_DEPTH, nethack.NLE_BL_DLEVEL]] = 9
-    assert press(NetHackExpert(), alone) == "u"
+PICK = ("a", 6, "a pick-axe (weapon in hand)")
+LIST = " You are a Stripling, a level 1 dwarven Valkyrie."
+
+
+def deep(player, *rows, depth=9, level=3, **kwargs):
+    """The key that a player with a pick-axe presses in the main dungeon."""
+    obs = screen(*rows, items=[PICK], **{"turn": 9000, **kwargs})
+    bl = obs["blstats"]
+    bl[[nethack.NLE_BL_DEPTH, nethack.NLE_BL_DLEVEL, nethack.NLE_BL_XP]] = depth, depth, level
+    return press(player, obs)
+
+
+def test_dives_once_strong_enough_or_late():
+    begin = {"depth": 2, "turn": 600, "level": 2}
+    assert deep(NetHackExpert(), *ROOM, **begin) != "a"
+    late = NetHackExpert()
+    assert deep(late, *ROOM, **begin | {"turn": dive.LATE}) == "a"
+    asked = "In what direction do you want to dig? [hjkl>]"
+    assert deep(late, *ROOM, message=asked, prompt=(1, 0, 0)) == ">"
+
+
+def test_a_diver_hits_the_weak_and_writes_under_the_strong():
+    assert deep(NetHackExpert(), "-----", "|..d|", "|.@.|", "-----", level=1) == "u"
+    player = NetHackExpert()
+    assert deep(player, "-----", "|ddd|", "|.@.|", "-----") == "E"
+    assert player.doing == "dive"
+
+
+def test_a_diver_writes_in_its_pit_and_digs_on():
+    player = NetHackExpert()
+    assert deep(player, *ROOM) == "a"
+    assert deep(player, *ROOM, message="with what? [a]", prompt=(1, 0, 0)) == "\x1b"
+    assert deep(player, *ROOM, message="You dig a pit in the floor.") == "E"
+    assert deep(player, *ROOM, message="write with? [- a]", prompt=(1, 0, 0)) == "-"
+    asked = "What do you want to write in the dust here?"
+    typed = [deep(player, *ROOM, message=asked, prompt=(0, 1, 0)) for _ in range(9)]
+    assert "".join(typed) == "Elbereth\r"
+    assert deep(player, *ROOM) == ":"
+    assert deep(player, *ROOM, message='You read: "Elbereth".') == "a"
+
+
+def test_no_hole_is_dug_into_goods_for_sale_nor_beside_water():
+    player, rows = NetHackExpert(), ("-----", "|.@.|", "|...|", "-----")
+    player.level.shop = True
+    player.levels[0, 9] = player.level
+    assert deep(player, *rows, message="You see here a plate mail (for sale).") in "hlbjn"
+    wet = ("------", "|}@..|", "|}...|", "------")
+    assert deep(NetHackExpert(), *wet) in "ln"
+
+
+def test_stands_beside_an_altar_to_dig():
+    player = NetHackExpert()
+    assert deep(player, *ROOM, message="The altar is too hard to break apart!") != "a"
+
+
+def test_a_dwarf_s_corpse_hides_what_it_carried():
+    player, rows = NetHackExpert(), ("-----", "|@d.|", "-----")
+    assert key(player, *rows) == "l"
+    assert key(player, "-----", "|@..|", "-----", message="You kill the dwarf!") == "l"
+    assert player.doing == "fetch"
+    assert key(player, "-----", "|.@.|", "-----") == ","
+    assert player.doing == "fetch"
+
+
+def test_lifts_a_pick_axe_with_trouble_and_nothing_else():
+    player = NetHackExpert()
+    player.level.loot = 1
+    choice = provisions.fetch(player, View(screen(*ROOM)), player.level)
+    assert choice is not None
+    lift = choice.answers["trouble lifting"]
+    for thing, answer in (("a pick-axe", "y"), ("a dwarf corpse", "n")):
+        asked = f"You have a little trouble lifting {thing}. Continue?"
+        assert lift(View(screen(*ROOM, message=asked))) == answer
+
+
+def test_asks_for_role_and_race_in_the_first_turn():
+    player = NetHackExpert()
+    assert key(player, *ROOM, turn=1) == identity.ATTRIBUTES
+    obs = screen(*ROOM, turn=1, prompt=(0, 0, 1))
+    obs["tty_chars"][5, : len(LIST)] = list(LIST.encode())
+    player.act(obs)
+    assert player.role == "Valkyrie"
+    assert "dwar" in player.kin
+    assert key(player, *ROOM, turn=1) != identity.ATTRIBUTES
+
+
+def test_only_kin_in_need_of_a_pick_axe_rob_peaceful_dwarves():
+    asked = "Really attack the peaceful dwarf?"
+    for kin, answer in ((("dwar",), "y"), ((), "\x1b")):
+        player = NetHackExpert()
+        player.kin += kin
+        obs = screen("-----", "|@d.|", "-----", hp=20)
+        obs["blstats"][nethack.NLE_BL_XP] = 3
+        assert press(player, obs) == "l"
+        obs = screen("-----", "|@d.|", "-----", message=asked, prompt=(1, 0, 0))
+        obs["blstats"][nethack.NLE_BL_XP] = 3
+        assert press(player, obs) == answer
+        assert player.notes.forsaken is bool(kin)
+
+
+def test_goes_back_to_the_mines_twice_and_no_more():
+    player, obs = NetHackExpert(), screen("-----", "|.@.|", "-----", turn=700)
+    bl = obs["blstats"]
+    bl[[nethack.NLE_BL_DLEVEL, nethack.NLE_BL_DEPTH, nethack.NLE_BL_XP]] = 3, 3, 3
+    bl[[nethack.NLE_BL_HP, nethack.NLE_BL_HPMAX]] = 30, 30
+    player.levels[0, 2] = Level(stairs_down=0b1010, side_stairs=0b10)
+    player.act(obs)
+    level, view = player.level, player.view
+    level.stairs_up = 1 << level.here
+    taken = [mining.seek_mines(player, view, level) for _ in range(3)]
+    assert [choice and choice.keys for choice in taken] == ["<", "<", None]
+
+
+def test_digs_a_way_to_stairs_that_no_gap_leads_to():
+    player = NetHackExpert()
+    obs = screen("----------", "|@.--...<|", "----------", items=[PICK])
+    obs["blstats"][nethack.NLE_BL_DNUM] = mining.MINES
+    player.act(obs)
+    level, view = player.level, player.view
+    walk = mining.tunnel(player, view, level, level.stairs_up)
+    assert walk is not None
+    assert walk.keys == "l"
+    level.here += 1
+    dig = mining.tunnel(player, view, level, level.stairs_up)
+    assert dig is not None
+    assert (dig.keys, dig.answers["direction"]) == ("a", "l")
+
+
+def test_takes_a_pick_axe_in_hand_instead_of_a_whip():
+    items = [("a", 2, "a +2 bullwhip (weapon in hand)"), ("e", 6, "a pick-axe (alternate weapon)")]
+    player = NetHackExpert()
+    assert key(player, *ROOM, items=items) == "w"
+    asked = "What do you want to wield? [- ae or ?*]"
+    assert key(player, *ROOM, items=items, message=asked, prompt=(1, 0, 0)) == "e"
 
 
 def test_the_stairs_beside_the_main_ones_lead_to_the_mines():
     level = Level(stairs_down=0b1010)
-    assert descent.side_down(level) == 0
+    assert mining.side_down(level) == 0
     level.note_stairs(1, side=False)
-    assert descent.side_down(level) == 0b1000
+    assert mining.side_down(level) == 0b1000
     level.note_stairs(3, side=True)
-    assert descent.side_down(level) == 0b1000
+    assert mining.side_down(level) == 0b1000
 
 
 def test_the_demonstrator_has_none_of_these_tactics():

@@ -28,6 +28,7 @@ SYMBOLS = {
     "#": CMAP + 21,
     "<": CMAP + 23,
     ">": CMAP + 24,
+    "}": CMAP + 32,
     "^": CMAP + 42,
     "$": nethack.GLYPH_OBJ_OFF + 410,
     "@": 327,  # archeologist

@@ -66,8 +66,14 @@ class Level:
     """Cells that are kept out of for good: shops."""
     avoided: Cells = 0
     """Where shunned creatures were last seen; out of sight they leave the screen."""
+    objects: Cells = 0
+    """Where anything lies, the player's own cell excepted."""
+    shop: bool = False
+    """There is a shop, whose goods are not to fall through a hole."""
     items: Cells = 0
     """Things worth having: gold, food, digging tools, missiles."""
+    loot: Cells = 0
+    """Where dwarves fell: what they carried lies under their corpses."""
     stale: Cells = 0
     """Where corpses of unknown age have been seen."""
     visited: Cells = 0
@@ -88,6 +94,8 @@ class Level:
     """A town with a watch, which does not like doors to be kicked."""
     no_digging: bool = False
     """The floor here cannot be dug through."""
+    hard: Cells = 0
+    """Cells where no hole is dug: altars, thrones, goods for sale."""
 
     def update(
         self, glyphs: npt.NDArray[np.int16], row: int, column: int, turn: int, blind: bool
@@ -120,7 +128,7 @@ class Level:
         self.blank, self.walls, self.corridors = where(g.BLANK), where(g.WALL), where(g.CORRIDOR)
         self.boulders, self.traps = where(g.BOULDER), where(g.TRAP) & ~me
         self.holes = where(g.HOLE) & ~me
-        self.items = where(g.WANTED)
+        self.items, self.objects = where(g.WANTED), objects
         creatures = where(g.MONSTER) & ~me
         self.shunned = where(g.SHUNNED) & ~me
         self.watched |= bool(where(g.WATCH))

@@ -21,6 +21,8 @@ class Notes:
 
     forsaken: bool = False
     """The god is angry: no more prayers."""
+    asked: bool = False
+    """The player has asked for its attributes."""
     infected: bool = False
     """Lycanthropy, which a god cures."""
     resting: bool = False
@@ -31,10 +33,16 @@ class Notes:
     """Place → decisions for which enemies were awaited on its stairs."""
     wielded_at: int = -1_000
     """Turn in which the player last tried to take a weapon in hand."""
+    climbs: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Place → times that its stairs up were taken to go back to the Mines."""
     lost: bool = False
     """The main dungeon goes on behind what could not be found: the Mines are the way down."""
+    pit: Spot | None = None
+    """Where a pit was dug last."""
     refuge: Spot | None = None
     """Where ``Elbereth`` was written last."""
+    unread: Spot | None = None
+    """Where it was written and has not been read over."""
     refuge_hp: int = 0
     """HP when it was last seen to hold."""
     refuge_turn: int = 0

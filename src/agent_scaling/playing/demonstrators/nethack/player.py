@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from nle import nethack
@@ -34,8 +34,8 @@ class NetHackDemonstrator(Memory):
     behaviours: tuple[Behaviour, ...] = BEHAVIOURS
     """Its behaviours in order of priority; the first that has something to do acts."""
 
-    replies: Mapping[str, str] = MappingProxyType({})
-    """Part of a prompt that may come unasked → the keys that answer it."""
+    replies: Mapping[str, str | Callable[[View], str]] = MappingProxyType({})
+    """Part of a prompt that may come unasked → the keys that answer it, as in a choice."""
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed

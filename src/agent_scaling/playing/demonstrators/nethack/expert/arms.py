@@ -27,6 +27,7 @@ _IN_USE = re.compile(
 _IN_HAND = re.compile(
     r"\((weapon|weapons|tethered weapon|wielded)\b.*in (hand|hands)|\(weapon in|\(wielded"
 )
+_WHIP = re.compile(r"bullwhip \(weapon in hand")
 _BEST = (
     "katana", "long sword", "two-handed sword", "battle-axe", "broadsword", "dwarvish mattock",
     "axe", "morning star", "scimitar", "short sword", "crysknife", "mace", "spear", "trident",
@@ -35,12 +36,14 @@ _BEST = (
 
 
 def wield(player: Memory, view: View, level: Level) -> Choice | None:
-    """Take a weapon in hand after losing hold of it, as a werecreature does."""
+    """Take a weapon in hand: instead of a whip, or after losing hold of it as a werecreature."""
     notes = player.notes
     if (
         player.role == "Monk"
         or view.turn < notes.wielded_at + WIELD_AGAIN
-        or any(_IN_HAND.search(item.text) for item in view.inventory)
+        or any(
+            _IN_HAND.search(item.text) and not _WHIP.search(item.text) for item in view.inventory
+        )
     ):
         return None
     for name in _BEST:

@@ -12,6 +12,7 @@ from nle import nethack
 from agent_scaling.playing.demonstrators.nethack import behaviours, food
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
+from agent_scaling.playing.demonstrators.nethack.expert import dive
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
 from agent_scaling.playing.demonstrators.nethack.view import View
@@ -41,6 +42,17 @@ def armour_glyphs() -> npt.NDArray[np.bool_]:
     return table
 
 
+@cache
+def _digging_glyphs() -> tuple[int, ...]:
+    """Glyphs of the tools that dig."""
+    kinds = range(nethack.GLYPH_CMAP_OFF - nethack.GLYPH_OBJ_OFF)
+    return tuple(
+        int(nethack.GLYPH_OBJ_OFF) + kind
+        for kind in kinds
+        if nethack.OBJ_NAME(nethack.objclass(kind)) in ("pick-axe", "dwarvish mattock")
+    )
+
+
 def armour_in(level: Level) -> Cells:
     """Cells that show armour worth wearing."""
     return to_cells(armour_glyphs()[level.glyphs])
@@ -56,16 +68,47 @@ def chosen(view: View) -> str:
     return letters + "\r"
 
 
+def note_kill(level: Level, place: int, message: str) -> None:
+    """Note where a dwarf fell: of what it leaves, its corpse alone can be seen."""
+    if "dwar" in message:
+        level.loot |= 1 << place
+
+
+def note_items(level: Level) -> None:
+    """Count armour and dwarves' belongings among the things worth having."""
+    level.items |= armour_in(level) | level.loot
+    level.visited &= ~level.loot
+
+
+def fetch(player: Memory, view: View, level: Level) -> Choice | None:
+    """Go for a tool that digs, or for what a dwarf left, before anything else."""
+    if dive.digger(view) is not None:
+        level.loot = 0
+        return None
+    if 1 << level.here & level.loot:
+        level.loot &= ~(1 << level.here)
+        return _take()
+    tools = level.creatures(*_digging_glyphs()) & ~level.visited
+    return player.walk(level.loot | tools)
+
+
 def pick_up(player: Memory, view: View, level: Level) -> Choice | None:
     """Pick up what is worth it where the player walked for it, unless burdened."""
-    if view.load > 0:
-        return None
     found = level.underfoot
+    if view.load > 0 and found not in _digging_glyphs():
+        return None
     wears = found >= 0 and bool(armour_glyphs()[found])
     if not wears and behaviours.pick_up(player, view, level) is None:
         return None
     level.underfoot = g.NOTHING
-    return Choice(",", {"Pick up what": chosen})
+    return _take()
+
+
+def _take() -> Choice:
+    def lift(view: View) -> str:
+        return "y" if dive.DIGGER.search(view.message) else "n"
+
+    return Choice(",", {"Pick up what": chosen, "trouble lifting": lift})
 
 
 def wear(player: Memory, view: View, level: Level) -> Choice | None:

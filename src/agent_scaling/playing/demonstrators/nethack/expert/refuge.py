@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -20,26 +21,30 @@ FLEE_BELOW, FLEE_BELOW_WITH_PRAYER, LEAVE_ABOVE = 0.5, 0.25, 0.8
 above which the player goes back to it."""
 REST_BELOW, RESTED = 0.65, 0.95
 """Health below which the player begins to rest, and at which it has rested."""
-TRIES, FIGHT_TURNS = 4, 30
-"""Times that the word is written in one fight, which is over after so many turns without it; a
-smudged one scares nobody."""
+DIRE = 0.3
+"""Health below which one without a prayer fears weak enemies, too."""
+TRIES, FIGHT_TURNS = 6, 30
+"""Times that the word is written or fails in one fight, which is over after so many turns without
+it."""
+_READ = re.compile(r'You read: "(.*?)"')
 MINES = 2
 """The branch of the Mines."""
 RETREAT, HOLD = 25, 150
 """Steps to the stairs up that are worth it, and decisions for which a level's enemies are awaited
 there; the peaceful never come."""
+HUMAN = next(i for i in range(g.MONSTERS) if g.monster_name(i) == "human")
 NEAR = 5
 """Steps within which an enemy in sight is awaited turn by turn."""
-_HUMAN = 0x00000008
 
 
 @cache
 def fearless() -> tuple[int, ...]:
-    """Glyphs of the monsters that ``Elbereth`` does not scare: humans and minotaurs."""
+    """Glyphs of the monsters that ``Elbereth`` does not scare: humans, elves and minotaurs."""
+    people = nethack.permonst(HUMAN).mlet
     return tuple(
         glyph
         for glyph in range(g.MONSTERS)
-        if int(nethack.permonst(glyph).mflags2) & _HUMAN or g.monster_name(glyph) == "minotaur"
+        if nethack.permonst(glyph).mlet == people or g.monster_name(glyph) == "minotaur"
     )
 
 
@@ -105,20 +110,48 @@ def await_on_stairs(player: Memory, view: View, level: Level) -> Choice | None:
 
 def engrave(player: Memory, view: View, level: Level) -> Choice | None:
     """Write ``Elbereth`` when hurt and without a prayer, and stay on it while it holds."""
-    notes, beside = player.notes, enemies_beside(level)
+    notes, here, beside = player.notes, (view.place, level.here), enemies_beside(level)
     if not beside:
         return None
     if view.turn > notes.refuge_turn + FIGHT_TURNS:
         notes.refuge_tries = 0
-    spot = (view.place, level.here)
-    if notes.refuge == spot and view.health < LEAVE_ABOVE and view.hp >= notes.refuge_hp:
-        notes.refuge_hp = view.hp
-        return Choice("s")
-    if not losing(player, view) or not outmatched(view, level):
+    if notes.refuge_tries >= TRIES or level.creatures(*fearless()) & beside:
         return None
-    if notes.refuge_tries >= TRIES or not _can_engrave(view, level, beside):
+    needed = losing(player, view) and (outmatched(view, level) or view.health < DIRE)
+    if not needed and not (view.health < LEAVE_ABOVE and here in (notes.refuge, notes.unread)):
         return None
-    notes.refuge, notes.refuge_hp, notes.refuge_turn = spot, view.hp, view.turn
+    if choice := shelter(player, view, level, needed=needed):
+        return choice
+    return Choice("s") if notes.refuge == here else None
+
+
+def shelter(player: Memory, view: View, level: Level, *, needed: bool) -> Choice | None:
+    """Write the word where it is ``needed`` and missing; read it over then, and when hit on it.
+
+    To read takes no time. One letter in 25 goes wrong, and what scares a monster may be smudged.
+    """
+    notes, here = player.notes, (view.place, level.here)
+    if notes.refuge == here and view.hp < notes.refuge_hp:
+        notes.refuge, notes.unread = None, here
+        notes.refuge_tries += 1
+    if notes.unread == here:
+        notes.unread, notes.refuge_hp = None, view.hp
+        return Choice(":")
+    if not needed or notes.refuge == here or not can_engrave(view, level):
+        return None
+    return write(player, view, level)
+
+
+def note_word(player: Memory, view: View, level: Level) -> None:
+    """Note what is read on the ground: only the whole word is a refuge."""
+    if read := _READ.search(view.message):
+        player.notes.refuge = (view.place, level.here) if read[1] == "Elbereth" else None
+
+
+def write(player: Memory, view: View, level: Level) -> Choice:
+    """Write ``Elbereth`` in the dust and note where."""
+    notes, here = player.notes, (view.place, level.here)
+    notes.refuge, notes.unread, notes.refuge_turn = None, here, view.turn
     notes.refuge_tries += 1
     return Choice(
         "E",
@@ -132,13 +165,12 @@ def engrave(player: Memory, view: View, level: Level) -> Choice | None:
     )
 
 
-def _can_engrave(view: View, level: Level, beside: Cells) -> bool:
+def can_engrave(view: View, level: Level) -> bool:
+    """Return True where there is dust to write in, and eyes and hands to do it."""
     me = 1 << level.here
     if me & (level.stairs_down | level.stairs_up | level.doors):
         return False
-    if view.suffers(nethack.BL_MASK_LEV, nethack.BL_MASK_BLIND):
-        return False
-    return not level.creatures(*fearless()) & beside
+    return not view.suffers(nethack.BL_MASK_LEV, nethack.BL_MASK_BLIND)
 
 
 def stand(player: Memory, view: View, level: Level) -> Choice | None:
