@@ -63,7 +63,7 @@ TITLES = {
 
 
 class NetHackExpert(NetHackDemonstrator):
-    """Plays for experience first and depth second; deterministic like the demonstrator."""
+    """Plays for a pick-axe and then for depth; deterministic like the demonstrator."""
 
     behaviours = TACTICS
 
@@ -96,7 +96,7 @@ class NetHackExpert(NetHackDemonstrator):
             provisions.note_kill(self.level, *self._killed)
 
     def _rob(self, view: View) -> str:
-        """Attack a peaceful dwarf for its pick-axe, which no god forgives; one of its kin must."""
+        """Attack a peaceful dwarf for its pick-axe if need be, which no god forgives."""
         if not mining.robs(self, view):
             return ESCAPE
         self.notes.forsaken = True

@@ -29,9 +29,9 @@ SHELTER = 6
 """Depth from which each pit is written in before anything comes."""
 NEAR = 10
 """Steps to the stairs down that take less time than a hole."""
-_GOODS = re.compile("You see here|There are .* here")
 DIGGER = re.compile("pick-axe|mattock|broad pick")
 """Names of the tools that dig."""
+_GOODS = re.compile("You see here|There are .* here")
 _WATER = tuple(int(nethack.GLYPH_CMAP_OFF) + symbol for symbol in (32, 34, 41))
 
 
@@ -89,12 +89,9 @@ def note_hard(view: View, level: Level) -> None:
 
 def note_pit(player: Memory, view: View, level: Level) -> None:
     """Note a pit that was dug, in which nothing is written yet."""
+    notes = player.notes
     if "you dig a pit" in view.message.lower():
-        player.notes.pit, player.notes.refuge, player.notes.unread = (
-            (view.place, level.here),
-            None,
-            None,
-        )
+        notes.pit, notes.refuge, notes.unread = (view.place, level.here), None, None
 
 
 def go_down(player: Memory, view: View, level: Level) -> Choice | None:
