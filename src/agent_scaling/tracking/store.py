@@ -129,10 +129,9 @@ def store_errors(tracking_uri: str) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        other = type(error).__module__.startswith(
-            "google.protobuf"
-        )  # an answer that is not MLflow's
-        if not other and not isinstance(error, MlflowException | SQLAlchemyError | OSError):
+        # protobuf's are of an answer that is not MLflow's
+        answered = type(error).__module__.startswith("google.protobuf")
+        if not answered and not isinstance(error, MlflowException | SQLAlchemyError | OSError):
             raise
         raise InputError(
             f"tracking_uri={tracking_uri}: MLflow cannot use this store ({error_line(error)}); "
