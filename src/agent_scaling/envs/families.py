@@ -81,7 +81,7 @@ GYMNASIUM_ID = re.compile(
 )
 """Names of an Atari game, with and without a version."""
 MODULE = re.compile(r"(?:nle|minihack|ale_py):")
-"""What gymnasium imports before it makes a game (``ale_py:ALE/Breakout-v5``)."""
+"""Modules that gymnasium imports before it makes a game (``ale_py:ALE/Breakout-v5``)."""
 
 NETHACK = Description("nethack")
 """The game assumed for old and published checkpoints, which name none."""

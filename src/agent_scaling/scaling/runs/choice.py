@@ -17,7 +17,7 @@ LETTERS = 40
 MOST_TABLES = 20
 """Most values of a column of text that tells several tables in one file apart."""
 SEPARATORS = ";\t|"
-"""What other programs put between cells."""
+"""Marks that other programs put between cells."""
 
 SHOWN = 12
 """Most headings in a message."""

@@ -24,7 +24,7 @@ LATE = 1_500
 DEEP = 5
 """Depth from which a diver neither rests nor looks for anything but the way down."""
 WEAKER = 3
-"""How many times the level of a single enemy that is fought on a dive the player's must be."""
+"""On a dive, only an enemy is fought whose level times this is at most the player's."""
 SHELTER = 6
 """Depth from which each pit is written in before anything comes."""
 NEAR = 10
