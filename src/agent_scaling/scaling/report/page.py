@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from agent_scaling.config.command import command as printed
-from agent_scaling.config.command import setting
+from agent_scaling.config.command import item
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.formats import compact, short
 from agent_scaling.scaling.intervals import NORMAL
@@ -169,11 +169,7 @@ def command(fitted: dict[str, Any]) -> str:
     given["forecast"] = [_short(row["flops"]) for row in fitted["forecast"]]
     if fitted.get("expert_return"):
         given["expert_return"] = _short(fitted["expert_return"])
-    words = (
-        f"{key}={value!r}" if isinstance(value, int | float) else setting(key, value)
-        for key, value in given.items()
-    )
-    return printed("fit", *words)
+    return printed("fit", *(f"{key}={item(value)}" for key, value in given.items()))
 
 
 def _short(value: float) -> float:

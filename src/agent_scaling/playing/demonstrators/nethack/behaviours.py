@@ -34,7 +34,8 @@ DIG_HP = 35
 """Maximum HP from which digging straight down is survivable for some levels."""
 REST_BELOW, DESCEND_ABOVE = 0.7, 0.75
 """Health below which the player rests, and above which it goes deeper."""
-_DIGGER = re.compile("pick-axe|mattock|broad pick")
+DIGGER = re.compile("pick-axe|mattock|broad pick")
+"""Names of the tools that dig."""
 
 
 def pray(player: Memory, view: View, level: Level) -> Choice | None:
@@ -96,6 +97,11 @@ def eat(player: Memory, view: View, level: Level) -> Choice | None:
         return Choice("e", {"eat it?": "y", "eat one?": "y"})
     if meals and (choice := player.walk(meals)):
         return choice
+    return eat_ration(view)
+
+
+def eat_ration(view: View) -> Choice | None:
+    """Eat food from the inventory, when hungry."""
     if view.hunger < HUNGRY or (letter := food.best_ration(view)) is None:
         return None
     return Choice("e", {"eat it?": "n", "eat one?": "n", "want to eat": letter})
@@ -123,11 +129,16 @@ def chase(player: Memory, view: View, level: Level) -> Choice | None:
     return player.go(route[1])
 
 
+def digger(view: View) -> str | None:
+    """Return the inventory letter of a tool that digs, or None."""
+    return next((i.letter for i in view.inventory if DIGGER.search(i.text)), None)
+
+
 def dig_down(player: Memory, view: View, level: Level) -> Choice | None:
     """With a pick-axe, dig through the floor: the fastest way to the depths."""
     if level.no_digging or view.health < REST_BELOW or view.hp_max < DIG_HP:
         return None
-    tool = next((i.letter for i in view.inventory if _DIGGER.search(i.text)), None)
+    tool = digger(view)
     if tool is None:
         return None
     me = 1 << level.here

@@ -5,6 +5,7 @@ Glyph numbers are those of NLE's ``glyphs`` observation (NetHack 3.6's display.h
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 
 import numpy as np
@@ -217,14 +218,19 @@ def _flag_monsters(table: npt.NDArray[np.uint32]) -> None:
     table[nethack.GLYPH_RIDDEN_OFF : nethack.GLYPH_OBJ_OFF] = MONSTER
 
 
+def objects_named(names: Collection[str]) -> list[int]:
+    """Return the glyphs of the objects of these names."""
+    kinds = range(nethack.GLYPH_CMAP_OFF - nethack.GLYPH_OBJ_OFF)
+    found = (kind for kind in kinds if nethack.OBJ_NAME(nethack.objclass(kind)) in names)
+    return [int(nethack.GLYPH_OBJ_OFF) + kind for kind in found]
+
+
 def _flag_objects(table: npt.NDArray[np.uint32]) -> None:
     table[nethack.GLYPH_BODY_OFF : nethack.GLYPH_RIDDEN_OFF] = OBJECT
     table[nethack.GLYPH_STATUE_OFF : nethack.MAX_GLYPH] = OBJECT
     table[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = OBJECT
     table[nethack.GLYPH_OBJ_OFF + _BOULDER] = BOULDER
-    for kind in range(nethack.GLYPH_CMAP_OFF - nethack.GLYPH_OBJ_OFF):
-        if nethack.OBJ_NAME(nethack.objclass(kind)) in _WANTED_NAMES:
-            table[nethack.GLYPH_OBJ_OFF + kind] |= WANTED
+    table[objects_named(_WANTED_NAMES)] |= WANTED
 
 
 def _flag_terrain(table: npt.NDArray[np.uint32]) -> None:

@@ -11,6 +11,9 @@ from agent_scaling.playing.demonstrators.nethack.notes import Notes
 from agent_scaling.playing.demonstrators.nethack.view import View
 from agent_scaling.playing.demonstrators.pathfinding import Cells, path
 
+RACES = ("dwar", "gnom", "orc")
+"""Beginnings of the names of races that are also species of monsters."""
+
 
 class Memory:
     """Facts about the character and its levels, which behaviours read and change."""

@@ -14,7 +14,7 @@ from agent_scaling.playing.demonstrators.nethack import food
 from agent_scaling.playing.demonstrators.nethack.behaviours import BEHAVIOURS, Behaviour
 from agent_scaling.playing.demonstrators.nethack.choice import DIRECTIONS, Choice
 from agent_scaling.playing.demonstrators.nethack.level import FORGET_TURNS, Level
-from agent_scaling.playing.demonstrators.nethack.memory import Memory
+from agent_scaling.playing.demonstrators.nethack.memory import RACES, Memory
 from agent_scaling.playing.demonstrators.nethack.view import Observation, View
 from agent_scaling.playing.demonstrators.pathfinding import STRIDE, around
 
@@ -156,7 +156,7 @@ class NetHackDemonstrator(Memory):
         if not message:
             return
         if "elcome to NetHack" in message:
-            self.kin += tuple(x for x in ("dwar", "gnom", "orc") if x in message)
+            self.kin += tuple(x for x in RACES if x in message)
             self.role = message.split(".")[0].split()[-1]
         if target is not None:
             self._read_move(message, level, target, view.turn)

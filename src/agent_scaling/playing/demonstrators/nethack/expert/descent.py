@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from agent_scaling.playing.demonstrators.nethack import behaviours
+from agent_scaling.playing.demonstrators.nethack.behaviours import digger
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
-from agent_scaling.playing.demonstrators.nethack.expert import mining
-from agent_scaling.playing.demonstrators.nethack.expert.dive import MAIN, digger, dives, go_down
-from agent_scaling.playing.demonstrators.nethack.expert.mining import MINES, side_down
+from agent_scaling.playing.demonstrators.nethack.expert import mining, refuge
+from agent_scaling.playing.demonstrators.nethack.expert.dive import MAIN, dives, go_down
+from agent_scaling.playing.demonstrators.nethack.expert.mining import LONG, MINES, side_down
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
 from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, WEAK, View
@@ -14,9 +15,8 @@ from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, WEAK, View
 NEEDED = (0, 1, 1, 2, 4, 6, 7, 8, 8, 9, 9, 10, 10)
 """Experience level from which each depth suits; all that is deeper suits from 11 on."""
 DEEPEST = 11
-LONG, LOST = 400, 700
-"""Decisions for which a level is explored before its stairs are taken, and after which one that
-shows only the stairs to the Mines is given up for these."""
+LOST = 700
+"""Decisions after which a level that shows only the stairs to the Mines is given up for these."""
 FORGIVE = 5
 """One in so many searches, places that could not be entered are tried again."""
 SEARCH_TURNS = 12
@@ -32,7 +32,7 @@ def needed(depth: int) -> int:
 
 def may_descend(player: Memory, view: View) -> bool:
     """Return True for one who is well enough, and strong or patient enough, for the next depth."""
-    if view.health < behaviours.DESCEND_ABOVE or player.notes.resting:
+    if not refuge.is_well(player, view):
         return False
     if view.experience_level >= needed(view.depth + 1) or mining.starves(player, view):
         return True
@@ -44,8 +44,8 @@ def dig_down(player: Memory, view: View, level: Level) -> Choice | None:
     """Begin a dive with a pick-axe, when well or too hungry to become so."""
     if not dives(player, view):
         return None
-    well = view.health >= behaviours.DESCEND_ABOVE and not player.notes.resting
-    return go_down(player, view, level) if well or view.hunger >= WEAK else None
+    may = refuge.is_well(player, view) or view.hunger >= WEAK
+    return go_down(player, view, level) if may else None
 
 
 def descend(player: Memory, view: View, level: Level) -> Choice | None:

@@ -6,13 +6,14 @@ import re
 
 from nle import nethack
 
-from agent_scaling.playing.demonstrators.nethack import behaviours, food
+from agent_scaling.playing.demonstrators.nethack import behaviours
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
+from agent_scaling.playing.demonstrators.nethack.behaviours import digger
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
 from agent_scaling.playing.demonstrators.nethack.expert import refuge
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
-from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, WEAK, View
+from agent_scaling.playing.demonstrators.nethack.view import WEAK, View
 from agent_scaling.playing.demonstrators.pathfinding import around, path
 
 MAIN = 0
@@ -29,15 +30,8 @@ SHELTER = 6
 """Depth from which each pit is written in before anything comes."""
 NEAR = 10
 """Steps to the stairs down that take less time than a hole."""
-DIGGER = re.compile("pick-axe|mattock|broad pick")
-"""Names of the tools that dig."""
 _GOODS = re.compile("You see here|There are .* here")
 _WATER = tuple(int(nethack.GLYPH_CMAP_OFF) + symbol for symbol in (32, 34, 41))
-
-
-def digger(view: View) -> str | None:
-    """Return the inventory letter of a tool that digs, or None."""
-    return next((i.letter for i in view.inventory if DIGGER.search(i.text)), None)
 
 
 def dives(player: Memory, view: View) -> bool:
@@ -54,8 +48,8 @@ def dive(player: Memory, view: View, level: Level) -> Choice | None:
     if view.depth < DEEP or not dives(player, view):
         return None
     alone = not refuge.enemies_beside(level)
-    if view.hunger >= HUNGRY and alone and (ration := food.best_ration(view)):
-        return Choice("e", {"eat it?": "n", "eat one?": "n", "want to eat": ration})
+    if alone and (meal := behaviours.eat_ration(view)):
+        return meal
     if _may_fight(player, view, level):
         return behaviours.fight(player, view, level)
     return take_shelter(player, view, level) or go_down(player, view, level)

@@ -6,13 +6,12 @@ import re
 
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
 from agent_scaling.playing.demonstrators.nethack.level import Level
-from agent_scaling.playing.demonstrators.nethack.memory import Memory
+from agent_scaling.playing.demonstrators.nethack.memory import RACES, Memory
 from agent_scaling.playing.demonstrators.nethack.view import View
 
 ATTRIBUTES = "\x18"
 """The command that shows the list."""
 _BACKGROUND = re.compile(r"a level 1 (?:(?:fe)?male )?(\w+) (\w+)\.")
-_RACES = ("dwar", "gnom", "orc")
 
 
 def ask(player: Memory, view: View, level: Level) -> Choice | None:
@@ -31,4 +30,4 @@ def read(player: Memory, view: View) -> None:
     if found is None:
         return
     race, player.role = found.groups()
-    player.kin += tuple(name for name in _RACES if race.startswith(name) and name not in player.kin)
+    player.kin += tuple(name for name in RACES if race.startswith(name) and name not in player.kin)

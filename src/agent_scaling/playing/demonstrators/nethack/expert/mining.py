@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent_scaling.playing.demonstrators.nethack import behaviours
+from agent_scaling.playing.demonstrators.nethack.behaviours import digger
 from agent_scaling.playing.demonstrators.nethack.choice import DIRECTIONS, Choice
 from agent_scaling.playing.demonstrators.nethack.expert import refuge
-from agent_scaling.playing.demonstrators.nethack.expert.dive import MAIN, digger
+from agent_scaling.playing.demonstrators.nethack.expert.dive import MAIN
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
 from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, View
@@ -32,7 +32,7 @@ SEEK, CLIMBS = 3, 2
 _INSIDE = np.zeros((ROWS, COLUMNS), dtype=np.bool_)
 _INSIDE[2:-1, 2:-1] = True  # the map's edge cannot be dug
 LONG = 400
-"""Decisions for which a level of the Mines is explored."""
+"""Decisions for which a level is explored before it is left."""
 
 
 def starves(player: Memory, view: View) -> bool:
@@ -67,7 +67,7 @@ def seek_mines(player: Memory, view: View, level: Level) -> Choice | None:
     """Go back to the stairs to the Mines for a pick-axe, from a few levels below them."""
     if view.place[0] != MAIN or not may_mine(player, view) or digger(view) is not None:
         return None
-    if player.notes.resting or view.health < behaviours.DESCEND_ABOVE:
+    if not refuge.is_well(player, view):
         return None
     if side := side_down(level):
         return Choice(">") if 1 << level.here & side else player.walk(side)

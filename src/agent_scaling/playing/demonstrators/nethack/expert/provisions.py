@@ -12,7 +12,6 @@ from nle import nethack
 from agent_scaling.playing.demonstrators.nethack import behaviours, food
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
-from agent_scaling.playing.demonstrators.nethack.expert import dive
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
 from agent_scaling.playing.demonstrators.nethack.view import View
@@ -35,22 +34,14 @@ _MENU_LINE = re.compile(r"(?:^| )([a-zA-Z]) - (.+)$")
 def armour_glyphs() -> npt.NDArray[np.bool_]:
     """Look-up table [glyphs]: True for armour of dwarves and orcs, which fits most characters."""
     table = np.zeros(nethack.MAX_GLYPH + 1, dtype=np.bool_)
-    for kind in range(nethack.GLYPH_CMAP_OFF - nethack.GLYPH_OBJ_OFF):
-        table[nethack.GLYPH_OBJ_OFF + kind] = (
-            nethack.OBJ_NAME(nethack.objclass(kind)) in _ARMOUR_NAMES
-        )
+    table[g.objects_named(_ARMOUR_NAMES)] = True
     return table
 
 
 @cache
-def _digging_glyphs() -> tuple[int, ...]:
+def _digging_glyphs() -> list[int]:
     """Glyphs of the tools that dig."""
-    kinds = range(nethack.GLYPH_CMAP_OFF - nethack.GLYPH_OBJ_OFF)
-    return tuple(
-        int(nethack.GLYPH_OBJ_OFF) + kind
-        for kind in kinds
-        if nethack.OBJ_NAME(nethack.objclass(kind)) in ("pick-axe", "dwarvish mattock")
-    )
+    return g.objects_named({"pick-axe", "dwarvish mattock"})
 
 
 def armour_in(level: Level) -> Cells:
@@ -82,7 +73,7 @@ def note_items(level: Level) -> None:
 
 def fetch(player: Memory, view: View, level: Level) -> Choice | None:
     """Go for a tool that digs, or for what a dwarf left, before anything else."""
-    if dive.digger(view) is not None:
+    if behaviours.digger(view) is not None:
         level.loot = 0
         return None
     if 1 << level.here & level.loot:
@@ -106,7 +97,7 @@ def pick_up(player: Memory, view: View, level: Level) -> Choice | None:
 
 def _take() -> Choice:
     def lift(view: View) -> str:
-        return "y" if dive.DIGGER.search(view.message) else "n"
+        return "y" if behaviours.DIGGER.search(view.message) else "n"
 
     return Choice(",", {"Pick up what": chosen, "trouble lifting": lift})
 

@@ -8,6 +8,7 @@ from functools import cache
 
 from nle import nethack
 
+from agent_scaling.playing.demonstrators.nethack import behaviours
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
 from agent_scaling.playing.demonstrators.nethack.expert.prayer import may_pray
@@ -72,6 +73,11 @@ def indices(cells: Cells) -> Iterator[int]:
         low = cells & -cells
         yield low.bit_length() - 1
         cells ^= low
+
+
+def is_well(player: Memory, view: View) -> bool:
+    """Return True for one who is fit for another level."""
+    return bool(view.health >= behaviours.DESCEND_ABOVE and not player.notes.resting)
 
 
 def flee(player: Memory, view: View, level: Level) -> Choice | None:
