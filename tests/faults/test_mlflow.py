@@ -172,7 +172,7 @@ def test_a_server_that_is_not_mlflows_takes_no_run(tmp_path: Path, body: bytes) 
 
 
 def test_a_database_without_its_driver_is_one_line(tmp_path: Path) -> None:
-    uri = "sqlite+aiosqlite:///m.db"
+    uri = f"sqlite+aiosqlite:///{tmp_path}/m.db"
     for use in (lambda: logger_of(tmp_path, uri), lambda: open_or_make_store(uri)):
         with pytest.raises(InputError, match=r"No module named .*install this database's driver"):
             use()
