@@ -23,6 +23,7 @@ from torch import Tensor
 
 from agent_scaling.runtime.formats import clock
 from agent_scaling.runtime.progress_bar import Bar
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.tracking.standing import EVERY, Standing, write_standing
 from agent_scaling.training.device.utilisation import Utilisation
 from agent_scaling.training.hooks import (
@@ -82,7 +83,7 @@ class RunBar(Bar):
         """Return the task's name, the bar, loss, speeds and times."""
         wide = self.console.width >= WIDE
         return [
-            TextColumn("[bold]" + self._text),
+            TextColumn(self._text, style="bold", markup=False),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
@@ -160,7 +161,7 @@ class ProgressBar(RunCallback):
         total, speed = budget(trainer, module), find(trainer, MeasuresSpeed)
         used = speed.utilisation if speed else None
         print_start(trainer, module, total)
-        self._bar, self._read_at = RunBar(module, total, Console(), used), time.monotonic()
+        self._bar, self._read_at = RunBar(module, total, plain_console(), used), time.monotonic()
         self._bar.open()
         self._write(trainer, module, "train")
 
@@ -223,10 +224,9 @@ class ProgressBar(RunCallback):
         self._mark = None
         if speed > 0 and (left := (total - module.flops) / speed) > WORTH_SAYING:
             bar.console.print(
-                f"[bold]time[/]    {clock(left)} of training to go, at the "
+                f"time    {clock(left)} of training to go, at the "
                 f"{speed / module.flops_per_frame:,.0f} frames/s of the first {seconds:.0f} s; "
                 "evaluation and games come on top",
-                highlight=False,
                 soft_wrap=True,
             )
 

@@ -115,6 +115,11 @@ def test_what_must_be_given_is_named() -> None:
         call_verb(composed("rollout", []))
 
 
+def test_a_text_that_would_be_looked_up_again_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"output=a\$\{seed\}: .* rename"):
+        call_verb(composed("rollout", ["ckpt=x", "output='a\\${seed}'"]))
+
+
 def test_missing_keys_are_all_named_and_interpolations_are_not() -> None:
     cfg = OmegaConf.create({"a": "???", "b": {"c": "???", "d": "${a}"}, "e": 1})
     assert missing_keys(cfg) == ["a", "b.c"]

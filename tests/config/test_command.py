@@ -26,6 +26,9 @@ PATHS = [
     "null",
     "1e3",
     "-é\n?*",
+    "tab\t1 bell\x07",
+    "not UTF-8 \udcff",
+    ":fire: [/x]",
     "",
 ]
 

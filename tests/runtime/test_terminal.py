@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
+from rich.table import Table
 
-from agent_scaling.runtime.terminal import RANKS, is_first, say
+from agent_scaling.runtime.terminal import RANKS, is_first, plain_console, say
 
 
 @pytest.fixture
@@ -48,3 +51,24 @@ def test_lightnings_word_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     assert not is_first()
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Folders and studies of these names are no styles and no emojis of rich."""
+    table = Table("[bold]", title="Shards in [/x]")
+    table.add_row(":fire: [/y]")
+    plain_console().print(table, "[red] :100:")
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("[bold]", "[/x]", ":fire: [/y]", "[red] :100:"))
+
+
+def test_all_consoles_are_made_in_one_place() -> None:
+    root = Path(__file__).parents[2]
+    code = [
+        *root.glob("src/**/*.py"),
+        *root.glob("callbacks/*.py"),
+        *root.glob("data_modules/*.py"),
+    ]
+    assert len(code) > 100
+    made = [path.name for path in code if re.search(r"(?<!_)\bConsole\(", path.read_text())]
+    assert made == ["terminal.py"]

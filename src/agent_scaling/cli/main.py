@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import signal
 import sys
@@ -17,7 +18,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import InterpolationResolutionError
-from rich.console import Console
 
 from agent_scaling.cli.completion import (
     COMPLETION,
@@ -36,6 +36,7 @@ from agent_scaling.config.mistakes import UNTAKEN, check_null, explain
 from agent_scaling.config.search_path import register
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.secrets import mask
+from agent_scaling.runtime.terminal import plain_console
 
 VERBS = {
     "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
@@ -122,9 +123,7 @@ def fail(text: str, error: BaseException | None = None) -> NoReturn:
     """Print a line on standard error, after the traceback if ``debug=true``; exit with 2."""
     if error is not None and os.environ.get(DEBUG_VARIABLE):
         sys.stderr.write(mask("".join(traceback.format_exception(error))))
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(
-        f"error: {mask(text)}"
-    )
+    plain_console(stderr=True, soft_wrap=True).print(f"error: {mask(text)}")
     sys.exit(2)
 
 
@@ -138,6 +137,9 @@ def main() -> None:
         os.environ.setdefault("TTY_COMPATIBLE", "0")
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # paths may hold what the terminal's code lacks
+            stream.reconfigure(errors="backslashreplace")
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
         return

@@ -6,8 +6,8 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import call
-from omegaconf import DictConfig, MissingMandatoryValue, open_dict
-from omegaconf.errors import InterpolationToMissingValueError
+from omegaconf import DictConfig, ListConfig, MissingMandatoryValue, OmegaConf, open_dict
+from omegaconf.errors import InterpolationResolutionError, InterpolationToMissingValueError
 
 from agent_scaling.config.beside import share_names
 from agent_scaling.config.groups import NAMED
@@ -17,6 +17,36 @@ from agent_scaling.runtime.errors import InputError
 
 MISSING = (MissingMandatoryValue, InterpolationToMissingValueError)
 """Errors that reading a key without a value raises."""
+
+
+INTERPOLATION = "${"
+"""Start of what OmegaConf looks up elsewhere."""
+
+
+def refuse_interpolations(cfg: DictConfig | ListConfig, path: str = "") -> None:
+    """Refuse texts in which OmegaConf would look something up once more.
+
+    On a command line ``\\${a}`` is the text ``${a}``. Hydra reads a config twice before it calls a
+    target, and would take another folder than the one that was named.
+
+    Raises:
+        InputError: A value's own text holds ``${``.
+    """
+    for key in list(cfg) if isinstance(cfg, DictConfig) else range(len(cfg)):
+        if OmegaConf.is_missing(cfg, key):
+            continue
+        try:
+            value = cfg[key]
+        except InterpolationResolutionError:
+            continue  # said where the key is read
+        if isinstance(value, DictConfig | ListConfig):
+            if not value._is_none():
+                refuse_interpolations(value, f"{path}{key}.")
+        elif isinstance(value, str) and INTERPOLATION in value:
+            raise InputError(
+                f"{path}{key}={value}: a name with '{INTERPOLATION}' would be looked up as a "
+                "setting: rename the file or folder"
+            )
 
 
 def call_verb(cfg: DictConfig) -> Any:
@@ -29,6 +59,7 @@ def call_verb(cfg: DictConfig) -> Any:
 
     share_names()
     complete_urls(cfg)
+    refuse_interpolations(cfg)
     check_keys(cfg)
     check_values(cfg)
     try:

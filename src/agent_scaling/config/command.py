@@ -16,6 +16,9 @@ BARE = re.compile(r"(?!(true|false|null|nan|inf|infinity)$)([a-z/]|\.{1,2}/)[\w.
 ESCAPED = re.compile(r"([\\()\[\]{}:=, \t])")
 """Letters that Hydra reads in a mapping's key behind a backslash; it takes no quotes there."""
 
+UNPRINTED = re.compile(r"[\x00-\x1f\x7f\udc80-\udcff]")
+"""Control characters, and bytes that are not UTF-8, as Python has them in paths."""
+
 
 def typed_words() -> list[str] | None:
     """Return the words after ``agent-scaling``, or None in a process of another program."""
@@ -64,4 +67,15 @@ def config_dir(folder: Path) -> tuple[str, str]:
 
 def command(*words: str) -> str:
     """Return the line that runs ``agent-scaling`` with ``words`` when it is pasted into a shell."""
-    return shlex.join([PROGRAM, *words])
+    return " ".join([PROGRAM, *map(quoted, words)])
+
+
+def quoted(word: str) -> str:
+    """Return a word as it stands in a shell; bytes that no terminal prints are escaped.
+
+    Those are control characters, tabs and line ends among them, and bytes that are not UTF-8.
+    """
+    if not UNPRINTED.search(word):
+        return shlex.quote(word)
+    escaped = re.sub(r"([\\'])", r"\\\1", word)
+    return "$'" + UNPRINTED.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", escaped) + "'"

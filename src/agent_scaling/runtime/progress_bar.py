@@ -101,7 +101,12 @@ class Bar:
 
     def columns(self) -> list[ProgressColumn]:
         """Return the parts of the bar on a terminal."""
-        return [BarColumn(), TextColumn(self._text), TextColumn("left"), TimeRemainingColumn()]
+        return [
+            BarColumn(),
+            TextColumn(self._text, markup=False),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        ]
 
     def line(self) -> str:
         """Return the line that a log gets."""

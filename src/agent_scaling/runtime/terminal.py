@@ -23,10 +23,19 @@ def is_first() -> bool:
     return int(rank) == 0
 
 
+def plain_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """Return a console that prints texts as they are, those in tables and titles among them.
+
+    Names of folders, studies and games hold brackets and colons, which rich takes for styles and
+    for emojis. A styled text is a :class:`rich.text.Text`.
+    """
+    return Console(stderr=stderr, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False)
+
+
 def say(text: str, bold: int = 0) -> None:
     """Print one unbroken line, so that a path can be copied; its first ``bold`` letters are bold.
     Only the first rank prints."""
     if is_first():
         line = Text(mask(text))
         line.stylize("bold", 0, bold)
-        Console(soft_wrap=True, highlight=False).print(line)
+        plain_console(soft_wrap=True).print(line)

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from rich.console import Console
-
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_json
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.comparison import compare, zero_of_row
 from agent_scaling.scaling.fit import analyse, read
 from agent_scaling.scaling.reach import reach
@@ -156,7 +155,7 @@ def _unbounded(value: object) -> object:
 
 
 def _print(row: dict[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(f"best run at {row['flops']:.3g} FLOPs, 90 % intervals:")
     for name in ("params", "frames", "loss", "return"):
         if name in row:
@@ -170,7 +169,7 @@ def _print(row: dict[str, Any]) -> None:
 
 
 def _print_reached(row: Mapping[str, Any]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     asked = f"{row['target']} {row['value']:.4g}"
     if row["measured"]:
         console.print(f"{asked}: reached at {row['flops']:.3g} FLOPs by a measured run")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shlex
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from agent_scaling.config.command import quoted
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import PARTIAL, part_of, sync_directory
 from agent_scaling.runtime.locks import locked
@@ -62,7 +62,7 @@ def prepare(tracking_uri: str) -> None:
                 "that can be written"
             ) from None
     elif is_half_made(path):
-        remove = f"rm {shlex.quote(str(path))}"
+        remove = f"rm {quoted(str(path))}"
         raise InputError(
             f"{path}: an MLflow store without any run that was never finished, or of another "
             f"version of MLflow: remove the file ({remove}) and run the same command again"

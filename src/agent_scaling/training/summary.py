@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from omegaconf import DictConfig
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from agent_scaling.config.command import command, setting
+from agent_scaling.config.command import command, quoted, setting
 from agent_scaling.data.batch import blank_batch
 from agent_scaling.evaluation.accuracy import accuracy_rows
 from agent_scaling.runtime.formats import clock, compact, measured
-from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.runtime.terminal import is_first, plain_console, say
 from agent_scaling.tracking.milestones import milestones
 from agent_scaling.training.device.utilisation import describe_device
 from agent_scaling.training.hooks import MeasuresSpeed, find, measurements, run_data, run_module
@@ -106,14 +106,13 @@ def print_milestone(trainer: Trainer, module: PolicyModule, flops: float, consol
     ):
         if values in found:
             parts.append(f"{measured(found[values], found.get(se), digits)} {text}")
-    console.print(
-        f"[bold]milestone {flops:.3g} FLOPs[/]: {', '.join(parts)}", highlight=False, soft_wrap=True
-    )
+    head = (f"milestone {flops:.3g} FLOPs", "bold")
+    console.print(Text.assemble(head, f": {', '.join(parts)}"), soft_wrap=True)
 
 
 def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> None:
     """Print losses beside baselines, returns beside references, and the next commands."""
-    values, console = measurements(trainer), Console()
+    values, console = measurements(trainer), plain_console()
     losses = Table("held-out cross-entropy", "nats per action", title_justify="left")
     for key, text in LOSSES.items():
         if key in values:
@@ -133,7 +132,7 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     if replays := sorted((output / "replays").glob("*/best.html"), key=mtime):
         say(f"replay     {replays[-1]}")
     ui = ("mlflow", "ui", "--backend-store-uri", logger.tracking_uri)
-    say(f"metrics    {shlex.join(ui)}")
+    say(f"metrics    {' '.join(map(quoted, ui))}")
     if logger.experiment_id:  # None if the store never answered
         page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
         say(f"           then open http://127.0.0.1:5000/{page}")
@@ -165,7 +164,7 @@ def print_branches(output: Path, schedule: DictConfig) -> None:
         share = (1 - schedule.hold) * own if row["folder"] != output else 1
         beside += share * row["flops"]
     if is_first():
-        Console().print(table)
+        plain_console().print(table)
     say(f"in all  {beside:.3g} FLOPs; as runs of their own, {apart:.3g}", bold=6)
 
 

@@ -144,6 +144,13 @@ def test_a_half_typed_command_does_not_stop_the_quit(tmp_path):
         assert play_with(lambda obs: force_fight, spec, record=True).end == "quit"
 
 
+def test_nle_records_below_a_folder_with_a_percent_sign(tmp_path):
+    folder = tmp_path / "50%s" / "20%d"
+    spec = GameSpec(0, {"character": "@"}, 1, folder)
+    assert play_with(lambda obs: 0, spec, record=True).frames > 0
+    assert list(folder.glob("*.ttyrec3.bz2"))
+
+
 @pytest.mark.parametrize("typed", ["#pr", "#force", "E-Elb", "/", "n20"])
 def test_no_prompt_swallows_the_quit(typed, tmp_path, recwarn):
     """NLE's own way leaves the line that follows # with what was typed in it, and warns."""

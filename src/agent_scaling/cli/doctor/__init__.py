@@ -6,12 +6,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agent_scaling.cli.doctor import data, games, machine, packages
 from agent_scaling.cli.doctor.findings import BROKEN, OK, WARNING, Asked, Check, Finding, broken
+from agent_scaling.runtime.terminal import plain_console
 
 CHECKS: dict[str, Check] = {
     "Python": packages.python,
@@ -82,7 +82,7 @@ def print_findings(found: dict[str, Finding]) -> None:
         if finding.fix:
             text.append(f"\n→ {finding.fix}", style="bold")
         table.add_row(Text(finding.status, STYLES[finding.status]), name, text)
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     counts = {status: sum(f.status == status for f in found.values()) for status in STYLES}
     console.print(", ".join(f"{count} {status}" for status, count in counts.items() if count))

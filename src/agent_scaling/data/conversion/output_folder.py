@@ -65,7 +65,6 @@ def of_all_parts(
         console.print(
             f"part {part} is done; {missing} shards of other parts are not: the last part writes "
             f"{MANIFEST}, or the same command without part=",
-            highlight=False,
         )
         return None
     return done

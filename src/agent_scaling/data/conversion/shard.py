@@ -33,6 +33,7 @@ from agent_scaling.runtime.files import content_hash, is_url, write_file
 from agent_scaling.runtime.jobs import find_part
 from agent_scaling.runtime.locks import output_locked
 from agent_scaling.runtime.progress_bar import Bar
+from agent_scaling.runtime.terminal import plain_console
 
 
 def shard(
@@ -89,7 +90,7 @@ def shard(
     directory = Path(output)
     root = source.locate(input)
     begin = time.monotonic()
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console(stderr=True, soft_wrap=True)
     settings = {
         "format": VERSION,
         "source": source.name,
@@ -190,7 +191,7 @@ def _convert(
             mine = itertools.islice(games, len(s.games))
             indexes[s.name] = job.output.join(s.name, _told(mine, console))
     if games.kept:
-        console.print(f"{games.kept} games were kept from an earlier run", highlight=False)
+        console.print(f"{games.kept} games were kept from an earlier run")
     return indexes
 
 
@@ -204,7 +205,7 @@ def _told(
 
 
 def _say_skipped(console: Console, lost: Skipped) -> None:
-    console.print(f"skipped {lost}", markup=False, highlight=False)
+    console.print(f"skipped {lost}")
 
 
 def _say_menus(console: Console, indexes: Iterable[ShardIndex]) -> None:
@@ -214,7 +215,6 @@ def _say_menus(console: Console, indexes: Iterable[ShardIndex]) -> None:
     if menus:
         console.print(
             f"{sum(menus):,} frames of menus before {len(menus):,} games are left out",
-            highlight=False,
         )
 
 
@@ -289,13 +289,10 @@ def _print_summary(console: Console, manifest: Manifest, directory: Path, second
     console.print(table)
     console.print(
         f"{len(manifest.skipped)} skipped, {manifest.filtered} filtered out, {seconds:.1f} s",
-        highlight=False,
     )
     if manifest.totals["train"].actions:  # games without actions must be labelled first
         experiment = f"experiment={manifest.layout.game}_bc"
         shards = setting("data.shards", directory)
         console.print(
             f"next: {command('train', experiment, shards, 'flops_budget=1e12', 'output=run')}",
-            markup=False,
-            highlight=False,
         )

@@ -151,8 +151,6 @@ class Conversion(Iterator[EncodedGame | Skipped]):
             where = self.job.output.directory
             self.bar.console.print(
                 f"stopped: the converted games are kept in {where}; the same command resumes",
-                markup=False,
-                highlight=False,
             )
 
     def __next__(self) -> EncodedGame | Skipped:

@@ -12,14 +12,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec, find_game
 from agent_scaling.playing.demonstrators.pool import play_all
 from agent_scaling.playing.demonstrators.summary import GameProgress, print_summary
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import disk_errors, write_file
 from agent_scaling.runtime.locks import output_locked
+from agent_scaling.runtime.terminal import plain_console
 
 MANIFEST = "games.jsonl"
 """One line per finished game: its folder and its :class:`GameRecord`, sorted by seed."""
@@ -139,7 +138,7 @@ def _play(
                 raise
             for spec in left.values():
                 shutil.rmtree(spec.folder, ignore_errors=True)
-            Console(stderr=True).print(f"a game's process died; {len(left)} games are left")
+            plain_console(stderr=True).print(f"a game's process died; {len(left)} games are left")
 
 
 def _publish(folder: Path, record: GameRecord, target: Path) -> None:

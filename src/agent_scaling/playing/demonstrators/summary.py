@@ -6,12 +6,12 @@ import statistics
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.config.command import command, setting
 from agent_scaling.playing.demonstrators.games import GameRecord
 from agent_scaling.runtime.progress_bar import Bar
+from agent_scaling.runtime.terminal import plain_console
 
 
 class GameProgress(Bar):
@@ -22,14 +22,14 @@ class GameProgress(Bar):
             "{task.completed}/{task.total} games, {task.fields[speed]:,.0f} steps/s",
             total=total,
             done=done,
-            console=Console(stderr=True),
+            console=plain_console(stderr=True),
             speed=0.0,
         )
         self._steps = 0
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, soft_wrap=True)
 
     def add(self, record: GameRecord) -> None:
         """Count a finished game."""
@@ -52,11 +52,11 @@ def print_summary(
     ):
         mean, middle = statistics.fmean(values), statistics.median(values)
         table.add_row(title, *(f"{x:,.0f}" for x in (mean, middle, min(values), max(values))))
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(table)
     ends = Counter(r.end.split(",")[0] for r in records).most_common(4)
-    console.print("ends: " + ", ".join(f"{end} ({count})" for end, count in ends), markup=False)
-    console.print(f"{sum(r.frames for r in records):,} frames in {root}", markup=False)
+    console.print("ends: " + ", ".join(f"{end} ({count})" for end, count in ends))
+    console.print(f"{sum(r.frames for r in records):,} frames in {root}")
     source = [] if game == "nethack" else [f"source={game}"]
     then = command("shard", setting("input", root), *source, "output=shards")
-    console.print(f"next: {then}", markup=False)
+    console.print(f"next: {then}")

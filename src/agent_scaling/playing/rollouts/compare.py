@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.playing.options import PlayOptions, check_sizes
@@ -30,7 +29,7 @@ from agent_scaling.policies.inference import find_device
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_file, write_json
-from agent_scaling.runtime.terminal import say
+from agent_scaling.runtime.terminal import plain_console, say
 
 RANDOM = "random"
 TABLE, SETTINGS = "episodes.parquet", "settings.json"
@@ -170,7 +169,7 @@ def show(found: Mapping[str, Difference], seeds: int) -> None:
             interval = " … ".join(f"{value:+,.{width}f}" for value in one.interval)
         mean = f"{one.mean:+,.{width}f}"
         table.add_row(name, *numbers, mean, interval, f"{one.higher}:{one.lower}")
-    Console().print(table)
+    plain_console().print(table)
 
 
 def table_of(name: str) -> Path | None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.playing.rollouts.tables import MEASURES
 from agent_scaling.runtime.progress_bar import Bar
+from agent_scaling.runtime.terminal import plain_console
 
 
 class EpisodeProgress(Bar):
@@ -20,7 +20,7 @@ class EpisodeProgress(Bar):
         super().__init__(
             "{task.completed}/{task.total} episodes, {task.fields[speed]:,.0f} steps/s",
             total=episodes,
-            console=Console(stderr=True),
+            console=plain_console(stderr=True),
             transient=True,
             speed=0.0,
         )
@@ -34,7 +34,7 @@ def print_summary(
     summary: dict[str, Any], table: pd.DataFrame, seconds: float | None, folder: Path
 ) -> None:
     """Print the measures, returns by role, ends of the episodes, and the time taken."""
-    console = Console()
+    console = plain_console()
     shown = Table("", "mean", "± se", "90 % interval", "median", title="episodes")
     for name in MEASURES:
         if name in summary:
@@ -49,10 +49,8 @@ def print_summary(
     ends = ", ".join(f"{end} {count}" for end, count in summary["ends"].items())
     steps = int(table["steps"].sum())
     took = f" in {seconds:.0f} s ({steps / seconds:,.0f}/s)" if seconds else ""
-    console.print(
-        f"{summary['episodes']} episodes ({ends}), {steps:,} steps{took}", highlight=False
-    )
-    console.print(f"table: {folder / 'episodes.parquet'}", soft_wrap=True, highlight=False)
+    console.print(f"{summary['episodes']} episodes ({ends}), {steps:,} steps{took}")
+    console.print(f"table: {folder / 'episodes.parquet'}", soft_wrap=True)
 
 
 def _cells(entry: dict[str, Any], digits: int = 1) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor
 
 from agent_scaling.envs.actions import NUM_ACTIONS
@@ -22,6 +21,7 @@ from agent_scaling.policies.checkpoints.load import build_policy
 from agent_scaling.policies.encoders.screen import CROP, CROP_CHANNELS
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.terminal import say
 
 RENAMED = {
     "topline_encoder.msg_fwd.0.weight": "encoder.message.table",
@@ -89,7 +89,7 @@ def import_checkpoint(*, ckpt: str, output: str, as_released: bool = False) -> N
     made: dict[str, Any] = {"policy_config": policy.config, "state_dict": weights}
     made |= {"game": policy.game.to_dict(), "imported_from": ckpt}
     write_checkpoint(made, output)
-    Console().print(f"{output}: {policy.num_params:,} parameters imported from {ckpt}")
+    say(f"{output}: {policy.num_params:,} parameters imported from {ckpt}")
 
 
 def import_policy(path: str | Path, as_released: bool = False) -> Policy:

@@ -7,7 +7,6 @@ from typing import Any
 
 from hydra.utils import instantiate
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.policies.counting.memory import STATE_BYTES, step_memory, with_checkpoint
@@ -21,6 +20,7 @@ from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import on_meta
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.terminal import plain_console
 
 LSTM_PARAMETER = re.compile(r"(.*)\.\w+_l(\d+)")
 OTHER = "embeddings, norms"
@@ -63,11 +63,11 @@ def account(
     built = on_meta(policy) if "encoder" in policy else instantiate(policy)
     per_frame = {name: flops_per_frame(built, name) for name in BUDGETS}
     per_frame["hardware"] = flops_per_frame(built, "hardware", steps=unroll_length)
-    console = Console()
+    console = plain_console()
     console.print(layer_table(built, per_frame))
     for name, value in per_frame.items():
         where = f", in steps of {unroll_length} frames" if name == "hardware" else ""
-        console.print(f"{name}: {value:,.0f} FLOPs per frame{where}", highlight=False)
+        console.print(f"{name}: {value:,.0f} FLOPs per frame{where}")
     state = STATE_BYTES * built.num_params
     console.print(f"memory: {short(state, gap=' ')}B for weights, gradients and Adam's moments")
     console.print(memory_table(built, unroll_length))

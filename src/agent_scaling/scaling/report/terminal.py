@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.report.reasons import no_law
 from agent_scaling.scaling.report.verdict import Verdict
 
@@ -23,7 +23,7 @@ ALPHAS = ("alpha_N", "alpha_E", "N_opt")
 
 def print_verdict(said: Verdict, most: int | None = None) -> None:
     """Print a verdict, a line per sentence; ``most``: sentences of one title at most."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     for title, sentences in said.items():
         shown = list(sentences[:most])
         if more := len(sentences) - len(shown):
@@ -33,15 +33,15 @@ def print_verdict(said: Verdict, most: int | None = None) -> None:
             if console.is_terminal:  # folds at words; in a file, a sentence is a line
                 grid = Table.grid(padding=(0, 2, 0, 0))
                 grid.add_column(width=10, style="bold")
-                grid.add_row(head, escape(one))
+                grid.add_row(head, one)
                 console.print(grid, soft_wrap=False)
             else:
-                console.print(f"{head:10}  {one}", markup=False)
+                console.print(f"{head:10}  {one}")
 
 
 def print_laws(fitted: Mapping[str, Any]) -> None:
     """Print the exponents, and the flags by kind, in a few lines."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
     console.print(_exponents(fitted), soft_wrap=False)
@@ -49,13 +49,13 @@ def print_laws(fitted: Mapping[str, Any]) -> None:
         console.print(told)
     if kinds := Counter(flag.partition(":")[0] for flag in fitted["flags"]):
         text = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
-        console.print(f"[bold]{'Flags':10}[/]  {text}")
+        console.print(Text.assemble((f"{'Flags':10}", "bold"), f"  {text}"))
 
 
 def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | None = None) -> None:
     """Print the verdict, exponents, the forms side by side, forecast, flags by kind, and files."""
     print_verdict(fitted["verdict"])
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     if not console.is_terminal:
         console.width = WIDE
     show = partial(console.print, soft_wrap=False)  # tables fold cells; lines stay whole

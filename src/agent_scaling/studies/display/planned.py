@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agent_scaling.config.command import typed_words
 from agent_scaling.runtime.formats import short
-from agent_scaling.runtime.terminal import say
+from agent_scaling.runtime.terminal import plain_console, say
 from agent_scaling.studies.display.warnings import REPEATED
 from agent_scaling.studies.plan_file import Plan, Run
 
@@ -34,7 +34,7 @@ def show(made: Plan) -> None:
             table.add_section()
         before = budget
         table.add_row(*cell_row(made, run, budget))
-    Console().print(table)
+    plain_console().print(table)
     say(f"{len(cells)} cells in {len(made.runs)} runs: {cost(made, lambda run: run.trained)}")
     if any(run.branched for run in made.runs):
         say(f"with runs=cells it would be {cost(made, lambda run: sum(run.budgets))}")
@@ -71,7 +71,8 @@ def warn(made: Plan, all_of_them: bool = True) -> None:
     """Print the plan's warnings: all, or those of the data alone."""
     for line in made.warnings:
         if all_of_them or REPEATED in line:
-            Console().print(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
+            warning = Text.assemble(("warning:", "yellow"), f" {line}")
+            plain_console(soft_wrap=True).print(warning)
 
 
 def cost(made: Plan, flops: Callable[[Run], float]) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 
 from agent_scaling.runtime.formats import clock, compact, short
 from agent_scaling.runtime.secrets import mask
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.fitting.lowest import forecast_above
 from agent_scaling.scaling.fitting.select import FEWEST
 from agent_scaling.scaling.runs.table import tidy
@@ -49,7 +50,7 @@ class Show:
     def __init__(
         self, made: Plan, folder: Path, before: Mapping[str, State], ahead: float | None
     ) -> None:
-        self.console = Console(highlight=False)
+        self.console = plain_console()
         self._ahead, self._folder, self._made = ahead, folder, made
         self._watch = Watch(made, folder)
         for run in made.runs:
@@ -65,7 +66,7 @@ class Show:
 
     def say(self, text: str) -> None:
         """Print a line above the picture."""
-        self.console.print(mask(text), markup=False, soft_wrap=True)
+        self.console.print(mask(text), soft_wrap=True)
 
     def watch(self, live: Live | None) -> None:
         """Look at the runs now and then until :meth:`end`."""

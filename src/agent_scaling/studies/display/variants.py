@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.formats import compact, short
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.multiplier import Multiplier, multipliers, table
 from agent_scaling.studies.mlflow_parent import log_results
 from agent_scaling.studies.plan_file import Plan
@@ -69,7 +69,7 @@ def show_multipliers(found: list[Multiplier], against: str, unit: str) -> None:
             f"{one.low:.3g} … {high}",
             "extrapolated" if one.extrapolated else "",
         )
-    Console().print(shown)
+    plain_console().print(shown)
 
 
 def show_variants(cells: pd.DataFrame) -> None:
@@ -94,4 +94,4 @@ def show_variants(cells: pd.DataFrame) -> None:
             for v in variants
         ]
         shown.add_row(f"{flops:.3g}", *row, next(iter(of)))
-    Console().print(shown)
+    plain_console().print(shown)

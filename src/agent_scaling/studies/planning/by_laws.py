@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import short
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.fitting.hyper import surface
 from agent_scaling.scaling.fitting.repeated import more_games
 from agent_scaling.scaling.forecast import runs_of
@@ -90,4 +90,4 @@ def show(rows: Sequence[Mapping[str, Any]], law: str) -> None:
             f"{row['loss']:.4g}",
             f"{low:.4g} to {high:.4g}",
         )
-    Console().print(table)
+    plain_console().print(table)

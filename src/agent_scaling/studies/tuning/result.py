@@ -11,14 +11,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.config.command import command, config_dir, setting
 from agent_scaling.runtime.files import absolute, write_file
 from agent_scaling.runtime.formats import compact
 from agent_scaling.runtime.secrets import mask
-from agent_scaling.runtime.terminal import say
+from agent_scaling.runtime.terminal import plain_console, say
 from agent_scaling.scaling.runs.fit_run import NOTE
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.experiments import experiment_file
@@ -141,7 +140,7 @@ def show(bench: Bench, search: Search, measure: Measure, ranked: Sequence[Trial]
             for k in range(len(bench.rungs))
         ]
         table.add_row(trial.name, *settings, *values, trial.state)
-    Console().print(table)
+    plain_console().print(table)
 
 
 def best_experiment(bench: Bench, best: Trial, told: str) -> str:

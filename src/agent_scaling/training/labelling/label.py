@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from agent_scaling.data.conversion.encode import EncodedGame
 from agent_scaling.data.conversion.finished_games import Output, read_kept
 from agent_scaling.data.conversion.output_folder import finished, of_all_parts, remove_partial
@@ -30,6 +28,7 @@ from agent_scaling.runtime.files import content_hash, is_url
 from agent_scaling.runtime.jobs import Part, find_part
 from agent_scaling.runtime.locks import output_locked
 from agent_scaling.runtime.progress_bar import FrameBar
+from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.training.labelling.game_labels import GameLabeller
 from agent_scaling.training.labelling.report import print_agreement, print_labels, summed_labels
 
@@ -167,7 +166,7 @@ def write_labelled(
     mine = share.share(plan.shards) if share else plan.shards
     names = {shard.name for shard in mine}
     total = sum(game.frames for reader in readers.values() for game in reader.games)
-    console = Console(stderr=True, soft_wrap=True)
+    console = plain_console(stderr=True, soft_wrap=True)
     own = output_locked(directory, "conversion", shared=share is not None)
     with own, FrameBar(total, console) as bar:
         done = finished(directory, plan)

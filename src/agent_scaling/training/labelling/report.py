@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from agent_scaling.data.batch import Batch
@@ -24,6 +23,7 @@ from agent_scaling.evaluation.held_out import evaluate
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.files import write_json
 from agent_scaling.runtime.progress_bar import FrameBar
+from agent_scaling.runtime.terminal import plain_console
 
 REPORT = "labels.json"
 TOP = 10
@@ -55,7 +55,7 @@ def summed_labels(folder: Path) -> dict[str, Any]:
 def print_labels(found: Mapping[str, Any], folder: Path) -> None:
     """Print a summary of the labels, and write it to ``labels.json`` in ``folder``."""
     write_json(folder / REPORT, found)
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     table = Table("key", "share of labels", title=f"Labels in {folder}", title_justify="left")
     for key, share in list(found["keys"].items())[:TOP]:
         table.add_row(key_name(int(key)), f"{share:.1%}")
@@ -97,7 +97,7 @@ def print_agreement(
     lanes = {split: one_pass(reader, max_frames) for split, reader in readers.items()}
     games = len(readers["val"].games)
     total = sum((w.end_step or 0) * w.steps * len(w.lanes) for w in lanes.values())  # with padding
-    with FrameBar(total, Console(stderr=True)) as bar:
+    with FrameBar(total, plain_console(stderr=True)) as bar:
         tables = fit_tables(counted(lanes["train"], bar), policy.num_actions)
         windows = Overlapping(counted(lanes["val"], bar), lookahead)
         found = evaluate(policy.to(device), windows, games, device, tables.unigram_A)
@@ -105,7 +105,7 @@ def print_agreement(
     table = Table("held-out accuracy", "and 95 % interval", title_justify="left")
     for row in accuracy_rows(found):
         table.add_row(*row)
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(table)
     error = found["nats_se"]
     spread = "" if math.isnan(error) else f" ± {error:.3f}"

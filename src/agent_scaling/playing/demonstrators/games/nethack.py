@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import os
 import random
 import re
 import struct
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,19 +216,18 @@ def _played(
     keys: tuple[str, ...],
 ) -> GameRecord:
     started = time.monotonic()
-    env = SeededNetHack(
-        character=spec.options["character"],
-        max_episode_steps=spec.max_steps,
-        observation_keys=tuple({**dict.fromkeys(keys), "blstats": None}),
-        save_ttyrec_every=int(record),
-        savedir=str(spec.folder) if record else None,
-        fix_moon_phase=True,
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+        env = SeededNetHack(
+            character=spec.options["character"],
+            max_episode_steps=spec.max_steps,
+            observation_keys=tuple({**dict.fromkeys(keys), "blstats": None}),
+            save_ttyrec_every=int(record),
+            savedir=stack.enter_context(_for_nle(spec.folder)) if record else None,
+            fix_moon_phase=True,
+        )
+        stack.callback(env.close)
         env.seed(2 * spec.seed, 2 * spec.seed + 1, reseed=False)
         totals = episode(env)
-    finally:
-        env.close()
     end, frames = "", 0
     if record and not totals.get("fault"):
         _name_after(spec.seed, spec.folder)
@@ -243,6 +244,19 @@ def _played(
         seconds=round(time.monotonic() - started, 2),
         **totals,
     )
+
+
+@contextlib.contextmanager
+def _for_nle(folder: Path) -> Iterator[str]:
+    """Return the path by which NLE records into a folder: it takes ``%`` for a number's place."""
+    if "%" not in str(folder.absolute()):
+        yield str(folder)
+        return
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder.mkdir(parents=True, exist_ok=True)
+        link = Path(elsewhere, "games")
+        link.symlink_to(folder.absolute())
+        yield str(link)
 
 
 class _Counted:
