@@ -201,10 +201,17 @@ def tiny_shards(tiny_games: Path, once: Once) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference_shards(reference: Path, once: Once) -> Path:
-    """All reference games as shards; takes a minute, once."""
-    settings = {"input": str(reference / "nld-aa-mini" / "train"), "shard_megabytes": 16}
-    return once("reference-shards", lambda folder: shard(**settings, level=1, output=str(folder)))
+def many_games(reference: Path, once: Once) -> Path:
+    """The 20 shortest reference games, or the ``$REFERENCE_GAMES`` shortest, in NLD-AA's layout."""
+    games = reference_games(reference)[: int(os.environ.get("REFERENCE_GAMES", "20"))]
+    return once("many-games", lambda folder: link_games(games, folder))
+
+
+@pytest.fixture(scope="session")
+def many_shards(many_games: Path, once: Once) -> Path:
+    """The many games in several shards, a third of them held out; takes some ten seconds, once."""
+    settings = {"input": str(many_games), "shard_megabytes": 1, "val_fraction": 0.4}
+    return once("many-shards", lambda folder: shard(**settings, level=1, output=str(folder)))
 
 
 @pytest.fixture(scope="session")
