@@ -88,6 +88,13 @@ def test_a_key_that_the_verb_has_not_is_one_line(forked: Path) -> None:
     assert "temprature: no such key; did you mean temperature?" in one_line(done)
 
 
+def test_a_printed_config_shows_no_password(forked: Path) -> None:
+    words = ("train", "data.shards=http://bob:PW@host/x", "--cfg", "job")
+    done = agent_scaling(*words, program=forked)
+    assert "shards: http://***@host/x" in done.stdout
+    assert "PW" not in done.stdout + done.stderr
+
+
 def test_unknown_verb_is_one_line() -> None:
     done = agent_scaling("trian")
     assert done.returncode == 2

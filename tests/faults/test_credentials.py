@@ -11,6 +11,7 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.config.whole_urls import complete_urls
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import URLS
+from agent_scaling.studies.experiments import experiment_file
 from agent_scaling.studies.plan_file import FILE, load
 from tests.helpers.runs import composed, train
 from tests.helpers.servers import free_port
@@ -34,11 +35,13 @@ def test_a_run_records_no_password(
     monkeypatch.setenv(URLS, "")
     away = f"http://alice:{SECRET}@127.0.0.1:{free_port()}"
     settings = ["flops_budget=1e18", "trainer.max_steps=2", f"logger.tracking_uri={away}"]
-    settings += [f"+tags.from='https://h/x?sig={SECRET}'", "callbacks.baselines=null"]
+    settings += [f"+tags.from='https://h/x?code={SECRET}'", "callbacks.baselines=null"]
+    settings += [f"+tags.password='{SECRET}'", "+tags.pin={token:987654321}"]
     train(tiny_shards, tmp_path / "run", *settings)
     said = capfd.readouterr()
     assert "MLflow does not take what is logged" in said.out
     assert SECRET not in said.out + said.err
+    assert "987654321" not in (tmp_path / "run" / "config.yaml").read_text()
     assert holding(tmp_path) == []
     saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
     assert saved.logger.tracking_uri == away.replace(f"alice:{SECRET}", "***")
@@ -71,3 +74,17 @@ def test_a_plan_records_no_password(
     assert (tmp_path / "plan" / FILE).exists()
     assert holding(tmp_path) == []
     assert load(tmp_path / "plan").store.tracking_uri == "postgresql://***@127.0.0.1/mlflow"
+
+
+def test_an_experiment_records_no_password() -> None:
+    mine = {"+callbacks.mine": {"token": SECRET}, "+callbacks.mine.webhook": f"https://h/{SECRET}"}
+    text = experiment_file(mine, {}, [])
+    assert SECRET not in text
+    assert OmegaConf.create(text).callbacks.mine == {"token": "***", "webhook": "***"}
+
+
+def test_a_masked_value_is_not_taken_for_the_password() -> None:
+    with pytest.raises(
+        InputError, match=r"callbacks\.mine\.token=\*\*\*: its value is not on record"
+    ):
+        complete_urls(OmegaConf.create({"callbacks": {"mine": {"token": "***"}}}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from agent_scaling.runtime.errors import InputError
@@ -29,6 +31,26 @@ from agent_scaling.runtime.secrets import URLS, complete, mask, masked, remember
         "https://host/callback#access_token=PW",
         "fsspec: {'key': 'a', 'secret': 'PW'}",
         '{"aws_secret_access_key": "PW"}',
+        *(
+            f"https://host/shards?a=1&{query}"
+            for query in ("code=PW", "p=PW", "hdnea=PW", "Policy=PW", "ticket=PW", "st=PW", "PW")
+        ),
+        "https://host/shards?token='PW'",
+        "https://host/shards?tok%65n=PW",
+        "HTTPConnectionPool(host='host', port=80): Max retries exceeded with url: /x?code=PW (Cau",
+        "mysql://u:P/W@PW@host/db",
+        "postgresql://u:my PW@host/db",
+        "http:/alice:PW@host/shards",
+        "https:///alice:PW@host/shards",
+        "http:/host/shards?code=PW",
+        "AccountName=a;AccountKey=PW==;EndpointSuffix=x",
+        "password: PW",
+        "{password: PW, token:PW}",
+        "{'secret': \"P'PW\"}",
+        "X-Api-Key: PW",
+        "Cookie: session=PW",
+        "Authorization: Digest username=u, response=PW",
+        "train +callbacks.mine={token:PW}",
     ],
 )
 def test_a_credential_is_masked(text: str) -> None:
@@ -50,6 +72,14 @@ def test_a_credential_is_masked(text: str) -> None:
         "a: b = c?d",
         "{'tokens': '1e9', 'secretary': 'ann'}",
         "http://127.0.0.1:5000/#/experiments/1?searchFilter=a",
+        "http://host:8080/a@b/c",
+        "http://[::1]:80/a@b",
+        "/tmp/user:pw@host/x",
+        "/tmp/a?b=c/mlflow.db",
+        "sqlite:////tmp/a?b=c/mlflow.db",
+        "abfss://container@account.dfs.core.windows.net/shards",
+        "postgresql://host/db?sslmode=require&connect_timeout=10",
+        "s3://bucket/shards?versionId=abc",
     ],
 )
 def test_other_texts_stay(text: str) -> None:
@@ -60,6 +90,24 @@ def test_values_under_telling_names_are_masked() -> None:
     given = {"storage": {"password": "PW", "user": "u"}, "urls": ["http://a:PW@h"], "tokens": "9"}
     expected = {"storage": {"password": "***", "user": "u"}, "urls": ["http://***@h"]}
     assert masked(given) == expected | {"tokens": "9"}
+    numbers = {"password": 12345678, "callbacks.mine.apikey": "PW", "credentials": {"a": ["PW"]}}
+    assert masked(numbers) == {
+        "password": "***",
+        "callbacks.mine.apikey": "***",
+        "credentials": {"a": ["***"]},
+    }
+    assert masked({"http://a:PW@h": {"token": None, "secret": False}}) == {
+        "http://***@h": {"token": None, "secret": False}
+    }
+    reference = {"password": "${oc.env:PASSWORD}"}
+    assert masked(reference) == reference
+
+
+def test_a_long_text_is_masked_in_no_time() -> None:
+    began = time.process_time()
+    for text in ("a:", "http://", "?a=b&", "token='", "a@", "url: /", "\\\\", "a_"):
+        mask(text * 10_000)
+    assert time.process_time() - began < 2
 
 
 def test_a_masked_url_is_completed_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

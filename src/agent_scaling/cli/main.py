@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -98,6 +99,20 @@ def run(cfg: DictConfig) -> Any:
         fail(f"{error_line(error)} (debug=true shows where)", error)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+
+
+@contextmanager
+def masked_output(words: list[str]) -> Iterator[None]:
+    """Mask credentials in what Hydra itself prints of a config (``--cfg job``, ``--info``)."""
+    if not any(word.startswith(("-c", "--cfg", "-i", "--info")) for word in words):
+        yield
+        return
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        sys.stdout.write(mask(printed.getvalue()))
 
 
 def import_parts(cfg: DictConfig) -> None:
@@ -195,7 +210,8 @@ def main() -> None:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # we print the errors of composing, not Hydra
     try:
-        hydra.main(config_path=str(conf()), config_name=verb, version_base=None)(task)()
+        with masked_output(words):
+            hydra.main(config_path=str(conf()), config_name=verb, version_base=None)(task)()
     except UNTAKEN as error:
         if composed:
             raise

@@ -109,7 +109,7 @@ def first_fault(error: ValidationError) -> str:
     """Return in one line where the first fault of a file's content is, and what is asked there."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     at = ".".join(map(str, first["loc"]))
-    return mask(" ".join(f"{at + ': ' if at else ''}{first['msg']}".split())[:LONGEST])
+    return mask(" ".join(f"{at + ': ' if at else ''}{first['msg']}".split()))[:LONGEST]
 
 
 class Options:

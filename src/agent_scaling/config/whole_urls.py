@@ -27,7 +27,14 @@ def complete_urls(cfg: DictConfig | ListConfig, path: str = "") -> None:
         if isinstance(value, DictConfig | ListConfig):
             if not value._is_none():
                 complete_urls(value, f"{path}{key}.")
-        elif isinstance(value, str) and "://" in value and not path.startswith(RECORDS):
+        elif path.startswith(RECORDS):
+            continue
+        elif value == MASK:
+            raise InputError(
+                f"{path}{key}={MASK}: its value is not on record: give it again, or keep it in the "
+                f"environment, as {path}{key}='${{oc.env:NAME}}'"
+            )
+        elif isinstance(value, str) and "://" in value:
             cfg[key] = whole(value, f"{path}{key}")
             remember(cfg[key])
 

@@ -13,39 +13,112 @@ URLS = "AGENT_SCALING_URLS"
 process that is given such a URL hands it to its children by this variable."""
 STORE = "MLFLOW_TRACKING_URI"
 
-USERINFO = re.compile(r"(?<=://)(?:[^/\s]*|[^/\s@:]*:(?!\d+(?:[/?#]|$))[^\s@]*)@")
-"""The ``user:password@`` of a URL, also where the password contains ``@`` or ``/``."""
+USERINFO = re.compile(
+    r"(?P<kept>(?<!\w)(?P<scheme>[a-z][\w+.-]*)://)(?P<value>[^/\s\[]*|"
+    r"[^/\s@:\[]*:(?!\d+(?:[/?#]|$))(?:[^\s@]*|[^\n@'\"]{0,200}))@(?:[^/\s]*@)?",
+    re.I,
+)
+"""The ``user:password@`` of a URL, also where the password contains ``@``, ``/`` or spaces."""
+CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
+"""Schemes of Azure, whose ``container@account`` has no credential."""
+_SCHEMES = "https?|s3a?|gc?s|abfss?|wasbs?|ftp|(?:postgres|mysql|mssql|oracle)[\\w+]*"
+MISTYPED = re.compile(
+    rf"(?P<kept>(?<![\w/])(?:{_SCHEMES})"
+    r"(?::/|:?///*|:\\+)(?<!\w://))(?P<value>[^\s@:/\\]*:[^\s@]+)@",
+    re.I,
+)
+"""The same behind ``http:/``, ``http//`` or ``http:///``, which are no URLs."""
+
+
+def _value(ends: str) -> str:
+    """Return a pattern of a quoted text, or of one that a space, a quote or ``ends`` ends."""
+    return rf"(?!['\"]?\*\*\*)(?:(?P<quote>['\"])(?:(?!(?P=quote)).)+(?P=quote)|[^\s'\"{ends}]+)"
+
+
+QUERY = re.compile(
+    rf"(?P<url>(?:(?<!\w)(?:(?!file|sqlite)[a-z][\w+.-]*://|(?:{_SCHEMES}):/)|"
+    r"(?:\burl: |\b(?:GET|HEAD|POST|PUT) )/)"
+    r"[^\s?#'\"]*\?)(?P<query>(?:\"[^\"]*\"|'[^']*'|[^\s#'\"])+)",
+    re.I,
+)
+"""A URL with a query, in which a credential may stand behind any name."""
+PART = re.compile(rf"(?P<kept>(?:^|(?<=[&;]))(?:(?P<name>[^&;=]*)=)?){_value('&;')}")
+HARMLESS = re.compile(
+    r"(?:ssl)?mode|ssl|uri|cache|vfs|immutable|nolock|(?:connect_)?timeout|charset|driver|"
+    r"application_name|user(?:name)?|host|port|dbname|version(?:id)?|page(?:_token)?|region|scheme|prefix|delimiter|format|"
+    r"(?:experiment|run)_(?:uu)?id|experiment_name|path|download|raw|ref",
+    re.I,
+)
+"""Names in a query that no credential stands behind."""
+PLAIN = re.compile(r"true|false|yes|no|on|off|\d{1,5}|\*\*\*", re.I)
+"""Values in a query that are no credentials."""
 _WORDS = "sig|token|secret|passw|pwd|cred|key|auth|jwt|session|sas"
-QUERY = re.compile(rf"([?&;#][\w.%-]*(?:{_WORDS})[\w.%-]*=)[^&;#\s'\"]+", re.IGNORECASE)
-"""A credential in a query or a fragment: ``?sig=``, ``&X-Amz-Signature=``, ``#access_token=``."""
-_NAMES = "password|passwd|secret|token|api_key|access_key|secret_key|access_token"
-NAME = re.compile(rf"(?:.*[._-])?(?:{_NAMES})", re.IGNORECASE)
+FRAGMENT = re.compile(rf"(?P<kept>[?&;#][\w.%-]*(?:{_WORDS})[\w.%-]*=){_value('&;#')}", re.I)
+"""A credential in a fragment, or behind the ``?`` of what is no URL: ``#access_token=``."""
+_NAMES = (
+    "password|passwd|passphrase|pwd|secret|token|bearer|jwt|sas|credentials?|"
+    "(?:api|access|secret|account|private|shared_?access)[_-]?key|access_?token|"
+    "shared_?access_?signature|connection_string|webhook(?:_url)?"
+)
+NAME = re.compile(rf"(?:.*[._-])?(?:{_NAMES}|authorization|cookie)", re.I)
 """Keys of configs whose values are credentials."""
-WORD = re.compile(rf"((?:^|[\s.'\"+])(?:\w*_)?(?:{_NAMES})=)[^\s'\"]+", re.IGNORECASE)
-PAIR = re.compile(rf"(['\"](?:\w*_)?(?:{_NAMES})['\"]\s*:\s*['\"])[^'\"]+", re.IGNORECASE)
-"""A credential in a printed dict or in JSON."""
-HEADER = re.compile(r"(Authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\"]+", re.IGNORECASE)
+WORD = re.compile(rf"(?P<kept>(?:^|[\s.'\"+;,?&])(?:\w*_)?(?:{_NAMES})=){_value(';')}", re.I | re.M)
+PAIR = re.compile(
+    rf"(?P<kept>(?<![\w./-])(?P<mark>['\"]?)(?:\w*[_-])?(?:{_NAMES})(?P=mark)\s*:(?!//)[ \t]*)"
+    rf"(?!null\b){_value(',}')}",
+    re.I | re.M,
+)
+"""A credential in a printed dict, in JSON, in YAML or in a header."""
+HEADER = re.compile(r"(?P<kept>\b(?:Authorization|Cookie)['\"]?\s*[:=]\s*['\"]?)[^\n'\"]+", re.I)
 
 
 def mask(text: str) -> str:
     """Return ``text`` with ``***`` in the place of each credential."""
-    if "://" in text:
-        text = USERINFO.sub(f"{MASK}@", text)
-    for pattern in (QUERY, WORD, PAIR, HEADER) if "=" in text or ":" in text else ():
-        text = pattern.sub(rf"\g<1>{MASK}", text)
+    if "@" in text:
+        text = MISTYPED.sub(_user, USERINFO.sub(_user, text))
+    if "?" in text:
+        text = QUERY.sub(_query, text)
+    for pattern in (HEADER, FRAGMENT, WORD, PAIR) if "=" in text or ":" in text else ():
+        text = pattern.sub(_without, text)
     return text
+
+
+def _user(found: re.Match[str]) -> str:
+    container = found.groupdict().get("scheme", "").lower() in CONTAINERS
+    return found[0] if container and ":" not in found["value"] else f"{found['kept']}{MASK}@"
+
+
+def _query(found: re.Match[str]) -> str:
+    """Mask the values of a query, but for those that are none of a credential."""
+
+    def part(found: re.Match[str]) -> str:
+        value = found[0][len(found["kept"]) :]
+        known = HARMLESS.fullmatch(found["name"] or "") or PLAIN.fullmatch(value)
+        return found[0] if known else _without(found)
+
+    return found["url"] + PART.sub(part, found["query"])
+
+
+def _without(found: re.Match[str]) -> str:
+    """Return what was found with a mask in the place of its value, in the value's quotes."""
+    quote = found.groupdict().get("quote") or ""
+    return f"{found['kept']}{quote}{MASK}{quote}"
 
 
 def masked(value: object, name: str = "") -> Any:
     """Return plain data with each text masked, and whole values under keys such as ``password``."""
+    told = name if NAME.fullmatch(name) else ""
     if isinstance(value, Mapping):
-        return {key: masked(item, str(key)) for key, item in value.items()}
+        return {
+            mask(key) if isinstance(key, str) else key: masked(item, told or str(key))
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         items = [masked(item, name) for item in value]
         return items if isinstance(value, list) else tuple(items)
-    if not isinstance(value, str):
-        return value
-    return MASK if value and NAME.fullmatch(name) else mask(value)
+    if told and value not in (None, "") and not isinstance(value, bool):
+        return value if str(value).startswith("${") else MASK  # a reference is no credential
+    return mask(value) if isinstance(value, str) else value
 
 
 def remember(url: str) -> None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from agent_scaling.config.compose import hydra
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.secrets import masked
 
 PLANNED = ("output", "flops_budget", "milestones", "ckpt_path", "seed", "policy.params")
 """Keys of ``train`` that the plan sets; a setting of one would undo it."""
@@ -84,7 +85,7 @@ def experiment_file(settings: Settings, planned: Settings, head: Sequence[str]) 
     defaults += [{f"override /{group}": option} for group, option in groups.items()]
     body = OmegaConf.create({})
     for key, value in {**values, **planned}.items():
-        OmegaConf.update(body, key.removeprefix("+"), value, force_add=True)
+        OmegaConf.update(body, key.removeprefix("+"), masked(value, key), force_add=True)
     comment = "".join(f"# {line}\n" for line in head)
     listed = OmegaConf.to_yaml(OmegaConf.create({"defaults": [*defaults, "_self_"]}))
     return f"# @package _global_\n{comment}{listed}\n{OmegaConf.to_yaml(body)}"
