@@ -12,6 +12,7 @@ from agent_scaling.data.batch import Batch
 from agent_scaling.evaluation.action_tables import fit_tables
 from agent_scaling.runtime.ranks import count_ranks
 from agent_scaling.tracking.logger import log_metrics
+from agent_scaling.training.course.saved import Number, state_of
 from agent_scaling.training.hooks import CountsActions, run_data, run_module
 
 
@@ -34,7 +35,7 @@ class Baselines(CountsActions):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the baselines that were found."""
-        self.found = state_dict["found"]
+        self.found = state_of(dict[str, Number], state_dict["found"])
         self.unigram_A = state_dict.get("unigram_A")  # a checkpoint from before this was kept
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

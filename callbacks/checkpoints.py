@@ -16,6 +16,7 @@ from agent_scaling.policies.checkpoints.files import LAST, PREVIOUS
 from agent_scaling.runtime.files import disk_errors, part_of
 from agent_scaling.runtime.ranks import any_rank, gathered
 from agent_scaling.runtime.terminal import say
+from agent_scaling.training.course.saved import Number, state_of
 from agent_scaling.training.course.stopping import preempted
 from agent_scaling.training.hooks import (
     RunCallback,
@@ -52,7 +53,7 @@ class Checkpoints(RunCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best held-out loss."""
-        self.best_nats = state_dict["best_nats"]
+        self.best_nats = state_of(Number, state_dict["best_nats"])
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.course.saved import Whole, state_of
 from agent_scaling.training.hooks import AveragesWeights, run_module
 
 
@@ -70,6 +71,10 @@ class EMA(AveragesWeights, WeightAveraging):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the weights in training alone, because runs resume from the last checkpoint."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the last step that was averaged."""
+        super().load_state_dict(state_of(dict[str, Whole], state_dict))
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

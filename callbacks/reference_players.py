@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from agent_scaling.envs.nethack import MAX_EPISODE_STEPS
 from agent_scaling.playing.demonstrators.reference import play_reference
 from agent_scaling.tracking.logger import log_metrics
+from agent_scaling.training.course.saved import Number, state_of
 from agent_scaling.training.hooks import PlaysGames, RunCallback, Stage, find, run_data, run_module
 
 OURS = ("max_episode_steps", "level_seed")
@@ -42,7 +43,7 @@ class ReferencePlayers(RunCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the returns that were measured."""
-        self.found = state_dict["found"]
+        self.found = state_of(dict[str, Number], state_dict["found"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Play and log, on the first rank alone."""

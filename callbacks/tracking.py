@@ -6,10 +6,11 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NotRequired, cast
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
+from typing_extensions import TypedDict
 
 from agent_scaling.data.batch import Batch
 from agent_scaling.envs.versions import COLUMNS, installed_versions, versions_text
@@ -17,6 +18,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.tracking.logger import log_file, log_metrics
+from agent_scaling.training.course.saved import Number, Plain, state_of
 from agent_scaling.training.device.utilisation import Utilisation, measure
 from agent_scaling.training.hooks import (
     KeepsMilestones,
@@ -28,6 +30,13 @@ from agent_scaling.training.hooks import (
     run_module,
 )
 from agent_scaling.training.modules.base import PolicyModule
+
+
+class TrackingState(TypedDict):
+    """What a checkpoint holds of the callback."""
+
+    milestones: list[dict[str, Plain]]
+    cpu_seconds: NotRequired[Number]
 
 
 class Tracking(KeepsMilestones, MeasuresSpeed):
@@ -59,8 +68,8 @@ class Tracking(KeepsMilestones, MeasuresSpeed):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the milestones and the CPU time."""
-        self.milestones = state_dict["milestones"]
-        self.cpu_seconds = state_dict.get("cpu_seconds", 0.0)
+        state = state_of(TrackingState, state_dict)
+        self.milestones, self.cpu_seconds = state["milestones"], state.get("cpu_seconds", 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the resolved config with the run."""

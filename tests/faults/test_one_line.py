@@ -95,6 +95,10 @@ def without(*keys: str) -> Callable[[dict[str, Any]], None]:
         lambda saved: saved.update(callbacks="text"),
         lambda saved: saved.update(schedule={"nonsense": 1}),
         lambda saved: saved["state_dict"].update({3: 4}),
+        lambda saved: saved.update(frames=10**30),
+        lambda saved: saved["loops"]["fit_loop"]["epoch_progress"]["total"].update(ready="x"),
+        lambda saved: saved["callbacks"]["Tracking"].update(milestones=[1]),
+        lambda saved: saved["rng"][0].update(numpy=[]),
     ],
 )
 def test_a_checkpoint_that_lacks_something(
@@ -103,7 +107,7 @@ def test_a_checkpoint_that_lacks_something(
     saved = read_checkpoint(checkpoint)
     change(saved)
     torch.save(saved, tmp_path / "odd.ckpt")
-    words = [*SETTINGS, "trainer.max_steps=1", f"ckpt_path={tmp_path / 'odd.ckpt'}"]
+    words = [*SETTINGS, "trainer.max_steps=2", f"ckpt_path={tmp_path / 'odd.ckpt'}"]
     with pytest.raises(InputError, match=r"odd\.ckpt") as caught:
         train(tiny_shards, tmp_path / "run", *words)
     assert "\n" not in str(caught.value)

@@ -34,6 +34,9 @@ from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.run_record import CONFIG, reach_logger
 from agent_scaling.training.summary import begin_branch, print_branches, print_end
 
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""Exceptions that say nothing of the checkpoint that a run goes on from."""
+
 
 def train(**config: Unpack[TrainKeys]) -> None:
     """Train what the config describes into ``output``, then its branches.
@@ -128,7 +131,7 @@ def taking(resume: Path | None, start: OneStart) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        if resume is None or start.restored:
+        if resume is None or start.restored or isinstance(error, OUT_OF_MEMORY):
             raise
         with reading(resume, "go on from an earlier one with ckpt_path="):
             raise error

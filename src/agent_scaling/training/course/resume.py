@@ -14,13 +14,15 @@ from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import PARTIAL, disk_errors
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.runtime.terminal import is_first, say
+from agent_scaling.training.course.saved import check_counts, is_count
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.optim.schedules import Schedule, change
 
 Start = tuple[int, int]
 """Frames and optimiser steps of the run before the resume."""
-NEEDED = ("state_dict", "optimizer_states", "loops", "callbacks", "frames", "global_step")
+NEEDED = ("state_dict", "optimizer_states", "loops", "callbacks", "frames", "global_step", "epoch")
 """Keys of a checkpoint without which a run would go on from another place than it was at."""
+COUNTED = ("frames", "global_step", "epoch")
 BEGINNING: Start = (0, 0)
 NAMED = 4
 """Most ranks that an error line names."""
@@ -77,9 +79,8 @@ def check_fits(module: PolicyModule, path: Path) -> Start:
             raise InputError(f"{path}: has no {', '.join(lacking)}: a run cannot go on from it")
         check_weights(module.policy, policy_weights(saved), path)
         module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
-        frames, steps = saved["frames"], saved["global_step"]
-        if type(frames) is not int or type(steps) is not int:
-            raise InputError(f"{path}: frames={frames!r} global_step={steps!r} are no counts")
+        frames, steps, _ = (is_count(saved[name], name) for name in COUNTED)
+        check_counts(saved["loops"], "loops")
         if "schedule" in saved:
             spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
             if line := change(Schedule(**saved["schedule"]), module.schedule, frames, spent):
@@ -101,10 +102,12 @@ class OneStart(Callback):
     def __init__(self, start: Start, output: Path) -> None:
         self.start, self.output = start, output
         self.restored = False
-        """True once training begins: all of the checkpoint has been taken."""
+        """True after the first step: all of the checkpoint has been taken."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that the checkpoint has been taken."""
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: object, **__: object
+    ) -> None:
+        """Note that the checkpoint has been taken, the optimiser's state last."""
         self.restored = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
