@@ -64,6 +64,12 @@ def test_without_samples_there_is_no_d_opt(tmp_path):
     assert any("no samples anywhere" in flag for flag in fitted["flags"])
 
 
+@pytest.mark.parametrize("forecast", [[], [np.inf], [0.0]])
+def test_a_forecast_at_no_budget_is_one_line(tmp_path, forecast):
+    with pytest.raises(InputError, match="budgets are FLOPs above 0"):
+        run(tmp_path, write(tmp_path), forecast=forecast)
+
+
 def test_three_budgets_give_exponents_but_no_forecast(tmp_path):
     fitted = run(tmp_path, write(tmp_path, budgets=3), figures=False)
     assert fitted["best_of_grid"]["loss"]["N_opt"]["exponent"] > 0

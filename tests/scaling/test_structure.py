@@ -59,6 +59,16 @@ def test_one_size_a_budget_and_no_law_make_no_forecast_of_sizes():
     found = fit_laws(scattered(6))
     assert "params" not in found.forecast(1e24)
     assert any(flag.startswith("no forecast of sizes: ") for flag in found.flags)
+
+
+def test_sizes_of_a_budget_that_are_almost_equal_are_no_choice():
+    """Such as those of seeds whose vocabularies differ: their best is the layout's, too."""
+    ladder = scattered(6)
+    near = [ladder.assign(params=ladder["params"] * (1 + share)) for share in (0, 0.01, 0.03)]
+    found = fit_laws(pd.concat(near))
+    best = found.fitted["best_of_grid"]["loss"]["N_opt"]
+    assert best["exponent"] is None
+    assert "0 of 6 budgets have three sizes" in best["reason"]
     assert found.exponents.set_index("quantity").loc[["N_opt", "D_opt"], "exponent"].isna().all()
 
 

@@ -49,6 +49,11 @@ def test_a_column_that_tells_tables_apart_is_chosen_from(
         table["loss"].tolist()
     )
     assert len(read_csv(path, where={"dataset": None})) == 2 * len(table)
+    for one, two in ((1, 2), (True, False), (None, "pile")):
+        tables = [table.assign(dataset_id=one), other.assign(dataset_id=two)]
+        pd.concat(tables).drop(columns="dataset").to_csv(tmp_path / "ids.csv", index=False)
+        with pytest.raises(InputError, match="differ in dataset_id"):
+            read_csv(str(tmp_path / "ids.csv"))
     with pytest.raises(InputError, match=r"use one of \['c4', 'other'\]"):
         read_csv(path, where={"dataset": "pile"})
     with pytest.raises(InputError, match="has the columns"):

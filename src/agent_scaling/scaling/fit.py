@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -261,6 +262,6 @@ def _ahead(forecast: Sequence[float] | float | None, runs: Runs) -> list[float]:
     if forecast is None:
         return [10 * float(runs.cells["flops"].max())]
     values = [forecast] if isinstance(forecast, int | float) else list(forecast)
-    if not all(value > 0 for value in values):
-        raise InputError(f"forecast={values}: budgets are FLOPs above 0")
+    if not values or not all(0 < value < math.inf for value in values):
+        raise InputError(f"forecast={values}: budgets are FLOPs above 0, one or more")
     return [float(value) for value in values]

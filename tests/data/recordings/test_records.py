@@ -182,6 +182,7 @@ def test_what_is_not_read_is_named(tmp_path: Path, name: str | bytes) -> None:
     ("shown", "reason"),
     [
         (b"\x1b[39;1HAlice St:18\x1b[40;1HDlvl:1 HP:10(10)", "writes to row 40"),
+        (b"\x1b[39dAlice St:18\x1b[40d\x1b[1GDlvl:1 HP:10(10)", "writes to row 40"),
         ("\x1b[5;10H┌──┐@".encode(), "UTF-8"),
     ],
 )
@@ -295,3 +296,54 @@ def test_packed_and_plain_recordings_of_servers(tmp_path: Path) -> None:
     game = source.discover(root).games[1]
     assert game.parts == ("bob/2020-01-01.00:00:00.ttyrec.gz",)
     assert sum(map(len, source.decode(root, game, 8))) == 19
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, gzip.compress])
+def test_zeros_behind_a_packed_file_mean_nothing(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "bob.ttyrec.bz2"
+    path.write_bytes(pack(terminal(*SCREENS)) + bytes(8))
+    assert sum(map(len, decode_parts([path], 1, 64))) == 19
+
+
+def test_a_record_that_shows_nothing_is_not_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "bob.ttyrec"
+    path.write_bytes(terminal(*SCREENS[:5], b"", *SCREENS[5:]))
+    assert sum(map(len, decode_parts([path], 1, 64))) == 19
+
+
+def test_a_name_in_capitals_is_read_and_what_was_not_unpacked_is_named(tmp_path: Path) -> None:
+    (tmp_path / "A.TTYREC3.BZ2").write_bytes(bz2.compress(keyed(3)))
+    (tmp_path / "more.tar.gz").touch()
+    (tmp_path / "b.ttyrec3.bz2").symlink_to(tmp_path / "nowhere")
+    found = TtyrecSource(require_metadata=False).discover(tmp_path)
+    assert [game.parts for game in found.games] == [("A.TTYREC3.BZ2",)]
+    assert [str(lost) for lost in found.skipped] == [
+        "b.ttyrec3.bz2: is a link that leads nowhere",
+        "more.tar.gz: is an archive: unpack it",
+    ]
+
+
+@pytest.mark.parametrize("entry", ["./alice/{}", "/srv/nao/alice/{}\r", "alice/{}.gz\n# old"])
+def test_a_blacklist_as_a_server_writes_it(tmp_path: Path, entry: str) -> None:
+    root = altorg(tmp_path / "in", blacklist=entry.format("2020-01-01.00:00:00.ttyrec") + "\n")
+    assert players(root) == ["bob"]
+
+
+def test_what_lies_in_another_place_than_a_players_is_named(tmp_path: Path) -> None:
+    root = altorg(tmp_path / "in")
+    (root / "b" / "bob").mkdir(parents=True)
+    for folder in (root, root / "b" / "bob"):
+        (folder / "2020-01-01.00:00:00.ttyrec").touch()
+    (root / "2021.zip").touch()
+    skipped = [lost.file for lost in AltorgSource().discover(root).skipped]
+    assert skipped == ["2020-01-01.00:00:00.ttyrec", "2021.zip", "b/bob"]
+
+
+def test_a_packed_xlogfile_is_read(tmp_path: Path) -> None:
+    root = altorg(tmp_path / "in")
+    path = root / "xlogfile.nh366"
+    path.with_name("xlogfile.nh366.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    assert players(root) == ["alice", "bob"]

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from nle.dataset import populate_db
 
-from agent_scaling.data.recordings.base import Skipped, readable
+from agent_scaling.data.recordings.base import Skipped, is_left_packed, readable
+from agent_scaling.data.recordings.packed import DAMAGED, packing, unpacking
 from agent_scaling.runtime.errors import InputError
 
-RECORDING = re.compile(r"(.+)\.ttyrec[123]?(\.[A-Za-z0-9]+)?")
+RECORDING = re.compile(r"(.+)\.ttyrec[123]?(\.[A-Za-z0-9]+)?", re.IGNORECASE)
 UNFINISHED = (".partial", ".part", ".tmp")
 SUFFIX = ".ttyrec.bz2"
 BLACKLIST = "blacklist.txt"
@@ -50,21 +51,30 @@ def copy_altorg(root: Path, to: Path) -> Copy:
     for number, path in enumerate(xlogfiles):  # nle numbers games by the files' order
         lines = _lines(path, copy.skipped)
         (to / f"xlogfile.{number:06d}").write_bytes(b"\n".join(lines))
-    for player in sorted(path for path in root.iterdir() if path.is_dir()):
-        _copy_player(player, to, blacklist, copy)
+    for player in sorted(root.iterdir()):
+        if player.is_dir():
+            _copy_player(player, to, blacklist, copy)
+        elif is_left_packed(player.name):
+            copy.skipped.append(Skipped(readable(player.name), "is an archive: unpack it"))
+        elif ".ttyrec" in player.name.lower():
+            why = "lies beside the players' folders: put it into its player's"
+            copy.skipped.append(Skipped(readable(player.name), why))
     return copy
 
 
 def _blacklist(path: Path) -> set[str]:
+    """Return the recordings that are not to be used: ``player/time``, without suffixes."""
     if not path.exists():
         raise InputError(f"{path} is missing; an empty file will do")
     lines = path.read_bytes().decode(errors="surrogateescape").splitlines()
-    return {line.strip() for line in lines} - {""}
+    # A server's list may have its own folders before a player's, and recordings before packing.
+    names = ("/".join(line.strip().split("/")[-2:]) for line in lines)
+    return {match[1] for name in names if (match := RECORDING.fullmatch(name))}
 
 
 def _lines(path: Path, skipped: list[Skipped]) -> list[bytes]:
     """Return an xlogfile's lines as nle reads them, separated by tabs; name those it cannot."""
-    lines = path.read_bytes().split(b"\n")
+    lines = _unpacked(path).split(b"\n")
     if not lines[-1]:
         lines.pop()  # what follows the last line's end
     kept = []
@@ -77,6 +87,17 @@ def _lines(path: Path, skipped: list[Skipped]) -> list[bytes]:
             lacks = "while" in fields and "death" not in fields
             kept.append(f"{tabs}\tdeath=".encode("latin-1") if lacks else tabs.encode("latin-1"))
     return kept
+
+
+def _unpacked(path: Path) -> bytes:
+    """Return what a file holds, packed or not."""
+    try:
+        with path.open("rb") as file:
+            kind = packing(file.read(6))
+            file.seek(0)
+            return unpacking(file, kind).read()
+    except DAMAGED as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
 def _wrong_number(fields: Mapping[str, str]) -> str | None:
@@ -95,7 +116,12 @@ def _copy_player(player: Path, to: Path, blacklist: set[str], copy: Copy) -> Non
     links = to / player.name
     for path in sorted(player.iterdir()):
         name = f"{player.name}/{path.name}"
-        if ".ttyrec" not in path.name or path.name.startswith("."):
+        if ".ttyrec" not in path.name.lower() or path.name.startswith("."):
+            if is_left_packed(path.name):
+                copy.skipped.append(Skipped(readable(name), "is an archive: unpack it"))
+            elif path.is_dir() and any(".ttyrec" in file.name for file in path.iterdir()):
+                why = "is a folder below a player's, whose recordings lie in the player's own"
+                copy.skipped.append(Skipped(readable(name), why))
             continue
         match = RECORDING.fullmatch(path.name)
         if match is None or path.name.endswith(UNFINISHED):
@@ -104,8 +130,10 @@ def _copy_player(player: Path, to: Path, blacklist: set[str], copy: Copy) -> Non
         link = f"{player.name}/{match[1]}{SUFFIX}"
         if readable(name) != name:
             why = "its path is not UTF-8: rename it"
-        elif name in blacklist:
+        elif f"{player.name}/{match[1]}" in blacklist:
             why = f"{BLACKLIST} names it"
+        elif not path.exists():
+            why = "is a link that leads nowhere"
         elif link in copy.files:
             why = f"same recording as {copy.files[link]}"
         else:

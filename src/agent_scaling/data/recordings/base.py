@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,14 @@ class Skipped:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.reason}"
+
+
+ARCHIVE = re.compile(r".+\.(zip|tar|tgz|tbz2?|txz|7z|rar|tar\.[a-z0-9]+)", re.IGNORECASE)
+
+
+def is_left_packed(name: str) -> bool:
+    """Return True for an archive, which would hold recordings that nobody has unpacked."""
+    return ARCHIVE.fullmatch(name) is not None and not name.startswith(".")
 
 
 def readable(path: Path | str) -> str:

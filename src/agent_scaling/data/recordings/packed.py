@@ -86,8 +86,13 @@ def read_recording(path: Path) -> bytes:
     size = path.stat().st_size  # 0 for a device or pipe, which could be read without end
     if not size:
         raise BadGame("the file is empty")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadGame(f"{path.name} cannot be read: {error.strerror}") from None
     kind = packing(data)
+    if data.endswith(b"\0") and (kind == "xz" or (kind == "bz2" and not bz2_is_complete(data))):
+        data = _without_padding(data, kind)
     too_much = BadGame(f"{path.name} would unpack to more than a recording of its size can be")
     if kind == "bz2" and not bz2_is_complete(data):
         raise BadGame(f"{path.name} is cut or is not a bz2 file")
@@ -106,6 +111,16 @@ def read_recording(path: Path) -> bytes:
     if inside:
         raise BadGame(f"{path.name} holds {inside} data: unpack it, or repack it as gzip")
     return bz2.compress(unpacked, 1)
+
+
+def _without_padding(data: bytes, kind: str) -> bytes:
+    """Return a packed file's data without the zeros that tapes and copies pad it with."""
+    bare = data.rstrip(b"\0")
+    if kind == "xz":
+        return bare
+    # The last byte of bz2's checksum may be zero, too.
+    ends = (bare + bytes(spare) for spare in range(6))
+    return next((end for end in ends if bz2_is_complete(end)), data)
 
 
 def unpacking(file: IO[bytes], kind: str) -> Readable:

@@ -26,6 +26,8 @@ MOVE = re.compile(
     rb"\x1b\[(\d{1,4});(\d{1,4})[Hf](?:\x1b\[[0-9;?]*[KJmzhl]|[\x0e\x0f])*([!-~\x80-\xff]?)"
 )
 """A move of the cursor, what sets colours or clears after it, and the character written there."""
+ROW = re.compile(rb"\x1b\[(\d{1,4})d(?:\x1b\[[0-9;?]*[GKJmzhl]|[\r\x0e\x0f])*[!-~\x80-\xff]")
+"""A move of the cursor to a row alone, and a character written there."""
 BOX = re.compile(rb"\xe2[\x94-\x97][\x80-\xbf]")
 """A line, block or shape of Unicode, as UTF-8 has it."""
 WIDEST = 512
@@ -64,12 +66,24 @@ def tell_version(path: Path) -> int | None:
 
 def check_version(path: Path, name: str, version: int) -> None:
     """Raise :class:`BadGame` where a recording's first records cannot be of that version."""
+    if not _begins_with_a_record(path):
+        raise BadGame(f"{name}: holds no records of a ttyrec, by its first bytes")
     found = _channels_of(path)
     with_channels = found.get(True, set())
     scored = KEYS not in with_channels or SCORES in with_channels
     fits = {1: False in found, 2: SCORES not in with_channels, 3: scored}[version]
     if len(found) == 1 and not (fits and (version > 1) in found):
         raise BadGame(f"{name} has records of version {tell_version(path)}, not {version}")
+
+
+def _begins_with_a_record(path: Path) -> bool:
+    """Return False where nle's converter would try to read a first record of gigabytes."""
+    try:
+        with bz2.open(path) as file:
+            header = file.read(RECORD.size)
+    except DAMAGED:
+        return True  # nle says what it makes of it
+    return len(header) < RECORD.size or RECORD.unpack(header)[2] <= LONGEST
 
 
 def _channels_of(path: Path) -> dict[bool, set[int]]:
@@ -102,23 +116,27 @@ class Terminal:
     """Its width, as far as the cursor went: 80, or more where it wrote there."""
     utf8: bool = False
     """True where it was sent UTF-8 beyond ASCII."""
+    empty: bool = False
+    """True where a record shows nothing; nle's converter takes it for the end."""
 
 
 def terminal_of(path: Path) -> Terminal:
     """Read a bz2 recording of version 1 and return what it says of its terminal."""
     rows, columns, written, boxes, high = ROWS, COLUMNS, 0, False, bytearray()
+    empty = False
     with contextlib.suppress(*DAMAGED), bz2.open(path) as file:  # nle reads what comes before
         for _, shown in walk(file, channels=False):
             for row, column, text in MOVE.findall(shown):
                 columns = max(columns, int(column))
                 if text:
                     rows, written = max(rows, int(row)), max(written, int(column))
+            rows = max(rows, *map(int, ROW.findall(shown)), 0)
+            empty = empty or not shown
             if not shown.isascii():
                 boxes = boxes or BOX.search(shown) is not None
                 high += shown
-    return Terminal(
-        rows, min(columns, WIDEST) if written > COLUMNS else COLUMNS, boxes or _utf8(high)
-    )
+    width = min(columns, WIDEST) if written > COLUMNS else COLUMNS
+    return Terminal(rows, width, boxes or _utf8(high), empty)
 
 
 def _utf8(text: bytearray) -> bool:
@@ -129,8 +147,8 @@ def _utf8(text: bytearray) -> bool:
         return False
 
 
-def columns_of(path: Path, name: str) -> int:
-    """Return the width at which to decode a bz2 recording of version 1.
+def checked_terminal(path: Path, name: str) -> Terminal:
+    """Return the terminal of a bz2 recording of version 1.
 
     Raises :class:`BadGame` for one that a game's frames cannot show.
     """
@@ -141,4 +159,15 @@ def columns_of(path: Path, name: str) -> int:
         raise BadGame(
             f"{name} writes to row {terminal.rows}: its terminal was larger than {ROWS} x {COLUMNS}"
         )
-    return terminal.columns
+    return terminal
+
+
+def without_empty_records(path: Path, to: Path) -> Path:
+    """Write a copy of a bz2 recording of version 1, without the records that show nothing."""
+    records = bytearray()
+    with contextlib.suppress(*DAMAGED), bz2.open(path) as file:
+        while len(header := file.read(RECORD.size)) == RECORD.size:
+            shown = file.read(RECORD.unpack(header)[2])
+            records += header + shown if shown else b""
+    to.write_bytes(bz2.compress(records, 1))
+    return to

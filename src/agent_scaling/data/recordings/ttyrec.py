@@ -24,6 +24,7 @@ from agent_scaling.data.recordings.base import (
     RawFrames,
     Skipped,
     Source,
+    is_left_packed,
     readable,
 )
 from agent_scaling.data.recordings.decisions import closing_frames, opening_frames
@@ -33,14 +34,17 @@ from agent_scaling.data.recordings.packed import read_recording
 from agent_scaling.data.recordings.records import (
     RECORD,
     check_version,
-    columns_of,
+    checked_terminal,
     tell_version,
+    without_empty_records,
 )
 from agent_scaling.data.recordings.xlogfile import by_ttyrec
 from agent_scaling.data.shards.layout import NETHACK, NETHACK_INVENTORY
 from agent_scaling.envs.screens import COLUMNS, ROWS
 
-TTYREC = re.compile(r"(?P<bare>(?P<stem>.+)\.ttyrec(?P<version>[123]?))(\.[A-Za-z0-9]+)?")
+TTYREC = re.compile(
+    r"(?P<bare>(?P<stem>.+)\.ttyrec(?P<version>[123]?))(\.[A-Za-z0-9]+)?", re.IGNORECASE
+)
 STATUS, STATUS_ROW = re.compile(rb"HP:-?\d+\(\d+\)"), ROWS - 4
 """Text that every variant's status line has, and the first row that it may stand in."""
 MENU = re.compile(rb"dgamelaunch|NetHack, Copyright|Shall I pick|Quit|username|assword")
@@ -67,7 +71,12 @@ def decode_parts(paths: list[Path], version: int, chunk_frames: int) -> Iterator
         names = [path.name for path in paths]
         for file, name in zip(files, names, strict=True):
             check_version(file, name, version)
-        width = max(map(columns_of, files, names)) if version == 1 else COLUMNS
+        width = COLUMNS
+        for part in range(len(files)) if version == 1 else ():
+            terminal = checked_terminal(files[part], names[part])
+            width = max(width, terminal.columns)
+            if terminal.empty:
+                files[part] = without_empty_records(files[part], Path(folder, f"{part}.whole"))
         _forget_graphics(Path(folder, "reset"))
         any_frames = False
         try:
@@ -257,11 +266,13 @@ class TtyrecSource(Source):
                 what = f"no ttyrec for {len(missing)} of its {len(named)} games: {missing[0]}"
                 yield Skipped(readable(path.relative_to(root)), what)
         for name in files:
-            if ".ttyrec" not in name or name.startswith("."):
-                continue
             path = folder / name
             file = str(path.relative_to(root))
             match = matches.get(name)
+            if ".ttyrec" not in name.lower() or name.startswith("."):
+                if is_left_packed(name):
+                    yield Skipped(readable(file), "is an archive: unpack it")
+                continue
             if match is None or name.endswith(UNFINISHED):
                 yield Skipped(readable(file), "its name does not end as a recording's")
             elif readable(file) != file:
@@ -269,6 +280,8 @@ class TtyrecSource(Source):
             elif match["bare"] not in lines and self.require_metadata:
                 why = "no xlogfile line names it (require_metadata=false uses it)"
                 yield Skipped(file, why)
+            elif not path.exists():
+                yield Skipped(file, "is a link that leads nowhere")
             else:
                 identity = f"{folder.absolute().name}/{match['stem']}"
                 yield Game(

@@ -13,6 +13,7 @@ from agent_scaling.scaling.fitting.recency import origins
 from agent_scaling.scaling.fitting.select import PRIOR, Validation
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.laws import parametric
+from agent_scaling.scaling.laws.profiles import count_sizes
 
 HALF, MOST = 0.5, 0.75
 """Least share of cells, in an isoFLOP table, at budgets of three sizes, or else of two."""
@@ -29,10 +30,11 @@ def layout(cells: pd.DataFrame, target: str) -> str | None:
     known = cells[cells[target] > 0]
     if known["params"].nunique() < BUDGETS:
         return None
-    sizes = known.groupby("flops")["params"].nunique().to_numpy()
+    groups = known.groupby("flops")["params"]
+    sizes, cells_at = groups.agg(count_sizes).to_numpy(), groups.size().to_numpy()
     for fewest, share in ((3, HALF), (2, MOST)):
-        offering = sizes[sizes >= fewest]
-        if len(offering) >= BUDGETS and offering.sum() >= share * len(known):
+        offering = sizes >= fewest
+        if offering.sum() >= BUDGETS and cells_at[offering].sum() >= share * len(known):
             return None
     return f"{(sizes >= 3).sum()} of {len(sizes)} budgets have three sizes"
 

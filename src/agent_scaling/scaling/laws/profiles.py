@@ -13,6 +13,15 @@ FEWEST = 3
 """Sizes of a budget below which it has no profile."""
 
 
+SAME = 0.1
+"""Sizes of a budget that differ by less, in logarithms, are no choice: seeds' and roundings'."""
+
+
+def count_sizes(params: pd.Series) -> int:
+    """Count the sizes of a budget, those within :data:`SAME` of each other as one."""
+    return 1 + int((np.diff(np.sort(np.log(params.to_numpy(float)))) > SAME).sum())
+
+
 def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
     """Find each budget's best cell: lowest loss or highest return.
 
@@ -69,7 +78,7 @@ class Profiles:
 def profiles_of(cells: pd.DataFrame, target: str) -> Profiles:
     """Select the budgets with a profile; drop other budgets, and sizes that only those have."""
     known = cells[cells[target] > 0]
-    known = known[known.groupby("flops")["params"].transform("size") >= FEWEST]
+    known = known[known.groupby("flops")["params"].transform(count_sizes) >= FEWEST]
     flops, size, value = grid(known, target)
     y = value if target == "loss" else -value
     return Profiles(flops, np.log(size), y, grid(known, "samples")[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,12 @@ MOST_TABLES = 20
 """Most values of a column of text that tells several tables in one file apart."""
 SEPARATORS = ";\t|"
 """Marks that other programs put between cells."""
+
+PARTIAL = "partial"
+"""Column that marks the rows of several files, which complete each other."""
+
+TOLD = re.compile(r"(.*_)?(data_?set|corpus|data|experiment|project|domain|task|group)(_id)?")
+"""Headings of columns that tell tables apart even by numbers."""
 
 SHOWN = 12
 """Most headings in a message."""
@@ -53,8 +60,9 @@ def read_file(path: Path) -> pd.DataFrame:
 
 def headings(table: pd.DataFrame) -> list[str]:
     """Return the first headings of a table, for a message."""
-    found = [cut(str(name), LETTERS) for name in table.columns[:SHOWN]]
-    return [*found, "…"] if len(table.columns) > SHOWN else found
+    own = [name for name in table.columns if name != PARTIAL]
+    found = [cut(str(name), LETTERS) for name in own[:SHOWN]]
+    return [*found, "…"] if len(own) > SHOWN else found
 
 
 def choose(
@@ -133,19 +141,24 @@ def _check_one_table(
 ) -> None:
     """Raise :class:`InputError` where cells have rows of several values of a column of text."""
     known = {"game", *PLAYED, *where, *(name for names in columns.values() for name in names)}
-    found = [[name for name in columns[ours] if name in table][:1] for ours in ("flops", "params")]
-    cell = [name for names in [*found, ["seed"]] for name in names if name in table]
-    if not all(found):
+    axes = [[name for name in columns[ours] if name in table][:1] for ours in ("flops", "params")]
+    cell = [name for names in [*axes, ["seed"]] for name in names if name in table]
+    if not all(axes):
         return
     for name in table.columns.difference(list(known)):
-        values = table[name].dropna()
-        if pd.api.types.is_numeric_dtype(values) or not 1 < values.nunique() <= MOST_TABLES:
+        values = table[name]
+        named = TOLD.fullmatch(name.lower()) is not None
+        numbers = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
+        if numbers and not named:
             continue
-        if (table.groupby(cell, dropna=False)[name].nunique() > 1).any():
-            short, known_values = cut(name), [cut(text, LETTERS) for text in texts(values)]
+        count = values.nunique(dropna=not named)  # a table's rows may have none
+        if not 1 < count <= (len(values) if named else MOST_TABLES):
+            continue
+        if (table.groupby(cell, dropna=False)[name].nunique(dropna=not named) > 1).any():
+            short, found = cut(name), [cut(t, LETTERS) for t in texts(values)[:MOST_TABLES]]
             raise InputError(
                 f"path={path}: rows of one budget and size differ in {short}: choose one with "
-                f"where={{{short}: VALUE}} of {known_values}, or average them "
+                f"where={{{short}: VALUE}} of {found}, or average them "
                 f"with where={{{short}: null}}"
             )
 

@@ -215,7 +215,8 @@ def without_numbers(table: pd.DataFrame, names: Sequence[str]) -> str:
     if not len(table):
         return "has no row"
     if found is None:
-        return f"no column of {names}; name one of {headings(table)} so"
+        say_it = f"columns={{{names[0]}: NAME}}"
+        return f"no column of {names}; name one of {headings(table)} so, or give {say_it}"
     held = cut(str(table[found].dropna().iloc[0]), LETTERS) if table[found].notna().any() else ""
     return f"column {found} holds no numbers, but {held!r}: write them as 1234567 or 1.2e6"
 
