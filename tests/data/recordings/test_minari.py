@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -235,6 +236,11 @@ def metadata(**changed: Any) -> Callable[[Path], object]:
     return change
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def column(name: str, value: Any) -> Callable[[Path], object]:
     """Replace a data set of the first episode."""
 
@@ -255,6 +261,8 @@ def column(name: str, value: Any) -> Callable[[Path], object]:
         (metadata(env_spec={"repeat_action_probability": "x"}), "cannot be read"),
         (metadata(env_spec={"repeat_action_probability": 7}), "sticky: Input should be less"),
         (metadata(total_episodes=None), "cannot be read"),
+        (metadata(observation_space='{"type": "Box", "shape": [99999, 99999]}'), "the shape"),
+        (lambda data: pipe(data / "main_data.hdf5"), "is no file"),
         (lambda data: (data / "metadata.json").write_text("[" * 10**5), "cannot be read"),
         (column("rewards", np.full(5, np.inf)), "not whole numbers"),
         (column("rewards", np.full(5, 1e9)), "not whole numbers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -15,6 +16,14 @@ MOST_ITEM_BYTES = 1 << 22
 """Most bytes of one step; an RGB screen has 100,800 bytes."""
 MOST_CHUNK_BYTES = 1 << 28
 """Most bytes of a chunk, which HDF5 unpacks as a whole."""
+MOST_UNPACKED, SPARE_BYTES = 10_000, 1 << 20
+"""Most bytes that are declared for each stored byte, and beside those: HDF5 makes up what is not
+stored, and deflate packs at most 1032 bytes into one."""
+PIECE_BYTES, LISTS = 1 << 26, 16
+"""Bytes that are read at once, and lists of different lengths."""
+UNPACKING, ARRANGING = {1, 4, 32000}, {2, 3}
+"""Numbers of HDF5's filters: deflate, szip and lzf; shuffle and fletcher32. Each of the first kind
+unpacks what the one before has unpacked."""
 
 
 def group_in(file: Any, name: str) -> Any:
@@ -48,7 +57,27 @@ def array_in(group: Any, name: str) -> Any:
     chunk = found.dtype.itemsize * prod(found.chunks or ())
     if len(found) > MOST_STEPS or item > MOST_ITEM_BYTES or chunk > MOST_CHUNK_BYTES:
         raise BadGame(f"its {name} declare the shape {found.shape}, more than an episode has")
+    _check_packing(found, name)
     return found
+
+
+def pieces(found: Any, begin: int, end: int) -> Iterator[Any]:
+    """Yield the steps [begin, end) of a data set as arrays of a bounded size."""
+    item = found.dtype.itemsize * prod(found.shape[1:])
+    step = LISTS if found.dtype.kind == "O" else max(1, PIECE_BYTES // max(1, item))
+    for at in range(begin, end, step):
+        yield found[at : min(at + step, end)]
+
+
+def _check_packing(found: Any, name: str) -> None:
+    """Raise :class:`BadGame` for a data set that would unpack to far more than it stores."""
+    stored = found.id.get_storage_size()
+    if found.nbytes > MOST_UNPACKED * stored + SPARE_BYTES:
+        raise BadGame(f"its {name} declare {found.nbytes} bytes and store {stored}")
+    used = found.id.get_create_plist()
+    codes = [used.get_filter(number)[0] for number in range(used.get_nfilters())]
+    if sum(code in UNPACKING for code in codes) > 1 or {*codes} - UNPACKING - ARRANGING:
+        raise BadGame(f"its {name} are packed twice, or in a way that is not read")
 
 
 def list_in(group: Any, name: str) -> Any:

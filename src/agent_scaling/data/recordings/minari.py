@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from agent_scaling.data.recordings.base import BadGame, Discovery, Game, RawFrames, Skipped, Source
-from agent_scaling.data.recordings.hdf5 import MOST_ITEM_BYTES, array_in, group_in, list_in
+from agent_scaling.data.recordings.hdf5 import MOST_ITEM_BYTES, array_in, group_in, list_in, pieces
 from agent_scaling.data.shards.layout import atari_layout
 from agent_scaling.envs.atari import action_codes
 from agent_scaling.envs.rules import game_from_file
@@ -111,7 +113,8 @@ class MinariSource(Source):
             score = np.concatenate([[0], gained[:-1]]).astype(np.int32)
             for begin in range(0, len(action), chunk_frames):
                 part = slice(begin, min(begin + chunk_frames, len(action)))
-                shown = np.stack([to_frame(screen) for screen in _decoded(seen[part])])
+                stored = pieces(seen, part.start, part.stop)
+                shown = np.stack([to_frame(s) for piece in stored for s in _decoded(piece)])
                 yield RawFrames({"frame": shown}, codes[action[part]], score[part])
 
     def opening(self, game: Game, head: RawFrames) -> int:
@@ -158,6 +161,8 @@ def _episodes(root: Path) -> Any:
     """Open the HDF5 file of a data set's episodes."""
     import h5py
 
+    if (root / EPISODES).exists() and not (root / EPISODES).is_file():
+        raise InputError(f"{root / EPISODES}: is no file: download it again")
     try:
         return h5py.File(root / EPISODES, "r")
     except OSError as error:
@@ -180,6 +185,7 @@ def _read_facts(root: Path) -> Facts:
         for name in ("observation_space", "action_space"):
             if name not in metadata:  # Minari would run the environment to infer the space
                 raise ValueError(f"it does not say its {name}")
+            _check_shapes(json.loads(metadata[name]))
         data = minari.MinariDataset(root)
     except (ValueError, KeyError, AssertionError, NotImplementedError, OSError) as error:
         raise InputError(f"input={root}: not a Minari data set ({error})") from error
@@ -201,6 +207,16 @@ def _read_facts(root: Path) -> Facts:
             "wrappers that change the actions cannot be undone"
         )
     return Facts(data.id, metadata.get("algorithm_name", "unknown"), options, codes)
+
+
+def _check_shapes(space: object) -> None:
+    """Raise ValueError for a space whose arrays, which Minari makes, are larger than a screen."""
+    inner = list(space.values()) if isinstance(space, dict) else space
+    if isinstance(space, dict) and prod(space.get("shape") or ()) > MOST_ITEM_BYTES:
+        raise ValueError(f"it declares the shape {space['shape']}")
+    for part in inner if isinstance(inner, list) else ():
+        if isinstance(part, dict | list):
+            _check_shapes(part)
 
 
 def _options(spec: EnvSpec | None, where: str) -> dict[str, Any]:
@@ -272,7 +288,8 @@ def _decoded(stored: npt.NDArray[Any]) -> Iterator[npt.NDArray[np.uint8]]:
         if stored.ndim > 2:
             yield screen
         else:
-            picture = Image.open(BytesIO(screen.tobytes()))
+            # Alone these: Pillow has another program read EPS.
+            picture = Image.open(BytesIO(screen.tobytes()), formats=("JPEG", "PNG"))
             if 3 * picture.width * picture.height > MOST_ITEM_BYTES:
                 raise BadGame(f"a screen of it has {picture.width} x {picture.height} points")
             yield np.array(picture, np.uint8)
