@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 
-from agent_scaling.config.beside import conf, share_names
+from agent_scaling.config.beside import conf, hidden, share_names
 from agent_scaling.config.call import call_verb
+from agent_scaling.config.check import located
 from agent_scaling.runtime.errors import InputError
 from tests.conftest import ROOT
 from tests.helpers.runs import composed
@@ -61,6 +64,28 @@ def test_a_module_under_the_name_of_one_of_ours_is_named(
     monkeypatch.setitem(sys.modules, "callbacks.flops", theirs)
     with pytest.raises(InputError, match=r"callbacks/flops\.py: .*rename the file"):
         share_names()
+
+
+def test_a_users_module_that_ours_hides_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "callbacks" / "flops.py").write_text("class Mine: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    node = OmegaConf.create({"_target_": "callbacks.flops.Mine"})
+    with pytest.raises(InputError, match=rf"{tmp_path}/callbacks/flops\.py is hidden .*rename"):
+        located("callbacks.x.", node)
+    assert hidden("callbacks.ema.Mine") == hidden("torch.nn.Mine") == ""
+
+
+def test_a_users_package_that_ends_the_program_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data_modules.py").write_text("raise SystemExit('usage')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "data_modules", raising=False)
+    share_names()
+    assert get_object("data_modules.shards.ShardsDataModule")
 
 
 def test_a_target_that_is_not_there_is_one_line() -> None:

@@ -39,6 +39,25 @@ def share_names() -> None:
         _check_hidden(name, ours)
 
 
+def hidden(target: str) -> str:
+    """Return a hint where a module of ours hides the user's that ``target`` may mean, else nothing.
+
+    Args:
+        target: An import path, such as ``callbacks.flops.Mine``.
+    """
+    name, _, rest = target.partition(".")
+    own = f"{rest.partition('.')[0]}.py"
+    if name not in SHARED or not (_root() / name / own).is_file():
+        return ""
+    places = (Path(place, name, own) for place in sys.path)
+    theirs = [place for place in places if place.is_file() and not _is_ours(place)]
+    return f"; {theirs[0]} is hidden by ours of this name: rename the file" if theirs else ""
+
+
+def _is_ours(place: Path) -> bool:
+    return place.resolve().is_relative_to(_root())
+
+
 @cache
 def _root() -> Path:
     """The folder that holds ours: the parent of this package, or of ``src`` in a checkout."""
@@ -58,7 +77,10 @@ def _imported(name: str, ours: Path) -> ModuleType:
     """The package of that name, the user's where the path offers it first."""
     try:
         return import_module(name)
-    except Exception:  # a user's package that cannot be imported is none that is wanted
+    except (
+        Exception,
+        SystemExit,
+    ):  # a user's package that cannot be imported is none that is wanted
         spec = importlib.util.spec_from_file_location(name, ours / "__init__.py")
         assert spec is not None
         assert spec.loader is not None

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import ArgsKwargs, ErrorDetails, SchemaError
 
+from agent_scaling.config.beside import hidden
 from agent_scaling.config.mistakes import meant
 from agent_scaling.runtime.errors import LONGEST, InputError
 from agent_scaling.runtime.secrets import mask
@@ -82,7 +83,9 @@ def located(path: str, node: DictConfig) -> Callable[..., object]:
         return found
     except Exception as error:
         causes = (str(cause) for cause in (error.__cause__, error) if cause is not None)
-        raise InputError(f"{path}_target_={target}: cannot be imported ({next(causes)})") from error
+        raise InputError(
+            f"{path}_target_={target}: cannot be imported ({next(causes)}){hidden(target)}"
+        ) from error
     finally:
         log.disabled = False
 
