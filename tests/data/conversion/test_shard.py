@@ -255,6 +255,18 @@ def test_nothing_of_use(reference: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s" / "manifest.json").exists()
 
 
+def test_an_output_that_goes_away_is_said(
+    tiny_games: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(directory: Path, plan: object, done: object, *_: object) -> object:
+        (directory / "train-00000.tar").unlink()
+        return done
+
+    monkeypatch.setattr(sys.modules["agent_scaling.data.conversion.shard"], "of_all_parts", moved)
+    with pytest.raises(InputError, match=r"train-00000\.tar was deleted or moved during"):
+        shard(input=str(tiny_games), output=str(tmp_path / "shards"))
+
+
 def test_an_output_that_cannot_be_written(short_games: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file" / "s", Path("/proc/shards")):

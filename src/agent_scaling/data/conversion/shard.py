@@ -231,7 +231,7 @@ def write_manifest(
     ``versions`` are those of the programs that played the games, as far as they are known.
 
     Raises:
-        InputError: The shards hold no games.
+        InputError: The shards hold no games, or are not there any more.
     """
     splits: dict[str, tuple[ShardEntry, ...]] = {}
     totals: dict[str, Totals] = {}
@@ -255,6 +255,12 @@ def write_manifest(
     if not sum(total.games for total in totals.values()):
         raise InputError(
             f"output={directory}: none of the games could be used; see the lines above"
+        )
+    files = [name for entries in splits.values() for e in entries for name in (e.tar, e.index)]
+    if gone := [name for name in files if not (directory / name).exists()]:
+        raise InputError(
+            f"output={directory}: {gone[0]} was deleted or moved during the conversion; the same "
+            "command writes it again"
         )
     lost = [{"file": s.file, "reason": s.reason} for s in plan.skipped]
     lost += [dict(s) for shard in plan.shards for s in indexes[shard.name].skipped]
