@@ -58,6 +58,26 @@ def test_one_metric_is_enough(tmp_path, column):
     assert fitted["chosen"][target]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"forecast": []}, r"forecast=\[\]: budgets are FLOPs"),
+        ({"forecast": float("inf")}, r"forecast=\[inf\]: budgets are FLOPs"),
+        ({"forecast": ["x"]}, "forecast="),
+        ({"bootstraps": -1}, "bootstraps=-1: must be at least 0"),
+        ({"seed": -1}, "seed=-1: must be at least 0"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, write(tmp_path), **{"bootstraps": 0, "figures": False} | options)
+
+
+def test_a_table_at_a_url_is_to_be_downloaded(tmp_path):
+    with pytest.raises(InputError, match=r"path=https://h/runs\.csv: tables are read from files"):
+        run(tmp_path, "https://h/runs.csv")
+
+
 def test_without_samples_there_is_no_d_opt(tmp_path):
     fitted = run(tmp_path, write(tmp_path, ["flops", "params", "eval_loss"]))
     assert fitted["best_of_grid"]["loss"]["D_opt"] is None

@@ -69,6 +69,7 @@ FIT = {
         ({"origin": {"source": "csv", "where": {"game": {"_target_": "os.system"}}}}, "where"),
         ({"origin": {"source": ["csv"]}}, "source"),
         ({"origin": {"source": "csv", "path": "/dev/zero"}}, "is no file"),
+        ({"origin": {"source": "csv", "path": "a" * 5000}}, "File name too long"),
         ({"budgets": ["1e12", "1e18"]}, "budgets"),
         ({"forecast": [{"flops": 3e17, "loss": "<b>1</b>", "loss_interval": [1, 2]}]}, "loss"),
         ({"forecast": [{"flops": 3e17, "folder": "/tmp/victim"}]}, "folder"),

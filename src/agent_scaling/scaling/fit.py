@@ -108,6 +108,9 @@ def fit(
     Raises:
         InputError: The source, path, game or range is unusable, or there are too few budgets.
     """
+    for key, value in {"bootstraps": bootstraps, "seed": seed}.items():
+        if value < 0:
+            raise InputError(f"{key}={value}: must be at least 0")
     uri = tracking_uri or default_store()
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"experiment": experiment, "tracking_uri": uri, "merge_within": merge_within}
@@ -262,6 +265,6 @@ def _ahead(forecast: Sequence[float] | float | None, runs: Runs) -> list[float]:
     if forecast is None:
         return [10 * float(runs.cells["flops"].max())]
     values = [forecast] if isinstance(forecast, int | float) else list(forecast)
-    if not values or not all(0 < value < math.inf for value in values):
+    if not values or not all(isinstance(v, int | float) and 0 < v < math.inf for v in values):
         raise InputError(f"forecast={values}: budgets are FLOPs above 0, one or more")
     return [float(value) for value in values]

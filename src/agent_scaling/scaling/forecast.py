@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_json
 from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.comparison import compare, zero_of_row
@@ -93,14 +93,16 @@ def forecast(
     origin |= {"columns": columns, "experiment": experiment, "where": where}
     origin |= {"tracking_uri": tracking_uri or default_store(), "lowest_return": lowest_return}
     fitted: dict[str, Any] = {"origin": origin, "budgets": budgets, "forecast": []}
-    fitted = fitted if fit is None else read_fit_of_runs(fit)
-    if budget is None:
-        ((target, value),) = asked.items()
-        runs = runs_of(fitted, tracking_uri)
-        expert = fitted.get("expert_return") or runs.expert(expert_return)
-        row = reach(runs, target, float(value), expert, within)
-    else:
-        row = _predict(fitted, budget, expert_return, tracking_uri)
+    with reading(fit or path or f"source={source}", "check its table"):
+        fitted = fitted if fit is None else read_fit_of_runs(fit)
+        if budget is None:
+            ((target, value),) = asked.items()
+            runs = runs_of(fitted, tracking_uri)
+            expert = fitted.get("expert_return") or runs.expert(expert_return)
+            row = reach(runs, target, float(value), expert, within)
+        else:
+            row = _predict(fitted, budget, expert_return, tracking_uri)
+    if budget is not None:
         known = {name: value for name, value in (measured or {}).items() if value is not None}
         if fit is not None and (study or experiment or run):
             uri = agreed_store(fitted, tracking_uri)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import is_url
 from agent_scaling.scaling.intervals import half_width
 from agent_scaling.scaling.laws.lowest import Lowest
 from agent_scaling.scaling.runs.budgets import MERGE_WITHIN, merge_budgets
@@ -150,10 +151,12 @@ def read_csv(
     name contains "return", else the loss.
 
     Raises:
-        InputError: A file cannot be read, the game is unknown or ambiguous, or a column of text
-            tells several tables apart that ``where`` does not choose from.
+        InputError: A file is a URL or cannot be read, the game is unknown or ambiguous, or a column
+            of text tells several tables apart that ``where`` does not choose from.
     """
     paths = [path] if isinstance(path, str) else list(path)
+    if urls := [given for given in paths if is_url(given)]:
+        raise InputError(f"path={urls[0]}: tables are read from files: download it")
     tables = [_read_one(Path(p), game, where or {}, columns or {}) for p in paths]
     return pd.concat(tables, ignore_index=True).assign(partial=len(tables) > 1)
 
