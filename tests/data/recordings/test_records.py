@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from agent_scaling.data.recordings.altorg import AltorgSource
 from agent_scaling.data.recordings.base import BadGame, concatenate
 from agent_scaling.data.recordings.records import check_version, tell_version
 from agent_scaling.data.recordings.ttyrec import TtyrecSource, decode_parts
+from agent_scaling.runtime.errors import InputError
 from tests.helpers.ttyrecs import HEADER
 
 CLEAR = b"\x1b[2J\x1b[H"
@@ -261,6 +263,25 @@ def test_a_line_with_a_bad_number_is_left_out_and_named(tmp_path: Path, points: 
     found = AltorgSource().discover(root)
     assert players(root) == ["alice"]
     assert "xlogfile.nh366 line 2: points=" in "\n".join(map(str, found.skipped))
+
+
+def test_a_line_longer_than_any_games_is_named(tmp_path: Path) -> None:
+    root = altorg(tmp_path / "in", b"x" * 10**6 + b"\n", line("alice"), line("bob"))
+    found = AltorgSource().discover(root)
+    assert players(root) == ["alice", "bob"]
+    assert "xlogfile.nh366 line 1: is longer than any game's" in "\n".join(map(str, found.skipped))
+
+
+def test_an_xlogfile_that_is_a_bomb_or_no_file_is_refused(tmp_path: Path) -> None:
+    root = altorg(tmp_path / "in", line("alice"))
+    (root / "xlogfile.nh366").write_bytes(bz2.compress((b"a=" + b"1" * 4000 + b"\n") * 500))
+    with pytest.raises(InputError, match="unpacks to more than an xlogfile"):
+        AltorgSource().discover(root)
+    for name in ("xlogfile.nh366", "blacklist.txt"):
+        (root / name).unlink()
+        os.mkfifo(root / name)
+        with pytest.raises(InputError, match=rf"{name}.* no file"):
+            AltorgSource().discover(root)
 
 
 def test_a_line_with_while_and_no_death_is_read(tmp_path: Path) -> None:

@@ -7,14 +7,20 @@ blacklist's last line alone, knows bz2 by its suffix, and takes brackets in a pa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nle.dataset import populate_db
 
 from agent_scaling.data.recordings.base import Skipped, is_left_packed, readable
-from agent_scaling.data.recordings.packed import DAMAGED, packing, unpacking
+from agent_scaling.data.recordings.packed import (
+    DAMAGED,
+    LENGTH_PER_BYTE,
+    packing,
+    unpacking,
+)
+from agent_scaling.data.recordings.xlogfile import all_lines
 from agent_scaling.runtime.errors import InputError
 
 RECORDING = re.compile(r"(.+)\.ttyrec[123]?(\.[A-Za-z0-9]+)?", re.IGNORECASE)
@@ -24,6 +30,8 @@ BLACKLIST = "blacklist.txt"
 NUMBERS = [name for name, kind in populate_db.XLOGFILE_COLUMNS if kind is int]
 LARGEST = 1 << 63
 """sqlite's integers, in which nle keeps the numbers, lie below."""
+SPARE = 1 << 20
+"""Bytes that an xlogfile may unpack to beside an allowance per byte."""
 
 
 @dataclass
@@ -64,8 +72,8 @@ def copy_altorg(root: Path, to: Path) -> Copy:
 
 def _blacklist(path: Path) -> set[str]:
     """Return the recordings that are not to be used: ``player/time``, without suffixes."""
-    if not path.exists():
-        raise InputError(f"{path} is missing; an empty file will do")
+    if not path.is_file():
+        raise InputError(f"{path} is missing or no file; an empty file will do")
     lines = path.read_bytes().decode(errors="surrogateescape").splitlines()
     # A server's list may have its own folders before a player's, and recordings before packing.
     names = ("/".join(line.strip().split("/")[-2:]) for line in lines)
@@ -74,28 +82,40 @@ def _blacklist(path: Path) -> set[str]:
 
 def _lines(path: Path, skipped: list[Skipped]) -> list[bytes]:
     """Return an xlogfile's lines as nle reads them, separated by tabs; name those it cannot."""
-    lines = _unpacked(path).split(b"\n")
-    if not lines[-1]:
-        lines.pop()  # what follows the last line's end
     kept = []
-    for number, line in enumerate(lines, 1):
-        tabs = (line if b"\t" in line else line.replace(b":", b"\t")).decode("latin-1").strip()
-        fields = dict(word.partition("=")[::2] for word in tabs.split("\t"))
-        if wrong := _wrong_number(fields):
+    for number, line in enumerate(_unpacked(path), 1):
+        if line is None:
+            wrong: str | None = "is longer than any game's line"
+        else:
+            tabs = (line if "\t" in line else line.replace(":", "\t")).strip()
+            fields = dict(word.partition("=")[::2] for word in tabs.split("\t"))
+            wrong = _wrong_number(fields)
+        if wrong:
             skipped.append(Skipped(f"{readable(path.name)} line {number}", wrong))
         else:  # nle adds what follows ``while`` to a death that must be there
             lacks = "while" in fields and "death" not in fields
-            kept.append(f"{tabs}\tdeath=".encode("latin-1") if lacks else tabs.encode("latin-1"))
+            kept.append((f"{tabs}\tdeath=" if lacks else tabs).encode("latin-1"))
     return kept
 
 
-def _unpacked(path: Path) -> bytes:
-    """Return what a file holds, packed or not."""
+def _unpacked(path: Path) -> Iterator[str | None]:
+    """Yield the lines of a file, packed or not; None for one that is longer than any game's.
+
+    Raises:
+        InputError: It is no file, is damaged, or unpacks to far more than games take.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: is no file")
+    left = SPARE + LENGTH_PER_BYTE * path.stat().st_size
     try:
         with path.open("rb") as file:
             kind = packing(file.read(6))
             file.seek(0)
-            return unpacking(file, kind).read()
+            for line in all_lines(unpacking(file, kind)):
+                left -= len(line or "") + 1
+                if left < 0:
+                    raise InputError(f"{path}: unpacks to more than an xlogfile of its size can be")
+                yield line
     except DAMAGED as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
 

@@ -40,6 +40,10 @@ class Readable(Protocol):
         """Return the next ``size`` bytes, or fewer at the end."""
         ...
 
+    def readline(self, size: int = -1, /) -> bytes:
+        """Return the next line, or ``size`` bytes of it."""
+        ...
+
 
 def packing(data: bytes) -> str:
     """Return the packing that a file's first bytes name: bz2, gzip, xz or plain."""

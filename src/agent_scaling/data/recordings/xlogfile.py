@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from agent_scaling.data.recordings.base import Metadata
 from agent_scaling.runtime.errors import InputError
@@ -14,6 +14,14 @@ NUMBER = re.compile(r"-?[0-9]{1,18}")
 """Whole decimal numbers that fit 64 bits."""
 MOST_LINE_BYTES = 1 << 16
 """Most bytes of a game's line; NetHack writes about 500."""
+
+
+class Lines(Protocol):
+    """A file, or a stream of what a packed one holds."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """Return the next line, or ``size`` bytes of it."""
+        ...
 
 
 def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
@@ -46,11 +54,17 @@ def by_ttyrec(path: Path) -> dict[str, Metadata]:
     return {str(game["ttyrecname"]): game for game in games if "ttyrecname" in game}
 
 
-def short_lines(file: BinaryIO) -> Iterator[str]:
+def short_lines(file: Lines) -> Iterator[str]:
     """Yield the lines of a file, without those that are longer than any game's."""
+    return (line for line in all_lines(file) if line is not None)
+
+
+def all_lines(file: Lines) -> Iterator[str | None]:
+    """Yield the lines of a file, and None for each that is longer than any game's."""
     whole = True  # False within a line whose beginning was too long
     while line := file.readline(MOST_LINE_BYTES):
         ends = line.endswith(b"\n")
-        if whole and (ends or len(line) < MOST_LINE_BYTES):
-            yield line.decode("latin-1").rstrip("\n")
+        if whole:
+            fits = ends or len(line) < MOST_LINE_BYTES
+            yield line.decode("latin-1").rstrip("\n") if fits else None
         whole = ends
