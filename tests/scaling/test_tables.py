@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def table() -> pd.DataFrame:
 def test_tokens_are_samples(table: pd.DataFrame) -> None:
     runs = tidy(table.rename(columns={"samples": "tokens"}), "a table")
     assert runs.rows["samples"].notna().all()
+
+
+def test_a_pipe_is_no_table(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "runs.csv")
+    with pytest.raises(InputError, match=r"runs\.csv: is no file"):
+        read_csv(str(tmp_path / "runs.csv"))
 
 
 @pytest.mark.parametrize("infinity", [np.inf, 1.7976931348623157e308])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -114,6 +115,13 @@ def test_what_real_checkpoints_share_is_read(tmp_path: Path) -> None:
     content |= {"numbers": list(range(100_000)), "text": "a" * 10**6, shared: [[[[]]]]}
     torch.save(content, tmp_path / "real.ckpt")
     assert read_checkpoint(tmp_path / "real.ckpt") == content
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.ckpt")
+    for path in (tmp_path / "a.ckpt", tmp_path):
+        with pytest.raises(InputError, match="it is no file"):
+            read_checkpoint(path)
 
 
 def test_a_class_whose_name_is_no_name_is_refused(tmp_path: Path) -> None:

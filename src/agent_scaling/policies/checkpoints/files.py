@@ -74,7 +74,10 @@ def read_checkpoint(path: str | Path, foreign: bool = False) -> dict[str, Any]:
         InputError: The file is missing, torn, damaged, or holds more than tensors and plain values.
     """
     try:
-        refuse_bomb(path, Path(path).stat().st_size)
+        size = Path(path).stat().st_size
+        if not Path(path).is_file():  # to open a pipe would wait for its other end
+            raise ValueError("it is no file")
+        refuse_bomb(path, size)
         refuse_damage(path)
         refuse_pickle_bomb(path, foreign)
         with warnings.catch_warnings():  # about bytes that are refused

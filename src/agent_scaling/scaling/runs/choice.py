@@ -37,6 +37,8 @@ def read_file(path: Path) -> pd.DataFrame:
         InputError: The file cannot be read, its cells are not separated by commas, a row has more
             cells than there are headings, or a heading occurs twice.
     """
+    if path.exists() and not path.is_file():  # it is read twice, which a pipe cannot be
+        raise InputError(f"path={path}: is no file")
     options: dict[str, Any] = {"skipinitialspace": True, "index_col": False}
     try:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
