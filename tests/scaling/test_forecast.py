@@ -73,7 +73,7 @@ FIT = {
         ({"budgets": ["1e12", "1e18"]}, "budgets"),
         ({"forecast": [{"flops": 3e17, "loss": "<b>1</b>", "loss_interval": [1, 2]}]}, "loss"),
         ({"forecast": [{"flops": 3e17, "folder": "/tmp/victim"}]}, "folder"),
-        ({"expert_return": -1.0}, "expert_return"),
+        ({"expert_return": "-1"}, "expert_return"),
         ({"parabola": {"loss": {"N_opt": {"exponent": 1e308, "log_coefficient": 0}}}}, "exponent"),
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ from rich.console import Console
 from agent_scaling.studies.display import watch as watching
 from agent_scaling.studies.display.cells import measured_cells
 from agent_scaling.studies.display.picture import draw, grid_of
-from agent_scaling.studies.display.show import showing
+from agent_scaling.studies.display.show import Show, showing
 from agent_scaling.studies.display.watch import Watch, look
-from agent_scaling.studies.plan_file import Plan, Run, Store
+from agent_scaling.studies.plan_file import Plan, Run, Store, load
 from agent_scaling.tracking.standing import Standing, write_standing
 
 BUDGETS = (1e9, 2e9, 4e9, 8e9)
@@ -45,13 +47,19 @@ def trains(run: Run, folder: Path, frames: int, **more: object) -> None:
     write_standing(output, Standing(frames, 1000.0, 1.25, **more))
 
 
-def ends(run: Run, folder: Path, losses: Mapping[float, float], status: int = 0) -> None:
-    """Leave the files of a run that has ended with these held-out losses."""
+def ends(
+    run: Run,
+    folder: Path,
+    losses: Mapping[float, float],
+    status: int = 0,
+    metric: str = "val/nats",
+) -> None:
+    """Leave the files of a run that has ended with these held-out losses, or another metric."""
     output = run.output(folder)
     output.mkdir(parents=True, exist_ok=True)
     (output / "train.log").touch()
     (output / "exit_status").write_text(str(status))
-    rows = [{"milestone": b, "frames": b / run.cost, "val/nats": v} for b, v in losses.items()]
+    rows = [{"milestone": b, "frames": b / run.cost, metric: v} for b, v in losses.items()]
     (output / "milestones.json").write_text(json.dumps(rows))
 
 
@@ -154,6 +162,28 @@ def test_a_log_gets_a_line_for_each_end_and_minute_and_the_forecast(
     assert said.count("forecast for 1e10 FLOPs, by 4 budgets: 0.79") == 1  # as soon as it is there
     assert "tiny: 12 of 12 runs finished" in said
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0.0, 1.0), (-21.0, 21.0)])
+def test_the_forecast_keeps_to_the_bounds_of_the_study(
+    tmp_path: Path, lowest: float, highest: float
+) -> None:
+    bounds = {"lowest_return": lowest, "highest_return": highest, "expert_return": highest}
+    made = replace(grid(), returns=bounds)
+    (tmp_path / "plan.json").write_text(made.to_json())
+    assert load(tmp_path).returns == bounds
+    for run in made.runs:
+        share = {1e9: 0.5, 2e9: 0.8, 4e9: 0.95, 8e9: 0.99}[run.budgets[-1]]
+        won = lowest + (highest - lowest) * share * {10_000: 0.9}.get(run.params, 0.98)
+        ends(run, tmp_path, {run.budgets[-1]: won}, metric="rollout/return_mean")
+    before = {run.name: "to do" for run in made.runs}
+    show = Show(load(tmp_path), tmp_path, before, 1e11)  # type: ignore[arg-type]
+    told = show._forecast_now()
+    found = re.search(r"([\d.]+) points \[(-?[\d.]+), ([\d.]+)\]", told)
+    assert found, told
+    point, low, high = map(float, found.groups())
+    assert lowest <= low < point <= high <= highest
+    assert point > lowest + 0.9 * (highest - lowest)
 
 
 def test_a_log_of_one_run_tells_it_once(

@@ -59,6 +59,8 @@ def test_every_study_plans_and_its_first_run_trains(
     assert len(made.runs) == len(list((tmp_path / "plan" / "experiment").iterdir()))
     assert made.name == composed("plan", overrides).name
     assert len(made.studies) == max(1, len(made.variants))
+    highest = {"minihack_rl": 1.0, "pong": 21.0}.get(name)
+    assert made.returns.get("highest_return") == highest
     if name in LONG:
         return
     run = made.runs[0]

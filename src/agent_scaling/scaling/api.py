@@ -70,7 +70,7 @@ class Laws:
         budgets = np.atleast_1d(np.asarray(flops, float))
         found = forecast_above(self.runs, budgets, [], self.fitted["expert_return"])["forecast"]
         rows = []
-        for row in (moved_row(row, self.runs.zero) for row in found):
+        for row in (moved_row(row, self.runs.zero, self.runs.highest) for row in found):
             flat = {"flops": row["flops"]}
             for name in PREDICTED:
                 if name in row:
@@ -92,6 +92,7 @@ def fit_laws(
     seed: int = 0,
     expert_return: float | None = None,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
 ) -> Laws:
     """Fit the scaling laws to a table of runs.
 
@@ -111,15 +112,19 @@ def fit_laws(
         expert_return: Return at which the ``expert`` form saturates; None: the table's own, if any.
         lowest_return: Return that laws count from; None: 0, or an estimate where returns lie below
             0.
+        highest_return: Highest return that the game's rules allow, which no forecast passes; None:
+            not known.
 
     Raises:
         InputError: The CSV cannot be read, columns are missing, fewer than three budgets have a
-            value above 0 or the lowest return, or the expert's return does not lie above it.
+            value above 0 or the lowest return, the expert's return does not lie above it, or a
+            return lies above the highest one.
     """
+    bounds = {"lowest_return": lowest_return, "highest_return": highest_return}
     if isinstance(table, pd.DataFrame):
-        runs = tidy(table, "table", budgets, merge_within, lowest_return)
+        runs = tidy(table, "table", budgets, merge_within, **bounds)
     else:
         rows = read_csv(str(table), game, where, columns)
-        runs = tidy(rows, f"{table}", budgets, merge_within, lowest_return)
+        runs = tidy(rows, f"{table}", budgets, merge_within, **bounds)
     ahead = [10 * float(runs.cells["flops"].max())]
     return Laws(runs, analyse(runs, ahead, bootstraps, seed, runs.expert(expert_return)))

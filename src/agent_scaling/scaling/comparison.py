@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.runs.lowest import ROUNDING
 
 
 def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
@@ -16,8 +17,8 @@ def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, 
     returns is of what lies above the row's ``lowest_return``.
 
     Raises:
-        InputError: A metric that the forecast lacks, or a value that does not lie above 0 or the
-            lowest return.
+        InputError: A metric that the forecast lacks, a value that does not lie above 0 or the
+            lowest return, or a return above the highest one.
     """
     found: dict[str, Any] = {}
     for name, value in measured.items():
@@ -25,6 +26,9 @@ def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, 
         if name not in row or not value > zero:
             known = [n for n in ("loss", "return") if n in row]
             raise InputError(f"measured.{name}={value}: give values above {zero:g} of {known}")
+        highest = row.get("highest_return") if name == "return" else None
+        if highest is not None and value > highest + ROUNDING * max(abs(highest), 1.0):
+            raise InputError(f"measured.{name}={value}: lies above highest_return={highest:g}")
         low, high = row[f"{name}_interval"]
         error = math.log((row[name] - zero) / (value - zero))
         found[name] = {"measured": value, "log_error": error, "within": bool(low <= value <= high)}

@@ -57,6 +57,7 @@ def fit(
     measured: Mapping[str, float | None] | None = None,
     expert_return: float | None = None,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
     bootstraps: int = 1000,
     seed: int = 0,
     figures: bool = True,
@@ -92,6 +93,8 @@ def fit(
             own mean return, where the runs hold it.
         lowest_return: Return that laws count from; ``None``: 0, or an estimate where returns lie
             below 0.
+        highest_return: Highest return that the game's rules allow, which no forecast passes;
+            ``None``: not known.
         bootstraps: Resamples for the bootstrap intervals; 0: none.
         seed: Seed of the resampling.
         figures: True to draw the figures and write the report.
@@ -106,7 +109,8 @@ def fit(
         The content of ``fit.json``.
 
     Raises:
-        InputError: The source, path, game or range is unusable, or there are too few budgets.
+        InputError: The source, path, game or range is unusable, there are too few budgets, or a
+            return lies above ``highest_return``.
     """
     for key, value in {"bootstraps": bootstraps, "seed": seed}.items():
         if value < 0:
@@ -117,7 +121,8 @@ def fit(
     origin |= {"where": dict(where)} if where else {}
     origin |= {"columns": dict(columns)} if columns else {}
     origin |= {"measure": measure} if measure != RETURN else {}
-    origin |= {"lowest_return": lowest_return} if lowest_return is not None else {}
+    bounds = {"lowest_return": lowest_return, "highest_return": highest_return}
+    origin |= {name: value for name, value in bounds.items() if value is not None}
     with reading(path or f"source={source}", "check its columns"):
         runs = read(budgets=budgets, **origin)
         expert = runs.expert(expert_return)
@@ -142,6 +147,7 @@ def fit(
 
         options: dict[str, Any] = {"budgets": budgets, "bootstraps": bootstraps, "seed": seed}
         options |= {"expert_return": expert, "lowest_return": runs.zero, "chosen": fitted["chosen"]}
+        options |= {} if highest_return is None else {"highest_return": highest_return}
         drawn = [p.with_suffix(".svg") for p in files if p.suffix == ".png"]
         with store_errors(uri):
             said = markdown(fitted["verdict"])
@@ -221,8 +227,9 @@ def analyse(
         "cells": given.cells,
         "expert_return": expert,
         "lowest_return": as_fitted(given.lowest),
+        "highest_return": given.highest,
     }
-    return moved(fitted, given.zero)
+    return moved(fitted, given.zero, given.highest)
 
 
 def read(
@@ -238,15 +245,17 @@ def read(
     columns: Mapping[str, str] | None = None,
     measure: str = RETURN,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
 ) -> Runs:
     """Read the table of runs that ``fit`` works on; raises :class:`InputError` as ``fit`` does."""
     if budgets is not None and (len(budgets) != 2 or not 0 < budgets[0] < budgets[1]):
         raise InputError(f"budgets={list(budgets)}: give [lowest,highest] in FLOPs")
+    kept = budgets, merge_within, lowest_return, highest_return
     if source == "csv":
         if not path:
             raise InputError("path=null: source=csv needs path=FILE")
         table = take_measure(read_csv(path, game, where, columns), measure, f"path={path}")
-        runs = tidy(table, f"path={path}", budgets, merge_within, lowest_return)
+        runs = tidy(table, f"path={path}", *kept)
         runs.flags[:0] = mixed_versions(table)
         return runs
     if source == "mlflow":
@@ -254,7 +263,7 @@ def read(
             raise InputError("study=null: source=mlflow needs study=NAME or experiment=NAME")
         tracked = read_mlflow(study, experiment, tracking_uri)
         table = take_measure(tracked.table, measure, tracked.origin)
-        runs = tidy(table, tracked.origin, budgets, merge_within, lowest_return)
+        runs = tidy(table, tracked.origin, *kept)
         runs.flags[:0] = [*tracked.flags, *mixed_versions(table)]
         runs.experiments = tracked.experiments
         return runs

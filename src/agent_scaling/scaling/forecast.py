@@ -37,6 +37,7 @@ def forecast(
     budgets: Sequence[float] | None = None,
     expert_return: float | None = None,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
     study: str | None = None,
     experiment: str | None = None,
     run: str | None = None,
@@ -64,6 +65,7 @@ def forecast(
         budgets: With ``source``, lowest and highest budget used, FLOPs; ``None``: all.
         expert_return: With ``source``, return at which the ``expert`` form saturates.
         lowest_return: With ``source``, return that laws count from.
+        highest_return: With ``source``, highest return that the game's rules allow.
         study: With ``source=mlflow``, the tag ``study`` of the runs; else the tag of runs in
             MLflow, among which metrics absent from ``measured`` are looked up.
         experiment: Experiment of those runs.
@@ -91,14 +93,15 @@ def forecast(
         raise InputError("give one of budget=FLOPs, loss=L and return=R")
     origin: dict[str, Any] = {"source": source, "path": path, "study": study, "game": game}
     origin |= {"columns": columns, "experiment": experiment, "where": where}
-    origin |= {"tracking_uri": tracking_uri or default_store(), "lowest_return": lowest_return}
+    origin |= {"tracking_uri": tracking_uri or default_store()}
+    origin |= {"lowest_return": lowest_return, "highest_return": highest_return}
     fitted: dict[str, Any] = {"origin": origin, "budgets": budgets, "forecast": []}
     with reading(fit or path or f"source={source}", "check its table"):
         fitted = fitted if fit is None else read_fit_of_runs(fit)
         if budget is None:
             ((target, value),) = asked.items()
             runs = runs_of(fitted, tracking_uri)
-            expert = fitted.get("expert_return") or runs.expert(expert_return)
+            expert = _expert(fitted, runs, expert_return)
             row = reach(runs, target, float(value), expert, within)
         else:
             row = _predict(fitted, budget, expert_return, tracking_uri)
@@ -143,9 +146,15 @@ def _predict(
         if math.isclose(row["flops"], budget, rel_tol=1e-9):
             return {name: _unbounded(value) for name, value in row.items()}
     runs = runs_of(fitted, tracking_uri)
-    expert = fitted.get("expert_return") or runs.expert(expert)
+    expert = _expert(fitted, runs, expert)
     chosen = analyse(runs, [budget], bootstraps=0, seed=0, expert=expert)
     return dict(chosen["forecast"][0])
+
+
+def _expert(fitted: Mapping[str, Any], runs: Runs, given: float | None) -> float | None:
+    """Return the expert's return of a fit that has one; else that which is given, or the runs'."""
+    own = fitted.get("expert_return")
+    return runs.expert(given if own is None else own)
 
 
 def _unbounded(value: object) -> object:

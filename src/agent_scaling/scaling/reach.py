@@ -30,7 +30,8 @@ def reach(
     Args:
         runs: The measured runs.
         target: ``loss`` or ``return``.
-        value: A loss to fall to, or a return to rise to, above the one that laws count from.
+        value: A loss to fall to, or a return to rise to, above the one that laws count from and
+            not above the highest one.
         expert: Return at which the form ``expert`` saturates.
         within: Highest budget considered, FLOPs; ``None``: :data:`WITHIN` times the highest one.
 
@@ -48,6 +49,8 @@ def reach(
     zero = runs.zero if target == "return" else 0.0
     if not value > zero:
         raise InputError(f"{target}={value:g}: give a {target} above {zero:g}")
+    if target == "return" and runs.highest is not None and value > runs.highest:
+        raise InputError(f"return={value:g}: lies above highest_return={runs.highest:g}")
     best = best_of_grid(runs.counted().cells, target)
     if not len(best):
         raise InputError(f"{target}={value:g}: no run has a {target} to forecast from")

@@ -48,6 +48,7 @@ def plan(
     launcher: Mapping[str, Any] | None = None,
     expert_return: float | None = None,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
     output: str,
     epochs: float = REPETITIONS,
     brief: bool = False,
@@ -75,7 +76,10 @@ def plan(
         ratios: Lowest and highest frames per parameter of a cell.
         speed: FLOP/s, ``probe``, or a study in MLflow; for the hours.
         launcher: Hydra's settings with which ``sweep`` launches.
-        expert_return: For ``study`` alone, whose fits take it; likewise ``lowest_return``.
+        expert_return: For fits of the runs, which ``sweep`` and ``study`` make: the return at which
+            a form may saturate.
+        lowest_return: Likewise: the return that laws count from.
+        highest_return: Likewise: the highest return that the game's rules allow.
         output: Folder.
         epochs: Passes over the games above which a warning is raised.
         brief: Print a line in place of the cells, and warnings only of a grid that was typed.
@@ -118,6 +122,10 @@ def plan(
     check(request)
     folder = Path(output).resolve()
     made = lay_out(request, row, None if best else fit, flatten(launcher or {}), epochs)
+    bounds = {"expert_return": expert_return, "lowest_return": lowest_return}
+    bounds |= {"highest_return": highest_return}
+    known = {name: float(value) for name, value in bounds.items() if value is not None}
+    made = replace(made, returns=known)
     there = (folder / FILE).exists()
     if there:
         made = same(made, folder)
@@ -226,7 +234,7 @@ def lay_out(
 
 
 def same(made: Plan, folder: Path) -> Plan:
-    """The plan that ``folder`` holds, if it is the one just made.
+    """The plan that ``folder`` holds, if it is the one just made, with that one's ``returns``.
 
     Raises:
         InputError: It is another.
@@ -237,7 +245,7 @@ def same(made: Plan, folder: Path) -> Plan:
         raise InputError(
             f"output={folder}: holds another plan (other {different}); give another output="
         )
-    return before
+    return replace(before, returns=made.returns)
 
 
 def write(made: Plan, request: grids.Request, folder: Path) -> None:

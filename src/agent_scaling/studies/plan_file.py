@@ -37,6 +37,8 @@ Plain = bool | int | float | str | None | list[bool | int | float | str | None]
 STRICT = ConfigDict(strict=True, extra="forbid")
 Setting = Annotated[str, Field(pattern=r"\A(optimizer\.lr|data\.lanes)\z")]
 
+Bound = Annotated[str, Field(pattern=r"\A(expert|lowest|highest)_return\z")]
+
 NAME = re.compile(r"(?!\.)[\w.+-]+")
 """Names of runs: their folders lie in the plan's, and nowhere else."""
 LAUNCHER = re.compile(r"hydra/launcher|hydra\.launcher\.(?!_target_)\w[\w.]*")
@@ -124,6 +126,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     forecast: Mapping[str, Any] = field(default_factory=dict)
     """The fit's predictions for a compute-optimal run, with intervals."""
+    returns: Mapping[Bound, FiniteFloat] = field(default_factory=dict)
+    """Returns that fits of the runs are told of, those that are known."""
 
     @property
     def studies(self) -> list[str]:

@@ -55,6 +55,7 @@ def study(
     fit: None = None,
     expert_return: float | None = None,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
     **grid: Any,
 ) -> None:
     """Make a study from one config; a repeated call continues it.
@@ -70,6 +71,7 @@ def study(
         expert_return: Of the fits: the return at which a form may saturate.
         lowest_return: Of the fits: the return that laws count from; ``None``: 0, or an estimate
             where returns lie below 0.
+        highest_return: Of the fits: the highest return that the game's rules allow.
         grid: The other arguments of :func:`~agent_scaling.studies.plan.plan`.
 
     Raises:
@@ -83,13 +85,14 @@ def study(
     if budget is not None:
         check_grid(grid)
     folder = Path(output).resolve()
-    made = plan(**grid, output=str(folder / "grid"), brief=True)
+    bounds: dict[str, Any] = {"expert_return": expert_return, "lowest_return": lowest_return}
+    bounds |= {"highest_return": highest_return}
+    made = plan(**grid, **bounds, output=str(folder / "grid"), brief=True)
     ahead = budget or 10 * max(b for run in made.runs for b in run.budgets)
     sweep_all(made, folder / "grid", ahead)
     cells = with_settings(made, measured_cells(made, folder / "grid"))
     # With a forecast, the fit is logged and told once that has been checked.
-    returns = {"expert_return": expert_return, "lowest_return": lowest_return}
-    settings: dict[str, Any] = {"forecast": [ahead], "log": budget is None} | returns
+    settings: dict[str, Any] = {"forecast": [ahead], "log": budget is None, **made.returns}
     settings |= {"cautions": list(made.warnings), "show": "nothing"}
     fits = [f for tag in made.studies if (f := fit_once(made, cells, tag, folder, settings))]
     if made.variants:
@@ -101,7 +104,7 @@ def study(
         best = {name: grid[name] for name in ("name", "train", "convention", "seeds", "launcher")}
         best |= {"fit": str(fits[0]), "budget": budget, "speed": grid.get("speed")}
         best |= {"hyper": grid.get("hyper")}
-        check(made, cells, best, folder, returns)
+        check(made, cells, best, folder)
     tell(made, fits, folder)
 
 
@@ -204,7 +207,8 @@ def fit_across(made: Plan, cells: pd.DataFrame, folder: Path) -> None:
         return
     write_file(where / CELLS, cells.drop(columns=["study", "variant"]).to_csv(index=False))
     say(f"laws of {', '.join(varied)}, over all variants:")
-    settings = {"path": str(where / CELLS), "output": str(where), "bootstraps": 0}
+    settings: dict[str, Any] = {"path": str(where / CELLS), "output": str(where), "bootstraps": 0}
+    settings |= made.returns
     call("fit", [], {**settings, "figures": False, "log": False})
     (where / ".done").touch()
 
@@ -224,17 +228,10 @@ def call(verb: str, overrides: Sequence[str], settings: Mapping[str, Any]) -> An
     return call_verb(cfg)
 
 
-def check(
-    made: Plan,
-    cells: pd.DataFrame,
-    best: Mapping[str, Any],
-    folder: Path,
-    returns: Mapping[str, float | None],
-) -> None:
+def check(made: Plan, cells: pd.DataFrame, best: Mapping[str, Any], folder: Path) -> None:
     """Train what the fit of ``cells`` forecast; print, keep and draw it beside what was measured.
 
-    The fit is made again, with that comparison: its laws are the same. ``returns`` holds the fit's
-    ``expert_return`` and ``lowest_return``.
+    The fit is made again, with that comparison: its laws are the same.
     """
     planned = plan(**best, output=str(folder / "forecast"), brief=True)
     sweep_all(planned, folder / "forecast", None)
@@ -243,7 +240,8 @@ def check(
     row = dict(planned.forecast)
     above = {name: v > zero_of_row(row, name) for name, v in found.items()}
     known = {name: float(v) for name, v in found.items() if above[name] and name in row}
-    again: dict[str, Any] = {"measured": known, "log": True, "show": "nothing", **returns}
+    again: dict[str, Any] = {"measured": known, "log": True, "show": "nothing"}
+    again |= made.returns
     again |= {"forecast": [best["budget"], 10 * best["budget"]], "cautions": list(made.warnings)}
     fit_once(made, cells, made.name, folder, again)
     row = forecast(

@@ -12,7 +12,7 @@ from agent_scaling.scaling.fitting import forms, returns
 from agent_scaling.scaling.fitting.recency import LATEST
 from agent_scaling.scaling.fitting.structure import layout
 from agent_scaling.scaling.intervals import LEVEL, NORMAL, half_width
-from agent_scaling.scaling.laws import curves, parametric, profiles
+from agent_scaling.scaling.laws import bound, curves, parametric, profiles
 from agent_scaling.scaling.runs.table import Runs
 
 FEWEST = 3
@@ -51,7 +51,7 @@ def laws_of(runs: Runs) -> dict[str, Any]:
         fitted["saturating_weighted"]["loss"] = _saturating(best, 0.25, flags)
         fitted["parametric"] = _parametric(cells, flags)
         fitted["quadratic"] = _quadratic(cells)
-    if "return" in targets and (bounded := _bounded(cells)):
+    if "return" in targets and (bounded := _bounded(cells, runs.highest)):
         fitted["saturating"]["return"] = bounded
     fitted["return_from_loss"] = _return_from_loss(cells) if len(targets) == 2 else None
     return fitted | {"flags": flags}
@@ -222,26 +222,31 @@ def _saturating(best: pd.DataFrame, recency: float, flags: list[str]) -> dict[st
     }
 
 
-def _bounded(cells: pd.DataFrame) -> dict[str, Any] | None:
+def _bounded(cells: pd.DataFrame, highest: float | None) -> dict[str, Any] | None:
     """Fit R = 1 / (1/R_max + a C^−γ) to the latest budgets; ``None`` where there are too few.
 
     That is a sigmoid in log compute, R_max / (1 + (C_half / C)^γ), as ScaleRL has it (arXiv
-    2510.13786); ``half_at`` is C_half, the FLOPs at which half of R_max is reached.
+    2510.13786); ``half_at`` is C_half, the FLOPs at which half of R_max is reached. R_max is
+    ``highest`` where no bound is found below that.
     """
     try:
-        curve = returns.fit_bounded(cells)
+        curve = returns.fit_bounded(returns.stretched(cells, highest))
     except ValueError:
         return None
     at, value = forms.series(cells, "return")
     found = curves.has_floor(curve, at.max())
-    low, high = curve.interval(0)
+    most = np.array([-curve.theta[0], *(-end for end in curve.interval(0)[::-1])])
+    if highest is not None:
+        most = bound.squeeze(most, highest) if found else np.log([highest, 1.0, highest])
     with np.errstate(over="ignore"):
-        interval = [np.exp(-high), np.exp(-low)]
-        half_at = np.exp((curve.theta[1] - curve.theta[0]) / curve.theta[2])
+        half_at = np.exp((curve.theta[1] + most[0]) / curve.theta[2])
+        bounds = np.exp(most)
+    last = float(np.exp(value.max()))
+    known = found or highest is not None
     return {
-        "R_max": np.exp(-curve.theta[0]) if found else None,
-        "R_max_interval": interval if found else [np.exp(value.max()), None],
-        "half_at": half_at if found else None,
+        "R_max": bounds[0] if known else None,
+        "R_max_interval": [bounds[1] if found else last, bounds[2] if known else None],
+        "half_at": half_at if known else None,
         "gamma": curve.theta[2],
         "gamma_interval": curve.interval(2),
         "log_a": curve.theta[1],

@@ -44,6 +44,7 @@ class Grid:
         log_d_SK: Log frames.
         loss_SRK: Log loss; only runs with a loss are stored, from index 0 along R.
         return_SRK, error_SRK, weight_SRK: Return, its standard error over episodes, episodes.
+        highest: The highest return that can be drawn.
     """
 
     log_n_S: np.ndarray
@@ -53,6 +54,7 @@ class Grid:
     return_SRK: np.ndarray
     error_SRK: np.ndarray
     weight_SRK: np.ndarray
+    highest: float = np.inf
 
 
 def as_grid(runs: Runs) -> Grid:
@@ -68,13 +70,16 @@ def as_grid(runs: Runs) -> Grid:
     with_loss = known[known["log_loss"].notna()]
     with_return = known[known["return"].notna()]
     columns = ("return", "return_se", "rollouts")
-    returns = [_spread(with_return, column, sizes, budgets) for column in columns]
+    score, error, weight = (_spread(with_return, c, sizes, budgets) for c in columns)
     return Grid(
         np.log(sizes),
         np.log(budgets),
         np.log(cells.reindex(index=sizes, columns=budgets).to_numpy(float)),
         _spread(with_loss, "log_loss", sizes, budgets),
-        *returns,
+        score,
+        error,
+        weight,
+        np.inf if runs.highest is None else runs.highest,
     )
 
 
@@ -199,7 +204,8 @@ def resample(
     loss = _mean_of_runs(grid.loss_SRK, np.isfinite(grid.loss_SRK) * 1.0, uniform)
     noise = generator.standard_normal((count, *grid.return_SRK.shape))
     episodes = np.where(np.isfinite(grid.weight_SRK), grid.weight_SRK, 0.0)
-    score = _mean_of_runs(grid.return_SRK + noise * grid.error_SRK, episodes, uniform)
+    played = np.minimum(grid.return_SRK + noise * grid.error_SRK, grid.highest)
+    score = _mean_of_runs(played, episodes, uniform)
     with np.errstate(invalid="ignore"):
         score = np.log(np.where(score > 0, score, np.nan))
     return np.where(drawn, loss, np.nan), np.where(drawn, score, np.nan)

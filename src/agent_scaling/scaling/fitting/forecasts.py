@@ -33,56 +33,69 @@ class Chosen:
     averaged: tuple[str, ...]
     checks: Mapping[str, Validation]
     name: str
+    highest: float | None = None
 
     def form(self) -> Form:
         """Return the chosen form as a function."""
         return returns.averaged_loss if self.name == AVERAGE else self.forms[self.name]
 
     def predict(self, cells: pd.DataFrame, x: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return the log mean, low and high at log budgets ``x``."""
+        """Return the log mean, low and high at log budgets ``x``; none is above ``highest``."""
         found = select.predict_each(self.forms, self.averaged, cells, x)[self.name]
         ratio = np.exp(x) / float(cells["flops"].max())
         prior = select.PRIOR[self.target]
-        return found.mean, *select.interval(found, self.checks.get(self.name), ratio, prior)
+        parts = found.mean, *select.interval(found, self.checks.get(self.name), ratio, prior)
+        if self.highest is None:
+            return parts
+        return tuple(np.minimum(part, np.log(self.highest)) for part in parts)
 
 
-def compete(cells: pd.DataFrame, target: str, loss: Form | None, expert: float | None) -> Chosen:
+def compete(
+    cells: pd.DataFrame,
+    target: str,
+    loss: Form | None,
+    expert: float | None,
+    highest: float | None = None,
+) -> Chosen:
     """Validate every form of ``target`` by rolling origin and choose one.
 
     ``loss`` is the first stage of the two-stage forms of the return. Where the form ``expert``
-    beats ``bounded``, it takes that form's place in the average.
+    beats ``bounded``, it takes that form's place in the average. No form predicts a return above
+    ``highest``.
     """
+    highest = highest if target == "return" else None
     averaged: tuple[str, ...]
     if target == "loss":
         forms, averaged = LOSS_FORMS, LOSS_AVERAGED
     else:
-        forms = returns.return_forms(loss, expert)
+        forms = returns.return_forms(loss, expert, highest)
         averaged = tuple(name for name in returns.RETURN_AVERAGED if name in forms)
     truth, prior = best_of_grid(cells, target), select.PRIOR[target]
     checks = select.rolling_origin(cells, truth, forms, averaged, prior)
     if "expert" in checks and checks["expert"].mean_error < checks["bounded"].mean_error:
         averaged = tuple("expert" if name == "bounded" else name for name in averaged)
         checks = select.rolling_origin(cells, truth, forms, averaged, prior)
-    return Chosen(target, forms, averaged, checks, select.choose(checks))
+    return Chosen(target, forms, averaged, checks, select.choose(checks), highest)
 
 
 def _chosen(
-    cells: pd.DataFrame, target: str, loss: Chosen | None, expert: float | None, flags: list[str]
+    runs: Runs, target: str, loss: Chosen | None, expert: float | None, flags: list[str]
 ) -> Chosen:
     """Choose the form that forecasts a target; without profiles, the parametric law forecasts."""
+    cells, highest = runs.cells, runs.highest
     reason = structure.layout(cells, target)
     if reason is None:
-        return compete(cells, target, loss.form() if loss else None, expert)
+        return compete(cells, target, loss.form() if loss else None, expert, highest)
     by_law = structure.has_law(cells)
     flags.append(structure.flag(target, reason, by_law))
     if not by_law:
-        return compete(cells, target, loss.form() if loss else None, expert)
+        return compete(cells, target, loss.form() if loss else None, expert, highest)
     if target == "loss":
         forms = {LAW: LOSS_FORMS[LAW]}
         return Chosen(target, forms, (), structure.validate_law(cells), LAW)
-    forms = returns.return_forms(LOSS_FORMS[LAW])
+    forms = returns.return_forms(LOSS_FORMS[LAW], None, highest)
     stages = {name: form for name, form in forms.items() if name.startswith("two_stage")}
-    return Chosen(target, stages, tuple(stages), {}, AVERAGE)
+    return Chosen(target, stages, tuple(stages), {}, AVERAGE, highest)
 
 
 def forecast_of(
@@ -100,7 +113,7 @@ def forecast_of(
         if runs.target(target)["flops"].nunique() < FEWEST:
             flags.append(f"no forecast of {target}: fewer than {FEWEST} budgets have it")
             continue
-        found[target] = _chosen(cells, target, found.get("loss"), expert, flags)
+        found[target] = _chosen(runs, target, found.get("loss"), expert, flags)
         if not found[target].checks:
             flags.append(f"not validated: {target} has too few budgets to predict any from others")
         for row, mean, low, high in zip(rows, *found[target].predict(cells, x), strict=True):

@@ -54,7 +54,9 @@ def forecast_above(
     for number, row in enumerate(found["forecast"]):
         if "return" in row:
             moved = [moved_row(rows[number], by)["return"] for by, rows in others]
-            row["return_interval"] = [*widened(row["return"], row["return_interval"], moved)]
+            ends = widened(row["return"], row["return_interval"], moved)
+            most = np.inf if runs.highest is None else runs.highest - runs.zero
+            row["return_interval"] = [min(end, most) for end in ends]
     return found
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from agent_scaling.scaling.fitting import forms
 from agent_scaling.scaling.fitting.recency import LATEST, RECENT, Recency, latest
 from agent_scaling.scaling.fitting.select import FEWEST, Form, Prediction, average
-from agent_scaling.scaling.laws import curves
+from agent_scaling.scaling.laws import bound, curves
 from agent_scaling.scaling.laws.profiles import best_of_grid
 
 
@@ -102,17 +102,48 @@ def at_expert(cells: pd.DataFrame, x: np.ndarray, expert: float) -> Prediction:
     return Prediction(mean, curve.standard_error(x) * np.exp(short + mean))
 
 
+def stretched(cells: pd.DataFrame, highest: float | None) -> pd.DataFrame:
+    """Return cells whose returns have no bound (:mod:`laws.bound`); themselves without a bound."""
+    if highest is None:
+        return cells
+    return cells.assign(**{"return": bound.stretch(cells["return"], highest)})
+
+
+def below(form: Form, highest: float) -> Form:
+    """Return a form of R̃ as one of returns, which never predicts one above ``highest``.
+
+    Near the bound, log errors of returns are small: the form's own shrink by the slope of ln R
+    against ln R̃, 1 − R/H; what no form foresees by its root, as errors of a share do.
+    """
+
+    def predict(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
+        found = form(stretched(cells, highest), x)
+        mean = bound.squeeze(found.mean, highest)
+        left = bound.room(mean, highest)
+        return Prediction(mean, found.error * left, np.sqrt(np.maximum(left, bound.MARGIN)))
+
+    return predict
+
+
 def averaged_loss(cells: pd.DataFrame, x: np.ndarray) -> Prediction:
     """Predict the loss by the average of the loss forms."""
     return average([forms.LOSS_FORMS[name](cells, x) for name in forms.LOSS_AVERAGED])
 
 
-def return_forms(loss: Form | None, expert: float | None = None) -> dict[str, Form]:
+def return_forms(
+    loss: Form | None, expert: float | None = None, highest: float | None = None
+) -> dict[str, Form]:
     """Return the forms of R_opt(C) by their names in ``fit.json``.
 
     The two-stage forms need a form of the ``loss``. The form ``expert`` saturates at the return
-    ``expert``; it is absent where that is ``None``.
+    ``expert``; it is absent where that is ``None``, or is the ``highest`` return, at which all
+    forms saturate.
     """
+    if highest is not None:
+        short = expert is not None and expert < highest * (1 - bound.MARGIN)
+        reached = float(bound.stretch(expert, highest)) if expert is not None and short else None
+        free = return_forms(loss, reached)
+        return {name: below(form, highest) for name, form in free.items()}
     found: dict[str, Form] = {
         "power": partial(forms.power, target="return"),
         "power_recent": partial(forms.power, target="return", last=RECENT),

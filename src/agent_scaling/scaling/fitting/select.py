@@ -37,10 +37,14 @@ PRIOR_ORIGINS = 2.0
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted log values, and their standard errors as new points."""
+    """Predicted log values, and their standard errors as new points.
+
+    ``room`` is the share of :data:`PRIOR` that holds for each: below 1 where a bound is near.
+    """
 
     mean: np.ndarray
     error: np.ndarray
+    room: np.ndarray | float = 1.0
 
 
 Form = Callable[[pd.DataFrame, np.ndarray], Prediction]
@@ -73,8 +77,8 @@ def average(predictions: Sequence[Prediction]) -> Prediction:
     """
     if not predictions:
         raise ValueError("no form to average can be fitted")
-    mean = np.mean([p.mean for p in predictions], axis=0)
-    return Prediction(mean, np.median([p.error for p in predictions], axis=0))
+    mean, room = (np.mean([getattr(p, n) for p in predictions], axis=0) for n in ("mean", "room"))
+    return Prediction(mean, np.median([p.error for p in predictions], axis=0), room)
 
 
 def predict_each(
@@ -114,6 +118,7 @@ def rolling_origin(
         for name, parts in rows.items():
             p = found.get(name, absent)
             table = {"flops": budgets[k:], "error": p.mean - measured[k:], "own": p.error}
+            table["room"] = np.broadcast_to(p.room, len(budgets) - k)
             ahead = np.log10(budgets[k:] / budgets[k])
             ahead += np.minimum(np.log10(budgets[k] / budgets[k - 1]), AHEAD)
             parts.append(pd.DataFrame(table | {"origin": budgets[k - 1], "ahead": ahead}))
@@ -125,7 +130,7 @@ def first_origin(budgets: int) -> int:
     return max(FEWEST, min(5, budgets - 2))
 
 
-def deviation(own: np.ndarray, ratio: np.ndarray, prior: float) -> np.ndarray:
+def deviation(own: np.ndarray, ratio: np.ndarray, prior: np.ndarray | float) -> np.ndarray:
     """Return the expected size of a log error at ``ratio``, C over the origin's budget.
 
     A form's own standard error covers noise, but not a wrong form. The error of a wrong form grows
@@ -137,11 +142,12 @@ def deviation(own: np.ndarray, ratio: np.ndarray, prior: float) -> np.ndarray:
 
 
 def validated(errors: pd.DataFrame, prior: float) -> Validation:
-    """Past errors summed up: rows of origin, flops, error, own, and ahead (decades)."""
+    """Past errors summed up: rows of origin, flops, error, own, ahead (decades), perhaps room."""
     near = errors[errors["ahead"] <= AHEAD + ROUNDING]
     fitted = errors[np.isfinite(errors["error"])]
     ratio = (fitted["flops"] / fitted["origin"]).to_numpy(float)
-    expected = deviation(fitted["own"].to_numpy(float), ratio, prior)
+    share = fitted["room"].to_numpy(float) if "room" in fitted else 1.0
+    expected = deviation(fitted["own"].to_numpy(float), ratio, prior * share)
     square = (fitted["error"] / expected) ** 2
     by_origin = square.groupby(fitted["origin"]).mean()  # errors of one origin are correlated
     scale = (PRIOR_ORIGINS + by_origin.sum()) / (PRIOR_ORIGINS + len(by_origin))
@@ -175,6 +181,6 @@ def interval(
     :data:`PRIOR_ORIGINS` for the prior.
     """
     scale, origins = (check.scale, check.origins) if check else (1.0, 0)
-    spread = scale * deviation(found.error, ratio, prior)
+    spread = scale * deviation(found.error, ratio, prior * found.room)
     half = stats.t.ppf((1 + LEVEL) / 2, PRIOR_ORIGINS + origins) * spread
     return found.mean - half, found.mean + half

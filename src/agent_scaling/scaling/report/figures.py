@@ -45,8 +45,8 @@ def draw(runs: Runs, fitted: dict[str, Any], folder: Path) -> list[Path]:
 
     Axes of returns are logarithms of what lies above the return that the laws count from.
     """
-    zero = runs.zero
-    runs, fitted = runs.counted(), moved(fitted, -zero)
+    zero, runs = runs.zero, runs.counted()
+    fitted = moved(fitted, -zero, runs.highest)
     cells = runs.cells
     panels: dict[str, Callable[[Axes], None]] = {}
     for target, law in fitted["best_of_grid"].items():
@@ -231,7 +231,7 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -> 
         _bars(axes, own, "samples", "return", colour, style["rasterized"])
     if best := law["best"]:
         x = best["points"]["frames"].to_numpy(float)
-        y = np.exp(best["log_coefficient"]) * x ** best["exponent"]
+        y = marks.under(np.exp(best["log_coefficient"]) * x ** best["exponent"], fitted)
         label = f"best of all: {marks.power('D', best)}"
         axes.plot(x, y, color=ORANGE, lw=1, ls="--", label=label)
     axes.set_xscale("log")
@@ -249,7 +249,7 @@ def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any], axes: Axes) -
     plt.colorbar(dots, ax=axes, label="log₁₀ parameters")
     law, best = fitted["return_from_loss"], fitted["best_of_grid"]["loss"]["points"]
     x = np.geomspace(best["loss"].min(), best["loss"].max(), 50)
-    y = np.exp(law["log_coefficient"]) * x ** law["exponent"]
+    y = marks.under(np.exp(law["log_coefficient"]) * x ** law["exponent"], fitted)
     label = f"loss optima of the highest budgets: {marks.power('L', law)}"
     axes.plot(x, y, color=ORANGE, label=label)
     notes = [f"{t}, {text}" for t in ("loss", "return") if (text := marks.bars(both, t))]

@@ -131,7 +131,7 @@ def curves(
     """Return values at budgets ``x``, label and line style of the laws of the best ``target``.
 
     The saturating law is included only where it has a floor (for return, a bound); without one it
-    equals the power law.
+    equals the power law. Curves of returns end where they would pass the highest one.
     """
     law, found = fitted["best_of_grid"][target]["optimum"], []
     floor = fitted["saturating"].get(target) or {"log_a": np.nan, "gamma": np.nan}
@@ -145,7 +145,14 @@ def curves(
     elif "converged" in floor:
         note = ", no floor found" if target == "loss" else ", no bound found"
     line = np.exp(law["log_coefficient"]) * x ** law["exponent"]
+    line = line if target == "loss" else under(line, fitted)
     return [*found, (line, f"power law {power('C', law)}{note}", "--")]
+
+
+def under(returns: np.ndarray, fitted: Mapping[str, Any]) -> np.ndarray:
+    """Return a curve of returns without the part above the fit's highest one, which is NaN."""
+    highest = fitted.get("highest_return")
+    return returns if highest is None else np.where(returns <= highest, returns, np.nan)
 
 
 def measured(row: Mapping[str, Any], target: str) -> tuple[float, str] | None:

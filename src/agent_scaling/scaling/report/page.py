@@ -167,7 +167,7 @@ def command(fitted: dict[str, Any]) -> str:
         given.pop("tracking_uri", None)
     given["budgets"] = list(map(_short, fitted["budgets"]))
     given["forecast"] = [_short(row["flops"]) for row in fitted["forecast"]]
-    if fitted.get("expert_return"):
+    if fitted.get("expert_return") is not None:
         given["expert_return"] = _short(fitted["expert_return"])
     return printed("fit", *(f"{key}={item(value)}" for key, value in given.items()))
 

@@ -20,8 +20,8 @@ GREY, PALE = "#767676", "#c4c4c4"
 
 def figures(runs: Runs, fitted: dict[str, Any]) -> dict[str, dict[str, go.Figure]]:
     """Draw the figures, by section (profiles, laws, return_from_loss, diagnostics) and name."""
-    zero = runs.zero
-    runs, fitted = runs.counted(), moved(fitted, -zero)
+    zero, runs = runs.zero, runs.counted()
+    fitted = moved(fitted, -zero, runs.highest)
     found: dict[str, dict[str, go.Figure]] = {"profiles": {}, "laws": {}}
     for target, law in fitted["best_of_grid"].items():
         found["profiles"][target] = _profiles(runs.cells, fitted, target)
@@ -198,7 +198,7 @@ def _return_from_loss(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
     figure.add_scatter(**at, mode="markers", marker=marker, text=text, name="cells", **bars)
     law, best = fitted["return_from_loss"], fitted["best_of_grid"]["loss"]["points"]
     x = np.geomspace(best["loss"].min(), best["loss"].max(), 50)
-    y = np.exp(law["log_coefficient"]) * x ** law["exponent"]
+    y = marks.under(np.exp(law["log_coefficient"]) * x ** law["exponent"], fitted)
     name = f"loss optima: {marks.power('L', law)}"
     figure.add_scatter(x=x, y=y, mode="lines", line={"color": ORANGE, "width": 2}, name=name)
     for axis, target in (("xaxis", "loss"), ("yaxis", "return")):
@@ -222,7 +222,7 @@ def _against_frames(cells: pd.DataFrame, fitted: dict[str, Any]) -> go.Figure:
         figure.add_scatter(x=own["samples"], y=own["return"], error_y=bars, name=name, **style)
     if best := fitted["return_against_frames"]["best"]:
         x = best["points"]["frames"].to_numpy(float)
-        y = np.exp(best["log_coefficient"]) * x ** best["exponent"]
+        y = marks.under(np.exp(best["log_coefficient"]) * x ** best["exponent"], fitted)
         dashed = {"color": ORANGE, "dash": "dash"}
         name = f"best of all: {marks.power('D', best)}"
         figure.add_scatter(x=x, y=y, mode="lines", line=dashed, name=name)

@@ -79,6 +79,8 @@ def print_fit(fitted: dict[str, Any], written: Sequence[Path], logged: str | Non
     if found := fitted.get("lowest_return"):
         kind = "given" if found["interval"] is None else f"estimated {_span(found['interval'])}"
         console.print(f"R counts from a return of {found['value']:.4g} ({kind})")
+    if (highest := fitted.get("highest_return")) is not None:
+        console.print(f"R is at most {highest:.4g}, by the game's rules")
     if law := fitted["saturating"].get("return"):
         half = f", half of it at {law['half_at']:.3g} FLOPs" if law["half_at"] else ""
         bound = f"{law['R_max']:.4g}{half}" if law["R_max"] else "none found"

@@ -93,6 +93,8 @@ def growth(fitted: Mapping[str, Any]) -> Iterator[str]:
     sizes_of = "loss" if "loss" in fitted["best_of_grid"] else "return"
     lowest = fitted.get("lowest_return")
     above = f", counted from {digits(lowest['value'])}," if lowest and lowest["value"] else ""
+    highest = fitted.get("highest_return")
+    above += "" if highest is None else f"{'' if above else ','} at most {digits(highest)},"
     for target, law in fitted["best_of_grid"].items():
         for quantity, name in names.items():
             if name is None:

@@ -44,6 +44,7 @@ class Origin(TypedDict, total=False):
     columns: dict[str, str]
     measure: str
     lowest_return: Number | None
+    highest_return: Number | None
 
 
 @with_config(STRICT)
@@ -68,6 +69,7 @@ Row = TypedDict(
         "return": Number | None,
         "return_interval": tuple[float | None, float | None],
         "lowest_return": Number,
+        "highest_return": Number,
         "comparison": dict[Target, Compared],
         "law": Name,
         "unique": float | None,
@@ -116,7 +118,7 @@ class FitFile(TypedDict, total=False):
 
     origin: Origin
     budgets: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    expert_return: Positive | None
+    expert_return: Number | None
     forecast: list[Row]
     parabola: dict[Target, OfSizes]
     best_of_grid: dict[Target, OfSizes]

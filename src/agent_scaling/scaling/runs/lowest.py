@@ -1,8 +1,11 @@
-"""Counts returns from the lowest one, so that laws hold where returns are at 0 or below."""
+"""Counts returns from the lowest one, so that laws hold where returns are at 0 or below.
+
+Returns also have a highest one, if the game's rules give it: nothing that is fitted passes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,9 @@ import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.scaling.laws.lowest import Lowest, estimate_lowest
+
+ROUNDING = 1e-6
+"""Share of the highest return (of 1, where that is more) by which a mean may lie above it."""
 
 RETURNS = ("return", "return_low", "return_high")
 VALUES = ("value", "value_low", "value_high")
@@ -35,6 +41,23 @@ def lowest_of(cells: pd.DataFrame, given: float | None) -> Lowest | None:
     return estimate_lowest(np.log(at), value, error, float(known["return"].min()))
 
 
+def check_highest(rows: pd.DataFrame, origin: str, highest: float) -> None:
+    """Raise :class:`InputError` where a row of ``origin`` returned more, beyond rounding."""
+    over = rows[rows["return"] > highest + ROUNDING * max(abs(highest), 1.0)]
+    if len(over):
+        number, row = over.index[0], over.iloc[0]
+        cell = f"{row['flops']:.3g} FLOPs, {row['params']:.0f} parameters, run {row['run']}"
+        raise InputError(
+            f"{origin}: row {number} ({cell}) has the return {row['return']:.6g}, above "
+            f"highest_return={highest:g}; correct the row or the key"
+        )
+
+
+def cut_returns(table: pd.DataFrame, names: Sequence[str], highest: float | None) -> pd.DataFrame:
+    """Return a table whose columns ``names`` of returns end at ``highest``, where that is given."""
+    return table.assign(**{name: table[name].clip(upper=highest) for name in names})
+
+
 def flag_lowest(lowest: Lowest | None, given: float | None) -> list[str]:
     """Return a flag where the return that laws count from was estimated."""
     if lowest is None or given is not None:
@@ -55,50 +78,57 @@ def zero_of(fitted: Mapping[str, Any]) -> float:
     return float(found["value"]) if found else 0.0
 
 
-def moved(fitted: Mapping[str, Any], by: float) -> dict[str, Any]:
-    """Return a fit in the shape of ``fit.json`` with ``by`` added to each return that it holds."""
-    if by == 0:
+def moved(fitted: Mapping[str, Any], by: float, highest: float | None = None) -> dict[str, Any]:
+    """Return a fit in the shape of ``fit.json`` with ``by`` added to each return that it holds.
+
+    No return that it gives then lies above ``highest``, its new ``highest_return``.
+    """
+    if by == 0 and highest is None:
         return dict(fitted)
     grid, curved = fitted["best_of_grid"], fitted["parabola"]
-    found = dict(fitted)
+    found = dict(fitted) | {"highest_return": highest}
+
+    def of(points: pd.DataFrame, target: str) -> pd.DataFrame:
+        names = [n for n in ("return", *(VALUES if target == "return" else ())) if n in points]
+        points = points.assign(**{name: points[name] + by for name in names})
+        return cut_returns(points, names, highest)
+
     found["best_of_grid"] = {
-        target: law | {"points": _points(law["points"], target, by)} for target, law in grid.items()
+        target: law | {"points": of(law["points"], target)} for target, law in grid.items()
     }
     if law := curved.get("return"):
         symmetric = law["symmetric"]
-        symmetric = symmetric | {"points": _points(symmetric["points"], "return", by)}
-        law = law | {"points": _points(law["points"], "return", by), "symmetric": symmetric}
+        symmetric = symmetric | {"points": of(symmetric["points"], "return")}
+        law = law | {"points": of(law["points"], "return"), "symmetric": symmetric}
         found["parabola"] = curved | {"return": law}
     if law := fitted["saturating"].get("return"):
-        ends = {name: _add(law[name], by) for name in ("R_max", "R_max_interval")}
+        ends = {name: _add(law[name], by, highest) for name in ("R_max", "R_max_interval")}
         found["saturating"] = fitted["saturating"] | {"return": law | ends}
     if (law := fitted.get("return_against_frames")) and law["best"]:
-        best = law["best"] | {"points": _points(law["best"]["points"], "loss", by)}
+        best = law["best"] | {"points": of(law["best"]["points"], "loss")}
         found["return_against_frames"] = law | {"best": best}
     if "forecast" in fitted:
-        found["forecast"] = [moved_row(row, by) for row in fitted["forecast"]]
+        found["forecast"] = [moved_row(row, by, highest) for row in fitted["forecast"]]
     return found
 
 
-def moved_row(row: Mapping[str, Any], by: float) -> dict[str, Any]:
-    """Return a row of a fit's ``forecast`` with ``by`` added to its returns."""
+def moved_row(row: Mapping[str, Any], by: float, highest: float | None = None) -> dict[str, Any]:
+    """Return a row of a fit's ``forecast`` with ``by`` added to its returns, up to ``highest``."""
     if "return" not in row:
         return dict(row)
-    found = dict(row) | {n: _add(row[n], by) for n in ("return", "return_interval")}
+    found = dict(row) | {n: _add(row[n], by, highest) for n in ("return", "return_interval")}
     found["lowest_return"] = row.get("lowest_return", 0.0) + by
+    if highest is not None:
+        found["highest_return"] = highest
     if compared := row.get("comparison", {}).get("return"):
         compared = compared | {"measured": compared["measured"] + by}
         found["comparison"] = row["comparison"] | {"return": compared}
     return found
 
 
-def _points(points: pd.DataFrame, target: str, by: float) -> pd.DataFrame:
-    names = ["return", *(VALUES if target == "return" else ())]
-    held = [name for name in names if name in points]
-    return points.assign(**{name: points[name] + by for name in held})
-
-
-def _add(value: Any, by: float) -> Any:
+def _add(value: Any, by: float, highest: float | None) -> Any:
     if isinstance(value, list):
-        return [_add(end, by) for end in value]
-    return value if value is None else value + by
+        return [_add(end, by, highest) for end in value]
+    if value is None:
+        return None
+    return value + by if highest is None else min(value + by, highest)

@@ -26,7 +26,13 @@ from agent_scaling.scaling.runs.choice import (
     texts,
 )
 from agent_scaling.scaling.runs.flags import flag_cells, flag_rows
-from agent_scaling.scaling.runs.lowest import RETURNS, flag_lowest, lowest_of
+from agent_scaling.scaling.runs.lowest import (
+    RETURNS,
+    check_highest,
+    cut_returns,
+    flag_lowest,
+    lowest_of,
+)
 from agent_scaling.scaling.runs.settled import settled
 
 if TYPE_CHECKING:
@@ -83,6 +89,7 @@ class Runs:
         every: All rows: of cells that were run on several numbers of distinct frames, or with
             several learning rates or batches, ``rows`` has the most frames and the best setting.
         lowest: The return that laws count from; ``None``: 0.
+        highest: The highest return that the game's rules allow; ``None``: not known.
     """
 
     rows: pd.DataFrame
@@ -91,6 +98,7 @@ class Runs:
     experiments: list[str] = field(default_factory=list)
     every: pd.DataFrame = field(default_factory=pd.DataFrame)
     lowest: Lowest | None = None
+    highest: float | None = None
 
     @property
     def zero(self) -> float:
@@ -103,11 +111,14 @@ class Runs:
         ``None`` where no run holds one, or it does not lie above :attr:`zero`.
 
         Raises:
-            InputError: ``given`` does not lie above :attr:`zero`.
+            InputError: ``given`` does not lie above :attr:`zero`, or lies above :attr:`highest`.
         """
         if given is not None:
             if not given > self.zero:
                 raise InputError(f"expert_return={given}: give a return above {self.zero:g}")
+            if self.highest is not None and given > self.highest:
+                above = f"above highest_return={self.highest:g}; correct one of them"
+                raise InputError(f"expert_return={given}: lies {above}")
             return float(given)
         known = self.rows["expert"].dropna()
         return float(known.median()) if known.median() > self.zero else None
@@ -125,13 +136,17 @@ class Runs:
         return [str(run_id) for run_id in self.rows["mlflow_run_id"].dropna().unique()]
 
     def counted(self, zero: float | None = None) -> Runs:
-        """Return these runs with every return less ``zero``, by default :attr:`zero`."""
+        """Return these runs with every return less ``zero``, by default :attr:`zero`.
+
+        :attr:`highest` is counted from there, too.
+        """
         by = self.zero if zero is None else zero
         if by == 0:
             return self
         rows = self.rows.assign(**{"return": self.rows["return"] - by})
         cells = self.cells.assign(**{name: self.cells[name] - by for name in RETURNS})
-        return replace(self, rows=rows, cells=cells, lowest=None)
+        highest = None if self.highest is None else self.highest - by
+        return replace(self, rows=rows, cells=cells, lowest=None, highest=highest)
 
     def target(self, name: str) -> pd.DataFrame:
         """Select the cells where the target ``name``, ``loss`` or ``return``, is positive."""
@@ -240,15 +255,16 @@ def tidy(
     budgets: Sequence[float] | None = None,
     merge_within: float = MERGE_WITHIN,
     lowest_return: float | None = None,
+    highest_return: float | None = None,
 ) -> Runs:
     """Select rows within ``budgets`` (lowest, highest FLOPs), average them into cells, and flag.
 
     Budgets are merged by :func:`merge_budgets`; :func:`lowest_of` finds the return that laws count
-    from.
+    from. Intervals of cells end at ``highest_return``.
 
     Raises:
-        InputError: No rows are left to fit, ``merge_within`` is not a fraction, or no return lies
-            above ``lowest_return``.
+        InputError: No rows are left to fit, ``merge_within`` is not a fraction, no return lies
+            above ``lowest_return``, or one lies above ``highest_return``.
     """
     if not 0 <= merge_within < 1:
         raise InputError(f"merge_within={merge_within}: give a fraction from 0 (none) to below 1")
@@ -268,16 +284,21 @@ def tidy(
         rows = rows[(rows["flops"] >= low) & (rows["flops"] <= high)]
     if rows.empty:
         raise InputError(f"{origin}: no run within budgets={budgets}; widen them")
+    if highest_return is not None:
+        check_highest(rows, origin, highest_return)
     rows = rows.sort_values(["flops", "params"], kind="stable").reset_index(drop=True)
     values = ["samples", "loss", "return"]
     finite = rows.assign(**{name: rows[name].where(np.isfinite(rows[name])) for name in values})
     used, lines = settled(finite)
-    cells = _average(used)
+    cells = cut_returns(_average(used), RETURNS, highest_return)
     lowest = lowest_of(cells, lowest_return)
     zero = {"return": lowest.value if lowest else 0.0}
+    if highest_return is not None and not zero["return"] < highest_return < np.inf:
+        above = f"give a return above {zero['return']:g}, that laws count from"
+        raise InputError(f"highest_return={highest_return:g}: {above}")
     flags += [*flag_rows(rows, zero), *flag_lowest(lowest, lowest_return), *lines]
     flags += flag_cells(used, cells, zero)
-    return Runs(used, cells, flags, every=finite, lowest=lowest)
+    return Runs(used, cells, flags, every=finite, lowest=lowest, highest=highest_return)
 
 
 def _average(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import plain_console
 from agent_scaling.scaling.fitting.lowest import forecast_above
 from agent_scaling.scaling.fitting.select import FEWEST
+from agent_scaling.scaling.runs.lowest import moved_row
 from agent_scaling.scaling.runs.table import tidy
 from agent_scaling.studies.display.cells import measured_cells
 from agent_scaling.studies.display.picture import TARGETS, draw, fields, grid_of, headline
@@ -146,9 +147,13 @@ class Show:
         if len(whole) < FEWEST:
             return ""
         with suppress(Exception):  # a preview: what is wrong with the runs, the fit itself will say
-            runs = tidy(self._cells[self._cells["flops"].isin(whole)], "cells")
-            (row,) = forecast_above(runs, np.array([self._ahead]), [], None)["forecast"]
-            return told_forecast(row, len(whole))
+            given = self._made.returns
+            lowest, highest = given.get("lowest_return"), given.get("highest_return")
+            cells = self._cells[self._cells["flops"].isin(whole)]
+            runs = tidy(cells, "cells", lowest_return=lowest, highest_return=highest)
+            expert = runs.expert(given.get("expert_return"))
+            (row,) = forecast_above(runs, np.array([self._ahead]), [], expert)["forecast"]
+            return told_forecast(moved_row(row, runs.zero, runs.highest), len(whole))
         return ""
 
 
@@ -169,7 +174,7 @@ def told_forecast(row: Mapping[str, Any], budgets: int) -> str:
     for name, unit in (("loss", "nats"), ("return", "points"), ("params", "parameters")):
         if name in row:
             low, high = row[f"{name}_interval"]
-            bounded = low > 0 and math.isfinite(high)
+            bounded = math.isfinite(low) and math.isfinite(high) and (low > 0 or name == "return")
             ends = f"[{short(low, 3)}, {short(high, 3)}]" if bounded else "[unbounded]"
             told.append(f"{short(row[name], 3)} {unit} {ends}")
     return f"forecast for {compact(row['flops'], 3)} FLOPs, by {budgets} budgets: {', '.join(told)}"
