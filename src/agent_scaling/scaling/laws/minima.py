@@ -11,6 +11,7 @@ Axes: B resamples (no axis for a single table), K budgets, S sizes; NaN marks ab
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -97,6 +98,12 @@ def shared_shape(log_n_S: np.ndarray, y_KS: np.ndarray) -> Shape:
     """
     if not y_KS.size:
         return Shape(np.full(2, PRIOR[0]), np.diag(np.full(2, PRIOR[1] ** 2)))
+    return _shared_shape(log_n_S.tobytes(), y_KS.tobytes(), y_KS.shape)
+
+
+@lru_cache(maxsize=4)  # laws, forecast and bootstrap ask for that of one table
+def _shared_shape(log_n: bytes, y: bytes, shape: tuple[int, int]) -> Shape:
+    log_n_S, y_KS = np.frombuffer(log_n), np.frombuffer(y).reshape(shape)
     # Cells far from the optimum would dominate on dense grids, so only near or good ones count.
     taken = nearest(log_n_S, y_KS, 1.0) | (y_KS - _lowest(y_KS) <= np.log(NEAR))
     spare = np.maximum(taken.sum(-1) - 3, 0)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+PLAIN = (str, int, bool, type(None))
+"""Types whose values JSON has as they are."""
 
 
 def plain(value: object) -> Any:
@@ -13,6 +17,10 @@ def plain(value: object) -> Any:
 
     JSON has neither NaN nor infinity.
     """
+    if type(value) is float:  # most values of a large table
+        return value if math.isfinite(value) else None
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
