@@ -25,6 +25,11 @@ def test_bare_words_become_the_keys_that_are_not_given(words, overrides):
     assert as_overrides("compare", words) == overrides
 
 
+def test_lightnings_own_arguments_need_no_plus():
+    words = ["trainer.devices=2", "trainer.strategy=ddp", "+trainer.num_nodes=2"]
+    assert as_overrides("train", words) == [words[0], "++trainer.strategy=ddp", words[2]]
+
+
 def test_a_file_with_an_equals_sign_is_a_value(tmp_path):
     path = tmp_path / "frames=2.ckpt"
     path.write_text("")

@@ -12,7 +12,7 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.config.check import check_keys, check_values, checked, missing_keys
 from agent_scaling.envs.families import Game
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.training.keys import check_callbacks
+from agent_scaling.training.keys import check_callbacks, check_trainer
 from tests.config.test_configs import options
 from tests.helpers.runs import composed
 
@@ -101,6 +101,12 @@ def test_callbacks_that_make_no_run(words: list[str], line: str) -> None:
         check_callbacks(composed("train", [*FILLED, *words]))
 
 
+@pytest.mark.parametrize("word", ["accumulate_grad_batches=0", "gradient_clip_val=-1"])
+def test_a_number_that_lightning_would_take_is_one_line(word: str) -> None:
+    with pytest.raises(InputError, match=rf"trainer\.{word}: must be at least"):
+        check_trainer(composed("train", [*FILLED, f"trainer.{word}"]))
+
+
 def test_steps_may_end_a_run() -> None:
     check_callbacks(composed("train", [*FILLED, "callbacks.flops=null", "trainer.max_steps=3"]))
 
@@ -108,6 +114,12 @@ def test_steps_may_end_a_run() -> None:
 def test_the_choices_are_in_the_line() -> None:
     with pytest.raises(InputError, match="key=c: input should be 'a' or 'b'"):
         checked("key", "c", Literal["a", "b"])
+
+
+def test_a_number_where_a_text_is_asked_for_is_that_text() -> None:
+    cfg = composed("rollout", ["ckpt=5", "env=2600", "output=2024"])
+    check_values(cfg)
+    assert [cfg.ckpt, cfg.env, cfg.output] == ["5", "2600", "2024"]
 
 
 def test_what_must_be_given_is_named() -> None:

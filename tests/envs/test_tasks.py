@@ -167,3 +167,20 @@ def test_a_task_that_lacks_its_level_is_one_line(name, said):
     with pytest.raises(InputError, match=said) as raised:
         make_environment(name)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"penalty_mode": "foo"}, "cannot be played: Unknown penalty_mode"),
+        ({"character": "zzz"}, "character='zzz' is not"),
+    ],
+)
+def test_options_that_the_game_would_take_later_or_not_at_all(options, said):
+    with pytest.raises(InputError, match=said):
+        Task.count_actions(task="NetHackScore-v0", **options)
+
+
+def test_a_task_that_is_not_there_is_told_from_its_own_family():
+    with pytest.raises(InputError, match=r"MiniHack-Boxoban.* did you mean MiniHack-Room-5x5-v0"):
+        make_environment("MiniHack-Room-5x5")

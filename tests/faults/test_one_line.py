@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from agent_scaling.cli import main
+from agent_scaling.envs.families import find_game
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import PARTIAL, write_file
@@ -166,6 +168,21 @@ def test_debug_shows_the_traceback_without_passwords(
         assert "Too many open files" in said
         assert "PW" not in said
         assert ("Traceback" in said) is bool(debug)
+
+
+def test_a_package_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as ``ale-py``, without which all but Atari works."""
+    monkeypatch.setitem(sys.modules, "agent_scaling.envs.atari", None)
+    monkeypatch.delenv(main.DEBUG_VARIABLE, raising=False)
+    monkeypatch.setattr(main, "call_verb", lambda cfg: find_game("atari"))
+    with pytest.raises(SystemExit) as caught:
+        main.run(OmegaConf.create({}))
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert len(said.splitlines()) == 1
+    assert "pip install" in said
 
 
 def test_a_disk_that_is_full_in_a_run_says_how_the_run_goes_on(tmp_path: Path) -> None:

@@ -95,6 +95,9 @@ def run(cfg: DictConfig) -> Any:
         fail(str(error), error)
     except InterpolationResolutionError as error:
         fail(explain(error, ""))
+    except ModuleNotFoundError as error:  # of a package that was left out or removed, as ale-py
+        why = f"pip install {error.name}" if error.name else "install it"
+        fail(f"{error_line(error)}: {why} (debug=true shows where)", error)
     except (OSError, MemoryError) as error:  # the machine's limits, at a place that names no key
         fail(f"{error_line(error)} (debug=true shows where)", error)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,11 @@ from agent_scaling.runtime.errors import InputError
 
 BARE = {"compare": ("first", "second")}
 """Verb → the keys whose values may be typed without a key, in this order."""
+LIGHTNINGS = re.compile(
+    r"trainer\.(strategy|num_nodes|max_time|deterministic|benchmark|detect_anomaly|fast_dev_run"
+    r"|limit_train_batches|overfit_batches|log_every_n_steps|profiler|plugins|sync_batchnorm)="
+)
+"""Arguments of Lightning's Trainer that our configs leave out, as one types them."""
 OPTIONS = (
     "-c",
     "--cfg",
@@ -69,8 +75,11 @@ def bare_words(words: Sequence[str]) -> list[int]:
 def as_named(verb: str, override: str) -> str:
     """Rewrite ``study=NAME`` as ``named.study=NAME`` where the verb's config has ``named.study``.
 
-    Hydra would read a key that is also a folder of configs as a choice from that folder.
+    Hydra would read a key that is also a folder of configs as a choice from that folder. It asks
+    for ``+`` before a key that a config lacks, such as ``trainer.strategy``, which Lightning has.
     """
+    if verb == "train" and LIGHTNINGS.match(override):
+        return f"++{override}"
     text = (conf() / f"{verb}.yaml").read_text()
     cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
     return f"{NAMED}.{override}" if override.partition("=")[0] in cfg.get(NAMED, {}) else override

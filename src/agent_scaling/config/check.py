@@ -38,7 +38,8 @@ OPTIONS = ConfigDict(coerce_numbers_to_str=True, extra="forbid")
 def check_values(cfg: DictConfig) -> None:
     """Check the values of each node that has a ``_target_`` against its annotations.
 
-    A number or a truth value that was given as text becomes one. Nodes whose target is not this
+    A number or a truth value that was given as text becomes one, and a number becomes a text where
+    a text is asked for, such as a folder named ``5``. Nodes whose target is not this
     project's, and values that are missing or cannot be resolved, are not checked.
 
     Raises:
@@ -55,7 +56,9 @@ def check_values(cfg: DictConfig) -> None:
             made = isinstance(value, dict) and (hint is DictConfig or "_target_" in value)
             if key in node and not made:
                 fitting = checked(f"{path}{key}", value, hint)
-                if isinstance(value, str) and isinstance(fitting, int | float):
+                if isinstance(value, str) != isinstance(fitting, str) and (
+                    isinstance(value, str | int | float) and isinstance(fitting, str | int | float)
+                ):
                     with open_dict(node):
                         node[key] = fitting
 

@@ -80,7 +80,7 @@ GYMNASIUM_ID = re.compile(
     r"(?:ALE/)?(\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?(?:-v\d+)?", re.IGNORECASE
 )
 """Names of an Atari game, with and without a version."""
-MODULE = re.compile(r"(?:nle|minihack|ale_py):")
+MODULE = re.compile(r"(?:nle|minihack|ale_py|gymnasium|gym|shimmy):")
 """Modules that gymnasium imports before it makes a game (``ale_py:ALE/Breakout-v5``)."""
 
 NETHACK = Description("nethack")

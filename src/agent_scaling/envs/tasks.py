@@ -18,16 +18,21 @@ import numpy.typing as npt
 from gymnasium.envs.registration import load_env_creator
 from nle import nethack
 
+from agent_scaling.config.mistakes import meant
 from agent_scaling.envs.actions import NUM_ACTIONS
 from agent_scaling.envs.families import CUT, Record, Views
 from agent_scaling.envs.levels import check_level
-from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack
+from agent_scaling.envs.nethack import HUNGER, KEYS, NetHack, character_options
 from agent_scaling.envs.nethack.shared_code import prepare_library
 from agent_scaling.envs.seeds import game_seeds
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line
 
 ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}
 """NLE's end status → ``end`` in a record."""
+
+
+MOST_NAMED = 8
+"""Most tasks that a message lists."""
 
 
 class Task:
@@ -71,11 +76,29 @@ class Task:
         self._quit_game = self._env._quit_game
         self._env._quit_game = self._keep_and_quit
         self._before_quitting: dict[str, Any] = {}
+        self.actions: list[Any] = list(self._env.actions)
+        """The task's actions, in order."""
 
     @classmethod
     def count_actions(cls, *, task: str, level_seed: int | None = None, **options: Any) -> int:
-        """Return the number of a task's actions, which its policies have too."""
-        return len(action_keys(task, **options))
+        """Return the number of a task's actions, which its policies have too.
+
+        A step is tried: NLE and MiniHack look at some of their options only then.
+
+        Raises:
+            InputError: There is no such task, or it cannot be played with these options.
+        """
+        game = cls({}, task=task, level_seed=level_seed, **options)
+        try:
+            game.reset(0)
+            game.step(0)
+            return len(game.actions)
+        except InputError:
+            raise
+        except Exception as error:  # of NLE's and MiniHack's own code, at values of any kind
+            raise InputError(f"task={task} cannot be played: {error_line(error)}") from error
+        finally:
+            game.close()
 
     @classmethod
     def action_names(cls, *, task: str, level_seed: int | None = None, **options: Any) -> list[str]:
@@ -162,8 +185,12 @@ def make_environment(task: str, **options: Any) -> Any:
     if task.startswith("MiniHack"):
         _import_minihack(task)
     if task not in gymnasium.registry:
-        known = sorted(name for name in gymnasium.registry if name.startswith("NetHack"))
-        raise InputError(f"task={task}: none of {', '.join(known)}, nor one of MiniHack's")
+        family = "MiniHack" if task.startswith("MiniHack") else "NetHack"
+        known = sorted(name for name in gymnasium.registry if name.startswith(family))
+        of = f"none of {', '.join(known[:MOST_NAMED])}{', …' if len(known) > MOST_NAMED else ''}"
+        raise InputError(f"task={task}: {of}{meant(task, known)}")
+    if isinstance(options.get("character"), str):
+        character_options(options["character"])  # NetHack would take a random one in its place
     spec = gymnasium.spec(task)
     assert isinstance(spec.entry_point, str)
     # gymnasium.make would use max_episode_steps for a wrapper instead of passing it on.

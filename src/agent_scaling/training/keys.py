@@ -31,6 +31,22 @@ class TrainKeys(TypedDict):
     callbacks: Mapping[str, Any]
 
 
+LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "num_nodes": 1}
+"""Keys of ``trainer`` that Lightning takes any number for, with the least that makes sense."""
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Refuse numbers of Lightning's Trainer that end a run in its midst or train nothing.
+
+    Raises:
+        InputError: A number is below its least.
+    """
+    for name, least in LEAST.items():
+        value = cfg.trainer.get(name)
+        if isinstance(value, int | float) and not value >= least:
+            raise InputError(f"trainer.{name}={value}: must be at least {least}")
+
+
 def check_callbacks(cfg: DictConfig) -> None:
     """Refuse a callback without a ``_target_``, and a run that nothing would end.
 

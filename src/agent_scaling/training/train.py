@@ -29,7 +29,7 @@ from agent_scaling.training.course.resume import BEGINNING, OneStart, check_fits
 from agent_scaling.training.course.stopping import SIGNALS, fit, is_launched, status_of_stop
 from agent_scaling.training.device.compilation import compile_module, split
 from agent_scaling.training.hooks import in_order
-from agent_scaling.training.keys import TrainKeys, check_callbacks
+from agent_scaling.training.keys import TrainKeys, check_callbacks, check_trainer
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.run_record import CONFIG, reach_logger
 from agent_scaling.training.summary import begin_branch, print_branches, print_end
@@ -50,6 +50,7 @@ def train(**config: Unpack[TrainKeys]) -> None:
     """
     cfg = OmegaConf.create(dict(config))
     check_callbacks(cfg)
+    check_trainer(cfg)
     quiet()
     choose_strategy(cfg.trainer)
     keep_memory()
