@@ -151,6 +151,16 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
         read_checkpoint(bomb)
 
 
+@pytest.mark.parametrize("value", [10**8, 10**15])
+def test_a_number_in_a_config_is_bounded_by_the_weights(tmp_path: Path, value: int) -> None:
+    """Before lists of so many parts are made, which takes gigabytes."""
+    policy = make_policy("policy/size=30k")
+    policy.config["encoder"]["map_fc_layers"] = value
+    save_policy(policy, tmp_path / "bomb.ckpt")
+    with pytest.raises(InputError, match="far more than its weights"):
+        load_policy(tmp_path / "bomb.ckpt")
+
+
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [("core", "width", 30_000), ("core", "layers", 100_000), ("encoder", "width", 10**15)],

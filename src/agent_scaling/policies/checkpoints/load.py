@@ -32,6 +32,9 @@ TRUSTED = (
 
 ROOM = 2**30
 """Bytes that a policy may take beside its weights: tables, and the state of one lane."""
+LARGEST = 10**6
+"""Largest whole number that a config may hold beyond the elements of its weights: lists of so many
+parts would be made before the first part is."""
 SPARE = 100
 """Parameters and buffers beside those that are saved."""
 
@@ -101,6 +104,11 @@ def check_size(config: dict[str, Any], weights: dict[str, Any], path: str | Path
         InputError: It describes other shapes, or takes more memory than its weights account for.
     """
     config = trusted(config)
+    elements = sum(weight.numel() for weight in weights.values() if isinstance(weight, Tensor))
+    if (largest := max(_numbers(config), default=0)) > max(LARGEST, elements):
+        raise InputError(
+            f"{path}: its policy's config holds {largest:,}, far more than its weights; use another"
+        )
     with at_most_parts(len(weights)):
         drawn = on_meta(config)
     check_weights(drawn, weights, path)
@@ -187,6 +195,15 @@ def is_trusted(target: str) -> bool:
 
 def _ours(path: str) -> bool:
     return path.startswith(TRUSTED) or is_extension(path)
+
+
+def _numbers(config: object) -> Iterator[int]:
+    """Yield the whole numbers of a config."""
+    if isinstance(config, dict | list | tuple):
+        for value in config.values() if isinstance(config, dict) else config:
+            yield from _numbers(value)
+    elif isinstance(config, int):
+        yield config
 
 
 def _targets(config: object) -> list[str]:
