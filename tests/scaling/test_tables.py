@@ -29,6 +29,12 @@ def test_tokens_are_samples(table: pd.DataFrame) -> None:
     assert runs.rows["samples"].notna().all()
 
 
+def test_a_table_of_countless_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("params,flops,loss" + ",x" * 10_000 + "\n")
+    with pytest.raises(InputError, match="has 10,003 columns"):
+        read_csv(str(tmp_path / "runs.csv"))
+
+
 def test_a_pipe_is_no_table(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "runs.csv")
     with pytest.raises(InputError, match=r"runs\.csv: is no file"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import platform
+import shutil
+import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +20,8 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import masked
 
 PARTIAL = ".partial"
+SETTLED = 60
+"""Seconds after which a part that no process of this machine writes is one that a kill has left."""
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota is used up"}
 FULL[errno.EFBIG] = "the file would exceed the size limit"
 
@@ -45,11 +50,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write beside ``path``, sync, then rename: a reader never sees half a file.
 
     Errors pass through, and the part is removed. The part's name belongs to this process: two
-    processes that write the same file do not write into the same part.
+    processes that write the same file do not write into the same part. Parts that killed processes
+    have left are removed.
     """
     part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(path)
         with part.open("wb") as file:
             yield file
             file.flush()
@@ -64,6 +71,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def part_of(path: Path) -> Path:
     """Return a hidden path beside ``path``, under a name of this process's own."""
     return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")
+
+
+def remove_left(path: Path) -> None:
+    """Remove the parts of a file or a folder whose processes, of this machine, have ended."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.{platform.node()}-*{PARTIAL}"):
+        number = part.name.removesuffix(PARTIAL).rpartition("-")[2]
+        with contextlib.suppress(OSError, ValueError):
+            old = time.time() - part.stat().st_mtime > SETTLED  # else of a container of our name
+            if old and not Path("/proc", str(int(number))).exists() and Path("/proc/self").exists():
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def write_file(path: Path, content: str | bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from agent_scaling.config.check import flatten
 from agent_scaling.config.command import command, config_dir, setting
 from agent_scaling.policies.flops import BUDGETS, Convention
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import part_of, remove_left
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
@@ -258,8 +259,9 @@ def write(made: Plan, request: grids.Request, folder: Path) -> None:
         raise InputError(f"output={folder}: holds something that is no plan; give another output=")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
-            partial = Path(beside) / "plan"
+        remove_left(folder)
+        partial = part_of(folder)
+        try:
             (partial / "experiment").mkdir(parents=True)
             (partial / FILE).write_text(made.to_json())
             cfgs = {v: grids.compose(request, v) for v in {run.variant for run in made.runs}}
@@ -267,6 +269,8 @@ def write(made: Plan, request: grids.Request, folder: Path) -> None:
                 text = experiment(made, request, run, folder, cfgs[run.variant])
                 (partial / "experiment" / f"{run.name}.yaml").write_text(mask(text))
             partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror})") from error
 

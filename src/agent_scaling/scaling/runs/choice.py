@@ -26,6 +26,9 @@ PARTIAL = "partial"
 TOLD = re.compile(r"(.*_)?(data_?set|corpus|data|experiment|project|domain|task|group)(_id)?")
 """Headings of columns that tell tables apart even by numbers."""
 
+MOST_COLUMNS = 10_000
+"""Most columns of a table; far more take minutes to read."""
+
 SHOWN = 12
 """Most headings in a message."""
 
@@ -42,6 +45,8 @@ def read_file(path: Path) -> pd.DataFrame:
     options: dict[str, Any] = {"skipinitialspace": True, "index_col": False}
     try:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, **options).iloc[0]
+        if len(first) > MOST_COLUMNS:
+            raise InputError(f"path={path}: has {len(first):,} columns; keep those of the runs")
         named = first.dropna().str.strip()
         if len(named) == 1 and any(mark in named.iloc[0] for mark in SEPARATORS):
             seen = cut(named.iloc[0], LETTERS)

@@ -173,7 +173,8 @@ def read_csv(
     if urls := [given for given in paths if is_url(given)]:
         raise InputError(f"path={urls[0]}: tables are read from files: download it")
     tables = [_read_one(Path(p), game, where or {}, columns or {}) for p in paths]
-    return pd.concat(tables, ignore_index=True).assign(partial=len(tables) > 1)
+    # A copy, because pandas warns of a wide table that grows.
+    return pd.concat(tables, ignore_index=True).copy().assign(partial=len(tables) > 1)
 
 
 def _read_one(
