@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def as_named(verb: str, override: str) -> str:
     """
     if verb == "train" and LIGHTNINGS.match(override):
         return f"++{override}"
-    text = (conf() / f"{verb}.yaml").read_text()
-    cfg: Any = OmegaConf.to_container(OmegaConf.create(text))
-    return f"{NAMED}.{override}" if override.partition("=")[0] in cfg.get(NAMED, {}) else override
+    return f"{NAMED}.{override}" if override.partition("=")[0] in named_keys(verb) else override
+
+
+@cache
+def named_keys(verb: str) -> frozenset[str]:
+    """Return the keys that the verb's config has below ``named``."""
+    cfg: Any = OmegaConf.to_container(OmegaConf.load(conf() / f"{verb}.yaml"))
+    return frozenset(cfg.get(NAMED, {}))
