@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from agent_scaling.config.call import call_verb
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.sizes import on_meta
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.studies import experiments
 from agent_scaling.studies.display.warnings import paper_size
 from agent_scaling.studies.plan import plan
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
@@ -85,17 +87,25 @@ def test_hours_follow_from_the_speed(
     assert between == pytest.approx(math.sqrt(math.prod(speeds)))
 
 
-def test_one_run_per_cell_variant_and_seed(tiny_shards: Path, tmp_path: Path) -> None:
+def test_one_run_per_cell_variant_and_seed(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     variants: dict[str, Any] = {
         "slow": {"optimizer": {"lr": 1e-4}},
+        "fast": {"optimizer": {"lr": 1e-2}},
         "attention": {"policy/core": "transformer"},
     }
+    counted = Mock(wraps=compose)
+    monkeypatch.setattr(experiments, "compose", counted)
     made = make_plan(
         tiny_shards, tmp_path / "plan", runs="cells", variants=variants, seeds=[3, 4], sizes=[2e4]
     )
+    assert counted.call_count == 2  # slow and fast are composed once, and differ all the same
     names = {f"{v}-20k-{b}-s{s}" for v in variants for b in ("1e9", "4e9") for s in (3, 4)}
     assert {run.name for run in made.runs} == names
-    assert made.studies == ["tiny-slow", "tiny-attention"]
+    assert made.studies == ["tiny-slow", "tiny-fast", "tiny-attention"]
+    fast = as_train_composes(tmp_path / "plan", "fast-20k-4e9-s3")
+    assert fast.optimizer.lr == 1e-2
     slow = as_train_composes(tmp_path / "plan", "slow-20k-1e9-s4")
     assert (slow.optimizer.lr, slow.seed, slow.flops_budget) == (1e-4, 4, 1e9)
     assert not slow.milestones

@@ -37,19 +37,32 @@ def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
     return groups, {key: value for key, value in settings.items() if key not in known}
 
 
-def compose_train(settings: Settings, planned: Settings) -> DictConfig:
+Bases = dict[tuple[str, ...], DictConfig]
+"""Composed configs of ``train`` by their choices of groups, before any value is set."""
+
+
+def compose_train(settings: Settings, planned: Settings, bases: Bases | None = None) -> DictConfig:
     """Compose the config of ``train`` with ``settings``, then with the plan's own settings.
+
+    Args:
+        settings: Of ``train``.
+        planned: The plan's own settings.
+        bases: Takes what is composed, for later calls: variants that differ in values alone are
+            composed once.
 
     Raises:
         InputError: There is no such group or option, or ``train`` has no such key.
     """
     groups, values = split(settings)
+    chosen = tuple(f"{group}={option}" for group, option in groups.items())
+    bases = {} if bases is None else bases
     try:
-        with hydra():
-            cfg = compose("train", [f"{group}={option}" for group, option in groups.items()])
+        if chosen not in bases:
+            with hydra():
+                bases[chosen] = compose("train", list(chosen))
     except UNTAKEN as error:
         raise InputError(f"train.{explain(error, 'train')}") from error
-    return with_values(cfg, {**values, **planned})
+    return with_values(bases[chosen], {**values, **planned})
 
 
 def with_values(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:

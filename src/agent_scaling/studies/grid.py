@@ -19,7 +19,7 @@ from agent_scaling.policies.sizes import on_meta, take_actions
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import absolute
 from agent_scaling.runtime.formats import compact, short
-from agent_scaling.studies.experiments import Settings, compose_train, with_values
+from agent_scaling.studies.experiments import Bases, Settings, compose_train, with_values
 from agent_scaling.studies.plan_file import Run, Store
 
 Runs = Literal["milestones", "cells"]
@@ -88,7 +88,8 @@ class Request:
             rate that decays to the budget's end).
         ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
         law: Settings of a run: (parameters, frames, frames of a lane in a step) → key and value.
-        composed: Configs by variant, once :func:`compose` has made them.
+        composed: Configs by variant, once :func:`compose` has made them; ``bases`` holds what
+            variants share of them.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Request:
     sized_by: str = PARAMS
     law: Callable[[float, float, int], dict[str, float]] | None = None
     composed: dict[str, DictConfig] = field(default_factory=dict, init=False, compare=False)
+    bases: Bases = field(default_factory=dict, init=False, compare=False)
 
     def study(self, variant: str) -> str:
         """Return the tag ``study`` of a variant's runs, by which ``fit`` finds them."""
@@ -145,7 +147,7 @@ def compose(request: Request, variant: str = "", size: float | None = None) -> D
     """Compose the config of a variant's training at a size."""
     if variant not in request.composed:
         planned = {"flops_budget": max(request.budgets)}
-        request.composed[variant] = compose_train(request.settings(variant), planned)
+        request.composed[variant] = compose_train(request.settings(variant), planned, request.bases)
     sized: Settings = {} if size is None else request.sized(size)
     return with_values(request.composed[variant], sized)
 
