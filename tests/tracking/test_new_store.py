@@ -118,3 +118,8 @@ def test_a_disk_without_room_for_a_new_store_is_one_line(tmp_path: Path) -> None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.iterdir()] == [".mlflow.db.lock"]
+
+
+def test_a_folder_in_a_stores_place_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        prepare(f"sqlite:///{tmp_path}")

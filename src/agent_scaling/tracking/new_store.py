@@ -48,6 +48,8 @@ def prepare(tracking_uri: str) -> None:
     """
     logging.getLogger("mlflow.store.db.utils").addFilter(_is_no_traceback)
     path = database_of(tracking_uri)
+    if path is not None and path.is_dir():  # MLflow would try it for minutes
+        raise InputError(f"tracking_uri={tracking_uri}: is a folder; give a file, or another store")
     if path is None or not path.parent.is_dir():  # MLflow explains what is wrong
         return
     if is_blank(path):
