@@ -12,6 +12,7 @@ from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from agent_scaling.playing.demonstrators.games.nethack import PLAYERS
 from agent_scaling.playing.demonstrators.nethack import NetHackDemonstrator, NetHackExpert
 from agent_scaling.playing.demonstrators.nethack.expert import (
+    arms,
     descent,
     dive,
     identity,
@@ -119,6 +120,75 @@ def test_throws_what_it_can_spare_at_a_floating_eye_in_the_way():
     assert key(player, *rows, items=items, message="In what direction?", prompt=(1, 0, 0)) == "h"
 
 
+def test_hits_a_floating_eye_by_hand_at_last():
+    player, rows = NetHackExpert(), ("     ", " #e@ ", "     ")
+    items = [("a", 2, "a long sword (weapon in hand)")]
+    assert key(player, *rows, items=items) != "h"
+    player = NetHackExpert()
+    player.levels[0, 1] = Level(steps=arms.STRIKE_AFTER)
+    assert key(player, *rows, items=items) == "h"
+
+
+def test_a_wizard_s_force_bolt_clears_the_way():
+    player = NetHackExpert()
+    player.role = "Wizard"
+    obs = screen("     ", " #e@ ", "     ")
+    obs["blstats"][nethack.NLE_BL_ENE] = 5
+    assert press(player, obs) == "Z"
+
+
+@pytest.mark.parametrize(("hp", "hits"), [(arms.EXPLOSION, False), (arms.EXPLOSION + 1, True)])
+def test_hits_a_gas_spore_only_where_its_explosion_can_be_borne(hp, hits):
+    player, obs = NetHackExpert(), screen("     ", " #.@ ", "     ", hp=hp)
+    obs["blstats"][nethack.NLE_BL_HPMAX] = hp
+    obs["glyphs"][9, 32] = arms.GAS_SPORE
+    assert obs["glyphs"][9, 33] != arms.GAS_SPORE
+    player.act(obs)
+    spore = player.level.creatures(arms.GAS_SPORE)
+    player.level.here = spore.bit_length()  # one cell to its right
+    player.level.walkable |= 1 << player.level.here
+    choice = arms.clear_way(player, player.view, player.level)
+    assert (choice is not None) is hits
+
+
+def test_hits_whom_a_zap_may_have_put_to_sleep():
+    player, rows = NetHackExpert(), ("-----", "|@d.|", "-----")
+    items = [("w", 11, "a wand of sleep (0:5)")]
+    assert key(player, *rows, items=items, hp=8, turn=300) == "z"
+    assert key(player, *rows, items=items, hp=8, turn=301) == "l"
+    assert key(player, *rows, items=items, hp=8, turn=300 + arms.ZAP_AGAIN) == "z"
+
+
+def test_goes_up_from_an_archer_instead_of_resting_under_fire():
+    player = NetHackExpert()
+    obs = screen("-----", "|<@.|", "-----", hp=9)
+    assert press(player, obs) == "2"
+    assert player.doing == "rest"
+    obs = screen("-----", "|<@.|", "-----", hp=8, message="You are hit by an arrow.", turn=520)
+    player = NetHackExpert()
+    assert press(player, obs) == "h"
+
+
+def test_goes_for_no_meal_while_hurt_unless_hungry():
+    for hp, hunger, eats in ((20, 1, True), (9, 1, False), (9, 2, True)):
+        player = NetHackExpert()
+        player.act(screen(*ROOM, hp=hp, hunger=hunger))
+        player.corpses = {player.level.here: 500}
+        assert (provisions.eat(player, player.view, player.level) is not None) is eats
+
+
+@pytest.mark.parametrize(
+    ("slain", "eats"), [("kill the jackal", 1), ("destroy the jackal zombie", 0)]
+)
+def test_eats_no_zombie(slain, eats):
+    player, rows = NetHackExpert(), ("-----", "|@d.|", "-----")
+    assert key(player, *rows) == "l"
+    obs = screen("-----", "|@..|", "-----", message=f"You {slain}!")
+    obs["glyphs"][9, 32] = nethack.GLYPH_BODY_OFF + 12  # a jackal's corpse
+    player.act(obs)
+    assert len(player.corpses) == eats
+
+
 @pytest.mark.parametrize(("level", "goes"), [(1, False), (4, True)])
 def test_goes_down_when_the_experience_suits_the_next_depth(level, goes):
     player, obs = NetHackExpert(), screen("-----", "|.@>|", "-----", turn=700)
@@ -218,6 +288,68 @@ def test_a_diver_writes_in_its_pit_and_digs_on():
     assert "".join(typed) == "Elbereth\r"
     assert deep(player, *ROOM) == ":"
     assert deep(player, *ROOM, message='You read: "Elbereth".') == "a"
+
+
+def test_a_hurt_diver_rests_before_the_first_levels_and_not_in_the_depths():
+    assert deep(NetHackExpert(), *ROOM, depth=3, hp=9) == "2"
+    assert deep(NetHackExpert(), *ROOM, depth=9, hp=9) == "a"
+
+
+def test_a_diver_digs_on_beside_those_who_fear_no_word():
+    player, rows = NetHackExpert(), ("-----", "|@..|", "-----")
+    assert deep(player, *rows) == "a"
+    obs = {"message": "You dig a pit in the floor.", "items": [PICK]}
+    shown = screen(*rows, turn=9001, **obs)
+    shown["glyphs"][9, 32] = refuge.HUMAN
+    shown["blstats"][[nethack.NLE_BL_DEPTH, nethack.NLE_BL_DLEVEL, nethack.NLE_BL_XP]] = 9, 9, 3
+    assert press(player, shown) == "a"
+
+
+def test_near_medusa_a_diver_writes_before_there_is_a_pit():
+    assert deep(NetHackExpert(), *ROOM, depth=dive.MEDUSA - 1) == "a"
+    assert deep(NetHackExpert(), *ROOM, depth=dive.MEDUSA) == "E"
+
+
+@pytest.mark.parametrize("why", ["You can't reach the floor.", "You have no free hand to write"])
+def test_a_diver_that_cannot_write_digs(why):
+    player = NetHackExpert()
+    assert deep(player, *ROOM, depth=dive.MEDUSA) == "E"
+    assert deep(player, *ROOM, depth=dive.MEDUSA, message=why) in "Ea"
+    assert player.doing == "dive"
+    assert deep(player, *ROOM, depth=dive.MEDUSA, message=why) != ":"
+
+
+def test_steps_from_under_a_boulder_to_dig():
+    under = "There isn't enough room to dig in here."
+    assert deep(NetHackExpert(), *ROOM, message=under) in "hl"
+
+
+@pytest.mark.parametrize("below", [0, 11])  # the second in the map's last row
+def test_hits_what_has_swallowed_it(below):
+    player, obs = NetHackExpert(), screen(*ROOM)
+    obs["blstats"][nethack.NLE_BL_Y] += below
+    row, column = obs["blstats"][nethack.NLE_BL_Y], obs["blstats"][nethack.NLE_BL_X]
+    obs["glyphs"][row, column + 1] = nethack.GLYPH_SWALLOW_OFF + 4
+    assert press(player, obs) == "F"
+
+
+def test_takes_its_shield_off_for_a_mattock_once():
+    mattock = ("m", 2, "a dwarvish mattock")
+    items = [mattock, ("b", 3, "an uncursed +3 small shield (being worn)")]
+    player = NetHackExpert()
+    assert key(player, *ROOM, items=items) == "T"
+    assert key(player, *ROOM, items=items, message="take off? [b]", prompt=(1, 0, 0)) == "\x1b"
+    assert key(player, *ROOM, items=items) != "T"
+
+
+def test_prays_over_a_cursed_weapon_that_keeps_it_from_digging():
+    player = NetHackExpert()
+    welded = "Since your weapon is welded to your hand, you cannot swing that pick-axe."
+    assert deep(player, *ROOM) == "a"
+    assert deep(player, *ROOM, message=welded) == PRAY
+    other = prayed(8_500)
+    assert deep(other, *ROOM, message=welded) != PRAY
+    assert not dive.dives(other, other.view)
 
 
 def test_no_hole_is_dug_into_goods_for_sale_nor_beside_water():

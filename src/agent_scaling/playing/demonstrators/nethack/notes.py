@@ -29,8 +29,14 @@ class Notes:
     """The player rests until it is well, not only until it is no longer hurt."""
     tried_on: set[str] = field(default_factory=set)
     """Armour that the player has tried to put on."""
+    taken_off: set[str] = field(default_factory=set)
+    """Shields that the player has tried to take off."""
+    welded: bool = False
+    """A cursed weapon stays in the hand that is to dig."""
     held: dict[tuple[int, int], int] = field(default_factory=dict)
     """Place → decisions for which enemies were awaited on its stairs."""
+    zapped_at: int = -1_000
+    """Turn in which the player last zapped a wand."""
     wielded_at: int = -1_000
     """Turn in which the player last tried to take a weapon in hand."""
     climbs: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -61,6 +67,8 @@ class Notes:
             self.infected = True
         elif "You feel purified" in view.message:
             self.infected = False
+        if "welded to your" in view.message:
+            self.welded = True
         if "can't write on" in view.message:  # a fountain, an altar
             self.refuge, self.refuge_tries = None, 99
         if view.experience_level > self.experience_level:

@@ -22,10 +22,12 @@ TACTICS: tuple[behaviours.Behaviour, ...] = (
     prayer.pray,
     refuge.flee,
     prayer.pray_in_despair,
+    arms.cut_free,
+    arms.free_hands,
     dive.dive,
     refuge.engrave,
     refuge.retreat_to_stairs,
-    ranged.zap,
+    arms.zap,
     arms.hold_a_narrow_place,
     arms.cast,
     ranged.throw,
@@ -92,6 +94,8 @@ class NetHackExpert(NetHackDemonstrator):
         identity.read(self, view)
         dive.note_pit(self, view, self.level)
         refuge.note_word(self, view, self.level)
+        if "zombie" in view.message or "mummy" in view.message:
+            self._killed = None  # their corpses are old
         if self._killed is not None:
             provisions.note_kill(self.level, *self._killed)
 

@@ -6,7 +6,9 @@ import re
 
 from agent_scaling.playing.demonstrators.nethack import behaviours, ranged
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
+from agent_scaling.playing.demonstrators.nethack.behaviours import digger
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
+from agent_scaling.playing.demonstrators.nethack.expert import refuge
 from agent_scaling.playing.demonstrators.nethack.expert.refuge import indices
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
@@ -14,9 +16,16 @@ from agent_scaling.playing.demonstrators.nethack.view import WEAK, View
 from agent_scaling.playing.demonstrators.pathfinding import Cells, around, path, step
 
 GAS_SPORE = next(i for i in range(g.MONSTERS) if g.monster_name(i) == "gas spore")
+EXPLOSION = 24
+"""HP that a gas spore's explosion takes at most."""
+EYE = next(i for i in range(g.MONSTERS) if g.monster_name(i) == "floating eye")
+STRIKE_ABOVE, STRIKE_AFTER = 0.9, 500
+"""Health and decisions on a level from which a floating eye in the way is hit by hand."""
 WEAPON_CLASS, GEM_CLASS, TOOL_CLASS = 2, 13, 6
 THROWN_FIRST = {WEAPON_CLASS: 0, GEM_CLASS: 1, TOOL_CLASS: 2}
 """NetHack's class of objects → its rank among those thrown in need."""
+ZAP_AGAIN = 8
+"""Turns from one zap to the next."""
 WIELD_AGAIN = 50
 """Turns after which it is tried again: not every shape has hands."""
 RETREAT = 3
@@ -27,6 +36,7 @@ _IN_USE = re.compile(
 _IN_HAND = re.compile(
     r"\((weapon|weapons|tethered weapon|wielded)\b.*in (hand|hands)|\(weapon in|\(wielded"
 )
+_TWO_HANDED = re.compile("mattock|broad pick")
 _WHIP = re.compile(r"bullwhip \(weapon in hand")
 _BEST = (
     "katana", "long sword", "two-handed sword", "battle-axe", "broadsword", "dwarvish mattock",
@@ -66,18 +76,66 @@ def cast(player: Memory, view: View, level: Level) -> Choice | None:
     return ranged.cast(player, view, level) if view.hunger < WEAK else None
 
 
+def cut_free(player: Memory, view: View, level: Level) -> Choice | None:
+    """Hit what has swallowed the player: it lies in every direction."""
+    return Choice("Fh") if refuge.is_swallowed(level) else None
+
+
+def free_hands(player: Memory, view: View, level: Level) -> Choice | None:
+    """Take off the shield, once, for a mattock, which needs both hands."""
+    notes, tool = player.notes, digger(view)
+    if tool is None or refuge.enemies_beside(level):
+        return None
+    if not any(item.letter == tool and _TWO_HANDED.search(item.text) for item in view.inventory):
+        return None
+    for item in view.inventory:
+        if "shield" in item.text and "being worn" in item.text and item.text not in notes.taken_off:
+            notes.taken_off.add(item.text)
+            return Choice("T", {"want to take off": item.letter})
+    return None
+
+
+def zap(player: Memory, view: View, level: Level) -> Choice | None:
+    """Zap an attack wand, but hit those whom it may have put to sleep before the next zap."""
+    notes = player.notes
+    if view.turn < notes.zapped_at + ZAP_AGAIN:
+        return None
+    choice = ranged.zap(player, view, level)
+    if choice is not None:
+        notes.zapped_at = view.turn
+    return choice
+
+
 def clear_way(player: Memory, view: View, level: Level) -> Choice | None:
     """Throw at what blocks the way and harms those who touch it: in need, all that is spare."""
-    if any(level.glyph_at(place) == GAS_SPORE for place in player.neighbours(level.passive)):
-        return None  # it explodes
+    if spores := level.creatures(GAS_SPORE) & around(1 << level.here):
+        return player.walk(spores, next_to=True) if view.hp > EXPLOSION else None
+    if choice := _bolt(player, view, level):
+        return choice
     if choice := behaviours.clear_way(player, view, level):
         return choice
     aim = ranged.direction_to(level, level.passive, 2)
     spare = [item for item in view.inventory if not _IN_USE.search(item.text)]
     if aim is None or not spare:
-        return None
+        return _strike_eye(player, view, level)
     item = min(spare, key=lambda item: THROWN_FIRST.get(item.oclass, len(THROWN_FIRST)))
     return Choice("t", {"want to throw": item.letter, "direction": aim[0]}, target=aim[1])
+
+
+def _bolt(player: Memory, view: View, level: Level) -> Choice | None:
+    """Cast force bolt, a wizard's first spell, at what blocks the way."""
+    if player.role != "Wizard" or view.power < ranged.BOLT_POWER or view.hunger >= WEAK:
+        return None
+    if aim := ranged.direction_to(level, level.passive, 1):
+        return Choice("Z", {"Choose which spell": "a", "direction": aim[0]}, target=aim[1])
+    return player.walk(level.passive, next_to=True)
+
+
+def _strike_eye(player: Memory, view: View, level: Level) -> Choice | None:
+    """Hit a floating eye after a long wait: most whom it freezes live, and no other way is left."""
+    if view.health < STRIKE_ABOVE or level.steps < STRIKE_AFTER:
+        return None
+    return player.walk(level.passive & level.creatures(EYE), next_to=True)
 
 
 def hold_a_narrow_place(player: Memory, view: View, level: Level) -> Choice | None:

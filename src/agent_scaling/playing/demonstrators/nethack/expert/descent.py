@@ -6,11 +6,11 @@ from agent_scaling.playing.demonstrators.nethack import behaviours
 from agent_scaling.playing.demonstrators.nethack.behaviours import digger
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
 from agent_scaling.playing.demonstrators.nethack.expert import mining, refuge
-from agent_scaling.playing.demonstrators.nethack.expert.dive import MAIN, dives, go_down
+from agent_scaling.playing.demonstrators.nethack.expert.dive import MAIN, dives, go_down, may_begin
 from agent_scaling.playing.demonstrators.nethack.expert.mining import LONG, MINES, side_down
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
-from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, WEAK, View
+from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, View
 
 NEEDED = (0, 1, 1, 2, 4, 6, 7, 8, 8, 9, 9, 10, 10)
 """Experience level from which each depth suits; all that is deeper suits from 11 on."""
@@ -44,8 +44,7 @@ def dig_down(player: Memory, view: View, level: Level) -> Choice | None:
     """Begin a dive with a pick-axe, when well or too hungry to become so."""
     if not dives(player, view):
         return None
-    may = refuge.is_well(player, view) or view.hunger >= WEAK
-    return go_down(player, view, level) if may else None
+    return go_down(player, view, level) if may_begin(player, view) else None
 
 
 def descend(player: Memory, view: View, level: Level) -> Choice | None:

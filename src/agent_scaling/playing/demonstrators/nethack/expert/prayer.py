@@ -16,8 +16,10 @@ from agent_scaling.playing.demonstrators.pathfinding import around
 
 FIRST = 100
 """The turn from which a first prayer helps: a game starts with a timeout of 300."""
-DYING, WEAK_FROM_HUNGER, FAINTING, LYCANTHROPE, ILL = 500, 750, 600, 700, 200
+DYING, WEAK_FROM_HUNGER, FAINTING, LYCANTHROPE, ILL = 500, 750, 400, 700, 200
 """Turns since the last prayer after which each need is prayed about."""
+WELDED = 1_000
+"""The same, for a small need: a cursed weapon in hand."""
 LAST_RESORT = 300
 """The same, for one who would die in the next turns without help."""
 FAINTING_STATUS = 4
@@ -50,7 +52,9 @@ def pray(player: Memory, view: View, level: Level) -> Choice | None:
 
 def pray_in_despair(player: Memory, view: View, level: Level) -> Choice | None:
     """Pray a little early rather than die to the enemy beside."""
-    if player.notes.forsaken or not view.in_trouble or since(player, view) < LAST_RESORT:
+    if player.notes.forsaken or not view.in_trouble or view.turn < FIRST:
+        return None
+    if since(player, view) < LAST_RESORT:
         return None
     return _prayer(player, view) if around(1 << level.here) & level.monsters else None
 
@@ -62,6 +66,7 @@ def _patience(player: Memory, view: View) -> int | None:
         (view.hunger >= FAINTING_STATUS, FAINTING),
         (view.hunger >= WEAK, WEAK_FROM_HUNGER),
         (player.notes.infected, LYCANTHROPE),
+        (player.notes.welded, WELDED),
         (view.suffers(*_DEADLY), ILL),
     ]
     return min((patience for there, patience in needs if there), default=None)
@@ -69,5 +74,5 @@ def _patience(player: Memory, view: View) -> int | None:
 
 def _prayer(player: Memory, view: View) -> Choice:
     player.prayed_at = view.turn
-    player.notes.infected = False
+    player.notes.infected = player.notes.welded = False
     return Choice("\xf0", {"want to pray": "y"})

@@ -12,9 +12,10 @@ from nle import nethack
 from agent_scaling.playing.demonstrators.nethack import behaviours, food
 from agent_scaling.playing.demonstrators.nethack import glyphs as g
 from agent_scaling.playing.demonstrators.nethack.choice import Choice
+from agent_scaling.playing.demonstrators.nethack.expert import refuge
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
-from agent_scaling.playing.demonstrators.nethack.view import View
+from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, View
 from agent_scaling.playing.demonstrators.pathfinding import Cells, to_cells
 
 ARMOUR_CLASS = 3
@@ -126,5 +127,6 @@ def note_corpses(player: Memory, view: View) -> None:
 
 
 def eat(player: Memory, view: View, level: Level) -> Choice | None:
-    """Eat as the demonstrator does, unless a changed shape or a load forbids it."""
-    return behaviours.eat(player, view, level) if view.load < OVERLOADED else None
+    """Eat as the demonstrator does, unless a changed shape, a load or wounds forbid it."""
+    hurt = view.health < refuge.REST_BELOW and view.hunger < HUNGRY
+    return None if hurt or view.load >= OVERLOADED else behaviours.eat(player, view, level)

@@ -15,7 +15,7 @@ from agent_scaling.playing.demonstrators.nethack.expert.prayer import may_pray
 from agent_scaling.playing.demonstrators.nethack.level import Level
 from agent_scaling.playing.demonstrators.nethack.memory import Memory
 from agent_scaling.playing.demonstrators.nethack.view import HUNGRY, WEAK, View
-from agent_scaling.playing.demonstrators.pathfinding import Cells, around, path
+from agent_scaling.playing.demonstrators.pathfinding import Cells, around, path, to_cells
 
 FLEE_BELOW, FLEE_BELOW_WITH_PRAYER, LEAVE_ABOVE = 0.5, 0.25, 0.8
 """Health below which a fight is left, the same for one whose prayer would be heard, and the health
@@ -27,6 +27,9 @@ DIRE = 0.3
 TRIES, FIGHT_TURNS = 6, 30
 """Times that the word is written or fails in one fight, which is over after so many turns without
 it."""
+_UNWRITTEN = re.compile("can't reach|no free hand")
+"""From a pit's edge, and with a cursed mattock in hand, nothing can be written."""
+_SHOT = re.compile(r"(are|almost) hit by|misses you")
 _READ = re.compile(r'You read: "(.*?)"')
 MINES = 2
 """The branch of the Mines."""
@@ -65,6 +68,13 @@ def outmatched(view: View, level: Level) -> bool:
     beside = [level.glyph_at(i) for i in indices(enemies_beside(level))]
     total = sum(1 + int(levels[glyph]) for glyph in beside if glyph < g.MONSTERS)
     return bool(total > view.experience_level + 1)
+
+
+def is_swallowed(level: Level) -> bool:
+    """Return True inside a monster, whose inside is drawn around the player."""
+    inside = level.glyphs >= nethack.GLYPH_SWALLOW_OFF
+    inside &= level.glyphs < nethack.GLYPH_WARNING_OFF
+    return bool(to_cells(inside) & around(1 << level.here))
 
 
 def indices(cells: Cells) -> Iterator[int]:
@@ -142,7 +152,10 @@ def shelter(player: Memory, view: View, level: Level, *, needed: bool) -> Choice
         notes.refuge_tries += 1
     if notes.unread == here:
         notes.unread, notes.refuge_hp = None, view.hp
-        return Choice(":")
+        if _UNWRITTEN.search(view.message):
+            return None
+        if not view.suffers(nethack.BL_MASK_BLIND):  # to feel for it takes a turn
+            return Choice(":")
     if not needed or notes.refuge == here or not can_engrave(view, level):
         return None
     return write(player, view, level)
@@ -184,6 +197,8 @@ def stand(player: Memory, view: View, level: Level) -> Choice | None:
     if view.health >= REST_BELOW or not level.monsters or view.hunger >= WEAK:
         return None
     near = path(level.here, level.monsters, level.walkable, level.doors)
+    if _SHOT.search(view.message) and not enemies_beside(level):
+        return _leave_by_stairs(player, view, level)
     if near is None or len(near) > NEAR:
         return Choice("5s")
     if view.depth > 1 and not 1 << level.here & level.stairs_up:
@@ -204,5 +219,14 @@ def rest(player: Memory, view: View, level: Level) -> Choice | None:
         return None
     if level.monsters & ~level.creatures(g.INVISIBLE):
         return None
+    if _SHOT.search(view.message):
+        return _leave_by_stairs(player, view, level)
     level.mark_search()
     return Choice("20s")
+
+
+def _leave_by_stairs(player: Memory, view: View, level: Level) -> Choice | None:
+    """Go up to rest out of an archer's way, if the stairs are known."""
+    if 1 << level.here & level.stairs_up:
+        return Choice("<") if view.depth > 1 else None
+    return player.walk(level.stairs_up)
