@@ -22,9 +22,9 @@ from agent_scaling.runtime.errors import InputError
 
 
 def mean_score(player: str, env: str, lowest: int, max_steps: int) -> float:
-    """Above the lowest possible score, over ten seeds."""
+    """Above the lowest possible score, over four seeds."""
     options = make_options(env=env, player=player)
-    games = [play_unrecorded(seed=seed, max_steps=max_steps, **options) for seed in range(10)]
+    games = [play_unrecorded(seed=seed, max_steps=max_steps, **options) for seed in range(4)]
     return float(np.mean([game.score - lowest for game in games]))
 
 
