@@ -94,7 +94,7 @@ def victims(timers: list[threading.Timer]) -> list[psutil.Process]:
 
 def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    options = {"max_episode_steps": 400, "workers": 3, "lanes": 6, "block": 4}
+    options = {"max_episode_steps": 150, "workers": 3, "lanes": 6, "block": 4}
     before = psutil.Process().children()  # multiprocessing's own helpers stay
     calm = play(policy, range(8), **options)
     kinds = [signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL]
@@ -107,13 +107,13 @@ def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
 
 
 def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_path, monkeypatch):
-    """64 real games while some worker is killed or stopped again and again."""
+    """32 real games while some worker is killed or stopped again and again."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    options = {"max_episode_steps": 100, "workers": 4, "lanes": 16, "block": 8, "patience": 3.0}
+    options = {"max_episode_steps": 100, "workers": 4, "lanes": 8, "block": 4, "patience": 3.0}
     before, shared = psutil.Process().children(), pool_memory()
-    calm = play(policy, range(64), **options)
+    calm = play(policy, range(32), **options)
     timers = attack(monkeypatch, [signal.SIGKILL, signal.SIGSTOP] * 3, every=60)
-    hit = play(policy, range(64), **options)
+    hit = play(policy, range(32), **options)
     hurt = victims(timers)
     assert len(hurt) == 6
     pd.testing.assert_frame_equal(hit, calm)
