@@ -14,7 +14,9 @@ EMPTY = "AGENT_SCALING_EMPTY_STORE"
 
 
 def new_store(path: Path) -> str:
-    """The URI of the store at ``path``: an empty one, if there is none and its folder is there."""
+    """The URI of the store at ``path``: an empty one, if there is none and its folder can be."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent.is_dir() and not path.exists():
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         shutil.copyfile(empty_store(), partial)
