@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import product
@@ -17,7 +18,8 @@ from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 
 TOLERANCE = 0.05
-SMALLEST, LARGEST = 4, 65_536  # widths
+WIDTHS = tuple(4 << times for times in range(15))
+"""Each twice the one before, up to 65,536: the first bounds of a search."""
 STRETCH = 0.75, 1.5
 """Bounds of an encoder's number of features, as shares of the width of its other parts."""
 
@@ -72,11 +74,14 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
     """
     if not isinstance(params, (int, float)) or params < 1:
         raise InputError(f"policy.params={params!r}: must be a number of parameters")
-    low, high = SMALLEST, SMALLEST
-    while high < LARGEST and num_params(at_widths(config, high, high, params)) < params:
-        low, high = high, 2 * high
+
+    def count(width: int) -> int:
+        return num_params(at_widths(config, width, width, params))
+
+    high = WIDTHS[bisect_left(WIDTHS[:-1], params, key=count)]
+    low = max(WIDTHS[0], high // 2)
     while (middle := rounded((low + high) // 2)) not in (low, high):
-        if num_params(at_widths(config, middle, middle, params)) < params:
+        if count(middle) < params:
             low = middle
         else:
             high = middle
