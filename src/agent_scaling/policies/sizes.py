@@ -75,13 +75,13 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
     if not isinstance(params, (int, float)) or params < 1:
         raise InputError(f"policy.params={params!r}: must be a number of parameters")
 
-    def count(width: int) -> int:
+    def params_at(width: int) -> int:
         return num_params(at_widths(config, width, width, params))
 
-    high = WIDTHS[bisect_left(WIDTHS[:-1], params, key=count)]
+    high = WIDTHS[bisect_left(WIDTHS[:-1], params, key=params_at)]
     low = max(WIDTHS[0], high // 2)
     while (middle := rounded((low + high) // 2)) not in (low, high):
-        if count(middle) < params:
+        if params_at(middle) < params:
             low = middle
         else:
             high = middle
