@@ -25,7 +25,8 @@ from tests.docs.commands import Command, commands, tiny
 PAGE = ROOT / "docs" / "extending.md"
 FILE = re.compile(r"^```(?:python|yaml|toml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.M | re.S)
 SWAPS = {
-    "flops_budget=3e9": "flops_budget=1e8 callbacks.rollouts.episodes=2 callbacks.model=null",
+    "flops_budget=3e9": "flops_budget=1e8 callbacks.rollouts.episodes=2 "
+    "callbacks.rollouts.workers=1 callbacks.model=null",
     "milestones=[1e9]": "milestones=[5e7]",
     "episodes=20": "episodes=2 workers=1",
 }

@@ -29,7 +29,8 @@ ENCODER = (
 )
 SMALL = (
     "policy.params=10_000 callbacks.model=null callbacks.reference_players=null "
-    "callbacks.rollouts.episodes=2 callbacks.rollouts.max_episode_steps=20"
+    "callbacks.rollouts.episodes=2 callbacks.rollouts.max_episode_steps=20 "
+    "callbacks.rollouts.workers=1"
 )
 CELLS = (
     "train.data.lanes=1 train.data.val_lanes=4 train.data.val_frames=64 "
