@@ -257,9 +257,12 @@ def test_a_store_that_mlflow_refuses(uri: str) -> None:
 
 
 class Healthy(http.server.BaseHTTPRequestHandler):
+    answer = b"OK"
+
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/health" else 404)
         self.end_headers()
+        self.wfile.write(self.answer)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -278,6 +281,13 @@ def test_a_server_that_answers_and_one_that_does_not(server: str) -> None:
     found = data.store(Asked(tracking_uri="http://127.0.0.1:9"))
     assert found.status == BROKEN
     assert "does not answer" in found.text
+
+
+def test_a_server_that_is_no_mlflow(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Healthy, "answer", b"<html>OK</html>")
+    found = data.store(Asked(tracking_uri=server))
+    assert found.status == BROKEN
+    assert "not as MLflow does" in found.text
 
 
 def test_shards(tiny_shards: Path, tmp_path: Path) -> None:

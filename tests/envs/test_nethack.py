@@ -213,6 +213,12 @@ def test_games_share_the_pages_of_their_code(game):
     assert not [line for line in maps if " r-xp " in line and "nle.so" in line]
 
 
+@pytest.mark.parametrize("character", ["val-elf", "val-mal", "dwa-cha", "kni-neu", "arc-dwa-neu"])
+def test_a_character_that_nethack_would_replace_is_refused(character):
+    with pytest.raises(InputError, match="NetHack has no such character"):
+        NetHack(blank_views(), character=character)
+
+
 @pytest.mark.parametrize("character", ["xyz", "val-val", "val-dwa-hum", ""])
 def test_unknown_characters_are_refused(character):
     with pytest.raises(InputError, match="character="):

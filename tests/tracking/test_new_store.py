@@ -123,3 +123,14 @@ def test_a_disk_without_room_for_a_new_store_is_one_line(tmp_path: Path) -> None
 def test_a_folder_in_a_stores_place_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         prepare(f"sqlite:///{tmp_path}")
+
+
+def test_tables_that_are_made_again_are_not_announced(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An error that follows is one line."""
+    uri = new_store(tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("drop table latest_metrics")
+    open_store(uri).search_experiments()
+    assert capfd.readouterr() == ("", "")

@@ -46,7 +46,7 @@ def prepare(tracking_uri: str) -> None:
     Raises:
         InputError: The store was left half made, or cannot be written.
     """
-    logging.getLogger("mlflow.store.db.utils").addFilter(_is_no_traceback)
+    logging.getLogger("mlflow.store.db.utils").addFilter(_is_warning)
     path = database_of(tracking_uri)
     if path is not None and path.is_dir():  # MLflow would try it for minutes
         raise InputError(f"tracking_uri={tracking_uri}: is a folder; give a file, or another store")
@@ -71,9 +71,10 @@ def prepare(tracking_uri: str) -> None:
         )
 
 
-def _is_no_traceback(record: logging.LogRecord) -> bool:
-    """True for all but an exception that MLflow logs before it raises it, at 90 lines a time."""
-    return record.exc_info is None
+def _is_warning(record: logging.LogRecord) -> bool:
+    """True for a warning; False for an exception that MLflow logs before it raises it, at 90 lines
+    a time, and for the tables that it makes, which would stand beside an error's one line."""
+    return record.exc_info is None and record.levelno >= logging.WARNING
 
 
 def is_blank(path: Path) -> bool:

@@ -12,6 +12,8 @@ from agent_scaling.runtime.errors import InputError
 
 ANSWER_SECONDS = 5.0
 SQLITE = "sqlite:///"
+HEALTHY = b"OK"
+"""The answer of an MLflow server to ``/health``."""
 
 
 def store(asked: Asked) -> Finding:
@@ -29,8 +31,10 @@ def store(asked: Asked) -> Finding:
 def server(uri: str) -> Finding:
     """Check that an MLflow server answers."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS):
-            return ok(f"{uri} answers")
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_SECONDS) as answer:
+            if answer.read(len(HEALTHY) + 1).strip() == HEALTHY:
+                return ok(f"{uri} answers")
+            return broken(f"{uri} answers, but not as MLflow does", "give an MLflow server's URL")
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         return broken(f"{uri} does not answer ({reason})", "start it: mlflow server; or another")

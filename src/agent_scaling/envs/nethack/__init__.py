@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,6 +47,16 @@ CHARACTER = {
     "gender": ("mal", "fem"),
     "align": ("law", "neu", "cha"),
 }
+OF_ROLE = {
+    "arc": ("hum dwa gno", "law neu"), "bar": ("hum orc", "neu cha"),
+    "cav": ("hum dwa gno", "law neu"), "hea": ("hum gno", "neu"), "kni": ("hum", "law"),
+    "mon": ("hum", "law neu cha"), "pri": ("hum elf", "law neu cha"), "rog": ("hum orc", "cha"),
+    "ran": ("hum elf gno orc", "neu cha"), "sam": ("hum", "law"), "tou": ("hum", "neu"),
+    "val": ("hum dwa", "law neu"), "wiz": ("hum elf gno orc", "neu cha"),
+}  # fmt: skip
+"""Role → its races and alignments (NetHack's role.c); all have both genders but the Valkyrie."""
+OF_RACE = {"elf": "cha", "dwa": "law", "gno": "neu", "orc": "cha"}
+"""Race → its alignment; humans have any."""
 
 
 def character_options(character: str) -> list[str]:
@@ -53,7 +65,7 @@ def character_options(character: str) -> list[str]:
     Parts that are not given are random.
 
     Raises:
-        InputError: A part is unknown or given twice.
+        InputError: A part is unknown or given twice, or NetHack has no such character.
     """
     known = {part: kind for kind, parts in CHARACTER.items() for part in parts}
     said = [part for part in character.lower().split("-") if part != "@"]
@@ -63,8 +75,22 @@ def character_options(character: str) -> list[str]:
             f"character={character!r} is not role-race-gender-alignment in NetHack's "
             "abbreviations; write e.g. val-dwa-fem-law, val, or @ for a random one"
         )
+    if not any(set(said) <= set(whole) for whole in _characters()):
+        raise InputError(
+            f"character={character!r}: NetHack has no such character, and would play another "
+            "(dwarves are lawful, Valkyries are women, knights and samurai are lawful humans, …)"
+        )
     chosen = dict.fromkeys(CHARACTER, "random") | dict(zip(kinds, said, strict=True))
     return [*nethack.NETHACKOPTIONS, *(f"{kind}:{part}" for kind, part in chosen.items())]
+
+
+def _characters() -> Iterator[tuple[str, str, str, str]]:
+    """Yield role, race, gender and alignment of each character that there is."""
+    for role, (races, aligns) in OF_ROLE.items():
+        genders = ("fem",) if role == "val" else CHARACTER["gender"]
+        for race, gender, align in product(races.split(), genders, aligns.split()):
+            if OF_RACE.get(race, align) == align:
+                yield role, race, gender, align
 
 
 class NetHack:
