@@ -51,7 +51,7 @@ def interruptible() -> Iterator[None]:
 def test_ctrl_c_once_saves_twice_does_not_wait(
     tiny_shards: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], how: str, saved: bool
 ) -> None:
-    output = tmp_path / "run"
+    output = tmp_path / "a run"
     last = output / "checkpoints" / "last.ckpt"
     interrupt = f"+callbacks.interrupt={{_target_: tests.faults.test_interrupt.Interrupted, {how}}}"
     few = ["callbacks.baselines=null", "callbacks.reference_players=null"]
@@ -59,7 +59,7 @@ def test_ctrl_c_once_saves_twice_does_not_wait(
         train(tiny_shards, output, "flops_budget=1e18", *few, interrupt)
     assert stop.value.code == 128 + signal.SIGINT
     said, warned = capfd.readouterr()
-    assert f"stopped by Ctrl-C; to go on: ckpt_path=last output={output}" in said
+    assert f"stopped by Ctrl-C; to go on: ckpt_path=last 'output=\"{output}\"'" in said
     assert ("again: at once" in warned) == ("first" not in how)
     assert last.exists() == saved
     if saved:

@@ -43,7 +43,7 @@ def output(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     more = [f"flops_budget={BUDGET}", f"milestones=[{MILESTONE}]", *rollouts]
     off = ("callbacks.rollouts=null", "callbacks.model=null")
     kept = [o for o in overrides(tiny_shards, folder) if o not in off]
-    more += ["callbacks.model.register_as=tiny", "callbacks.held_out.margins=true"]
+    more += ["callbacks.model.register_as=tiny", "callbacks.checkpoints.every_minutes=9"]
     call_verb(composed("train", [*kept, *more, *SPEED]))
     return folder
 
@@ -291,17 +291,27 @@ def test_a_resume_with_other_settings_says_so_and_keeps_it(
     quick = ("trainer.max_steps=1", "callbacks.baselines=null")
     train(tiny_shards, output, "flops_budget=1e18", "optimizer.lr=0.001", *quick)
     later = ("trainer.max_steps=2", "callbacks.baselines=null", "ckpt_path=last")
-    later = (*later, "+trainer.benchmark=true")
+    with pytest.raises(InputError, match=r"data\.lanes=2: the checkpoint was trained with 4"):
+        train(tiny_shards, output, "flops_budget=9e18", "data.lanes=2", *later)
+    assert " -> " not in capsys.readouterr().out, "nothing changes at a resume that is refused"
+    later = (*later, "+trainer.benchmark=true", "tags.study=other", "logger.experiment_name=x")
+    later = (*later, "callbacks.checkpoints.every_minutes=9")
     train(tiny_shards, output, "flops_budget=2e18", "optimizer.lr=1e-5", *later)
     said = capsys.readouterr().out
     assert "optimizer.lr 0.001 -> 1e-05 from frame " in said
     assert "trainer.benchmark absent -> True from frame " in said
+    assert "logger.experiment_name=x: the run stays in the experiment that it began in" in said
     config = OmegaConf.load(output / "config.yaml")
     run = MlflowClient(config.logger.tracking_uri).get_run((output / "mlflow_run_id").read_text())
     assert run.data.tags["budget"] == "2e18"
     assert "2e18" in run.info.run_name
     assert "budget: 2e18 FLOPs" in run.data.tags["mlflow.note.content"]
     assert run.data.tags["resumed.optimizer.lr"].startswith("0.001 -> 1e-05 from frame ")
+    assert "resumed.data.lanes" not in run.data.tags
+    assert run.data.tags["resumed.flops_budget"].startswith("1e+18 -> 2e+18 ")
+    assert run.data.tags["study"] == "other"
+    minutes = run.data.tags["resumed.callbacks.checkpoints.every_minutes"]
+    assert minutes.startswith("5 -> 9 from frame ")
 
 
 def test_each_kind_of_change_is_found(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -62,6 +63,7 @@ def call_verb(cfg: DictConfig) -> Any:
     refuse_interpolations(cfg)
     check_keys(cfg)
     check_values(cfg)
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # the line below says the same
     try:
         return call(cfg)
     except (InstantiationException, *MISSING) as error:

@@ -191,6 +191,8 @@ def make_environment(task: str, **options: Any) -> Any:
         raise InputError(f"task={task}: {of}{meant(task, known)}")
     if isinstance(options.get("character"), str):
         character_options(options["character"])  # NetHack would take a random one in its place
+    if options.get("actions") is not None:
+        options["actions"] = known_actions(options["actions"])
     spec = gymnasium.spec(task)
     assert isinstance(spec.entry_point, str)
     # gymnasium.make would use max_episode_steps for a wrapper instead of passing it on.
@@ -202,6 +204,20 @@ def make_environment(task: str, **options: Any) -> Any:
         return create(**{**spec.kwargs, **options}, observation_keys=keys, fix_moon_phase=True)
     except (ImportError, OSError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"task={task} cannot be made: {' '.join(str(error).split())}") from error
+
+
+def known_actions(codes: Any) -> tuple[Any, ...]:
+    """Return NLE's actions of key codes; NLE itself would press keys that NetHack does not have.
+
+    Raises:
+        InputError: They are no list of such codes, or none.
+    """
+    known = {int(action): action for action in nethack.ACTIONS}
+    if not isinstance(codes, list | tuple) or not codes or not {*codes} <= known.keys():
+        raise InputError(
+            f"options.actions={codes}: must be a list of key codes of NetHack's, such as [107,108]"
+        )
+    return tuple(known[code] for code in codes)
 
 
 def _import_minihack(task: str) -> None:

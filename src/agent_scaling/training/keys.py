@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
+from lightning import Trainer
 from omegaconf import DictConfig
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from agent_scaling.config.check import checked, hints_of
 from agent_scaling.runtime.errors import InputError
 
 
@@ -41,8 +43,11 @@ def check_trainer(cfg: DictConfig) -> None:
     Raises:
         InputError: A number is below its least.
     """
+    hints = hints_of(Trainer)
     for name, least in LEAST.items():
         value = cfg.trainer.get(name)
+        if value is None and name in cfg.trainer:
+            checked(f"trainer.{name}", value, hints[name])
         if isinstance(value, int | float) and not value >= least:
             raise InputError(f"trainer.{name}={value}: must be at least {least}")
 

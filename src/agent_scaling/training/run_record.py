@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
+from lightning import Callback, LightningModule, Trainer
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +22,7 @@ from agent_scaling.config.command import command, setting, typed_words
 from agent_scaling.data.run_data import RunData
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError, error_line
-from agent_scaling.runtime.files import is_url
+from agent_scaling.runtime.files import is_url, write_file
 from agent_scaling.runtime.formats import compact, short
 from agent_scaling.runtime.secrets import mask, masked
 from agent_scaling.runtime.terminal import say
@@ -29,15 +30,19 @@ from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
 from agent_scaling.tracking.run import STORE_ERRORS
 from agent_scaling.tracking.store import RUN_ID_FILE
 from agent_scaling.training.build import plain
+from agent_scaling.training.hooks import run_module
 from agent_scaling.training.modules.base import PolicyModule
 
 DIGEST_LENGTH = 36  # MLflow's limit
 UNKNOWN = "unknown"
 CONFIG = "config.yaml"
-UNRECORDED = ("ckpt_path", "output", "threads", "logger.", "callbacks.", "tags.")
-"""Beginnings of keys whose change on a resume changes no weights."""
+UNRECORDED = ("ckpt_path", "output", "threads", "logger.", "tags.mlflow.")
+"""Beginnings of keys whose change on a resume is not kept: where a run is and what it is called."""
+STAYS = "logger.experiment_name"
+"""A key of the run's beginning, which MLflow cannot change."""
 ABSENT = "absent"
 NOTE = "mlflow.note.content"
+TAGS = "tags."
 OWN = ("ckpt_path=", "output=", "+tags.mlflow.parentRunId=")
 """Words of the typed command that the command to resume sets itself, or that a sweep has added."""
 
@@ -129,7 +134,6 @@ def reach_logger(
     home: Path,
     module: PolicyModule,
     data: RunData,
-    frames: int = 0,
 ) -> BufferedMLFlowLogger:
     """Call :func:`make_logger`, and turn an error of MLflow that would recur into one line.
 
@@ -137,7 +141,7 @@ def reach_logger(
         InputError: MLflow can neither begin nor find the run.
     """
     try:
-        return make_logger(cfg, output, home, module, data, frames)
+        return make_logger(cfg, output, home, module, data)
     except STORE_ERRORS as error:
         raise InputError(
             f"logger.tracking_uri={cfg.logger.tracking_uri}: MLflow cannot begin or find the run "
@@ -145,24 +149,60 @@ def reach_logger(
         ) from error
 
 
-def describe_resumed(
-    logger: BufferedMLFlowLogger,
-    cfg: DictConfig,
-    output: Path,
-    frames: int,
-    tags: Mapping[str, str],
-) -> None:
-    """Say which settings a resumed run changes, and keep them on its record.
+class Resumed(Callback):
+    """Says which settings a resumed run changes, and keeps them on its record.
 
-    MLflow's parameters stay those of the beginning; each change gets a tag ``resumed.<key>``.
+    MLflow's parameters stay those of the beginning; each change gets a tag ``resumed.<key>``, and a
+    tag of the run is given anew. This happens once all parts have taken the checkpoint: a resume
+    that one of them refuses changes no record.
+
+    Args:
+        cfg: The config of the run.
+        output: Its folder.
+        home: The folder to name in the command that goes on.
+        data: Its data.
+        logger: Its logger.
+        frames: Frames before the resume.
     """
-    changed = changes(output / CONFIG, cfg)
-    if not changed:
-        return
-    lines = {key: f"{old} -> {new} from frame {frames}" for key, (old, new) in changed.items()}
-    for key, line in lines.items():
-        say(f"{key} {line}")
-    logger.describe({**tags, **{f"resumed.{key}": line for key, line in lines.items()}})
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        output: Path,
+        home: Path,
+        data: RunData,
+        logger: BufferedMLFlowLogger,
+        frames: int,
+    ) -> None:
+        self.cfg, self.output, self.home, self.data = cfg, output, home, data
+        self.logger, self.frames = logger, frames
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the config with the one that the folder keeps, and write it."""
+        cfg, changed = self.cfg, changes(self.output / CONFIG, self.cfg)
+        if STAYS in changed:
+            began, asked = changed.pop(STAYS)
+            say(f"{STAYS}={asked}: the run stays in the experiment that it began in, {began}")
+        lines = {
+            key: f"{old} -> {new} from frame {self.frames}" for key, (old, new) in changed.items()
+        }
+        for key, line in lines.items():
+            say(f"{key} {line}")
+        if lines:
+            module = run_module(pl_module)
+            budget = cfg.flops_budget
+            note = description(module, self.data, budget, self.output, self.home)
+            tags = {**run_tags(module.policy, budget, cfg.seed), NOTE: note}
+            given = {key: str(new) for key, (_, new) in changed.items() if key.startswith(TAGS)}
+            tags |= {key.removeprefix(TAGS): value for key, value in given.items()}
+            tags |= {f"resumed.{key}": line for key, line in lines.items()}
+            self.logger.describe(tags)
+        write_config(self.output, cfg)
+
+
+def write_config(output: Path, cfg: DictConfig) -> None:
+    """Write a run's config into its folder, without secrets."""
+    write_file(output / CONFIG, OmegaConf.to_yaml(masked(plain(cfg))))
 
 
 def changes(file: Path, cfg: DictConfig) -> dict[str, tuple[object, object]]:
@@ -183,7 +223,7 @@ def changes(file: Path, cfg: DictConfig) -> dict[str, tuple[object, object]]:
         key: (before, after)
         for key, (before, after) in found.items()
         if before != after
-        and not key.startswith(UNRECORDED)
+        and (key == STAYS or not key.startswith(UNRECORDED))
         and not (ABSENT in (before, after) and None in (before, after))
     }
 
@@ -194,9 +234,11 @@ def make_logger(
     home: Path,
     module: PolicyModule,
     data: RunData,
-    frames: int = 0,
 ) -> BufferedMLFlowLogger:
-    """Make the logger; it continues the MLflow run that this output folder began, if any."""
+    """Make the logger; it continues the MLflow run that this output folder began, if any.
+
+    The record of a run that is continued changes when it goes on (:class:`Resumed`).
+    """
     remembered = output / RUN_ID_FILE
     about = (module.policy, cfg.flops_budget, cfg.seed)
     logger: BufferedMLFlowLogger = instantiate(
@@ -206,11 +248,10 @@ def make_logger(
         outbox=output / OUTBOX_FILE,
         remember=remembered,
     )
-    note = description(module, data, cfg.flops_budget, output, home)
     if logger.begun:
         logger.take_up()
-        describe_resumed(logger, cfg, output, frames, {**run_tags(*about), NOTE: note})
         return logger
+    note = description(module, data, cfg.flops_budget, output, home)
     facts = flatten(masked(plain(cfg)))
     facts["policy.num_params"] = module.policy.num_params
     facts["policy.flops_per_frame"] = module.flops_per_frame

@@ -16,22 +16,22 @@ from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from agent_scaling.config.command import quoted, setting
 from agent_scaling.runtime.allocator import keep_memory
 from agent_scaling.runtime.errors import InputError, reading
-from agent_scaling.runtime.files import FullDiskError, write_file
+from agent_scaling.runtime.files import FullDiskError
 from agent_scaling.runtime.locks import LOCK_FILE, output_locked
 from agent_scaling.runtime.processes import die_with_parent
-from agent_scaling.runtime.secrets import masked
 from agent_scaling.runtime.terminal import is_first, say
-from agent_scaling.training.build import AtomicCheckpointIO, build, choose_strategy, plain, quiet
+from agent_scaling.training.build import AtomicCheckpointIO, build, choose_strategy, quiet
 from agent_scaling.training.course.branches import BranchPoints, branches_of
 from agent_scaling.training.course.resume import BEGINNING, OneStart, check_fits, find_resume
 from agent_scaling.training.course.stopping import SIGNALS, fit, is_launched, status_of_stop
 from agent_scaling.training.device.compilation import compile_module, split
-from agent_scaling.training.hooks import in_order
+from agent_scaling.training.hooks import callbacks_of, in_order
 from agent_scaling.training.keys import TrainKeys, check_callbacks, check_trainer
 from agent_scaling.training.modules.base import PolicyModule
-from agent_scaling.training.run_record import CONFIG, reach_logger
+from agent_scaling.training.run_record import CONFIG, Resumed, reach_logger, write_config
 from agent_scaling.training.summary import begin_branch, print_branches, print_end
 
 OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
@@ -99,11 +99,14 @@ def train_run(cfg: DictConfig, home: Path, more: Sequence[Callback] = ()) -> Non
     if backend is not None:
         compile_module(module, trainer, backend)
     # When all parts are made. Even to open it, a new store must have one process alone.
-    logger = reach_logger(cfg, output, home, module, data, start[0]) if is_first() else None
+    logger = reach_logger(cfg, output, home, module, data) if is_first() else None
     trainer.loggers = [logger] if logger is not None else []
     warn_of_milestones(module, cfg.milestones)
-    if is_first():
-        write_file(output / CONFIG, OmegaConf.to_yaml(masked(plain(cfg))))
+    if logger is not None and resume and (output / CONFIG).exists():
+        resumed = Resumed(cfg, output, home, data, logger, start[0])
+        callbacks_of(trainer).append(resumed)  # the last that is asked
+    elif logger is not None:
+        write_config(output, cfg)
     if is_launched(trainer):
         die_with_parent(signal.SIGKILL)  # the exchange that waits for it may wait for long
     with taking(resume, one_start):
@@ -116,7 +119,8 @@ def train_run(cfg: DictConfig, home: Path, more: Sequence[Callback] = ()) -> Non
     if number:
         if logger is not None:
             logger.set_status("KILLED")
-        say(f"stopped by {SIGNALS[number]}; to go on: ckpt_path=last output={home}")
+        folder = quoted(setting("output", home))
+        say(f"stopped by {SIGNALS[number]}; to go on: ckpt_path=last {folder}")
         sys.exit(status_of_stop(trainer, number))
     if logger is not None and home == output:
         print_end(trainer, output, logger)

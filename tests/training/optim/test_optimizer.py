@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.optim.muon import Muon
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from tests.helpers.policies import small_policy
 
@@ -56,3 +57,20 @@ def test_an_optimiser_of_other_groups_is_refused() -> None:
     OptimizerFactory(torch.optim.Adam, lr=1e-2).check_saved(policy, saved, "run.ckpt")
     with pytest.raises(InputError, match=r"run\.ckpt: trained with another optimizer="):
         OptimizerFactory(torch.optim.AdamW, 1e-3, 0.1).check_saved(policy, saved, "run.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "line"),
+    [
+        (torch.optim.Adam, {"betas": None}, "optimizer.betas=None: "),
+        (torch.optim.Adam, {"betas": [0.9, 2.0]}, "optimizer: Adam refuses .*beta"),
+        (torch.optim.Adam, {"nesterov": True}, "optimizer: Adam refuses .*nesterov"),
+        (Muon, {"momentum": None}, "optimizer.momentum=None: input should be a valid number"),
+        (Muon, {"iterations": None}, "optimizer.iterations=None: input should be a valid integer"),
+    ],
+)
+def test_options_that_the_optimiser_refuses_are_one_line_before_anything_is_trained(
+    kind: type[torch.optim.Optimizer], options: dict[str, object], line: str
+) -> None:
+    with pytest.raises(InputError, match=line):
+        OptimizerFactory(kind, lr=1e-3, **options)

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
+from agent_scaling.config.check import checked, hints_of
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import on_meta, solve
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.training.optim.mup import (
     Scaling,
     check_multipliers,
@@ -42,8 +44,8 @@ class OptimizerFactory:
         options: Further arguments of ``kind``.
 
     Raises:
-        InputError: A rate is negative, ``mup`` has no base or is not derived for ``kind``, or
-            a multiplier is unknown or not above 0.
+        InputError: A rate is negative, ``mup`` has no base or is not derived for ``kind``, a
+            multiplier is unknown or not above 0, or ``kind`` refuses one of ``options``.
     """
 
     derived: tuple[type[Optimizer], ...] = (Adam, AdamW)
@@ -75,6 +77,21 @@ class OptimizerFactory:
         check_multipliers(self.multipliers)
         self.kind, self.lr, self.weight_decay = kind, lr, weight_decay
         self.mup, self.base, self.options = mup, dict(base or {}), options
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Check the options that ``kind`` takes, which is made when all else is."""
+        hints = hints_of(self.kind)
+        for name, value in self.options.items():
+            if name in hints:
+                checked(f"optimizer.{name}", value, hints[name])
+        try:
+            self.kind([torch.zeros(1, requires_grad=True)], lr=self.lr, **self.options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            name = getattr(self.kind, "__name__", self.kind)
+            raise InputError(
+                f"optimizer: {name} refuses its options: {error_line(error)}"
+            ) from error
 
     def initialise(self, policy: Policy) -> None:
         """Scale the initial values of a new policy; do not call it for a trained one."""
