@@ -94,6 +94,7 @@ def test_a_key_that_nothing_takes_is_named(verb: str, key: str) -> None:
         (["callbacks=[flops,tracking]"], "callbacks.rollouts={.*}: not a callback"),
         (["callbacks.held_out=3"], "callbacks.held_out=3: not a callback"),
         (["~callbacks.flops"], "callbacks.flops: without it nothing ends the run"),
+        (["callbacks.flops.budget=null"], "callbacks.flops: without it nothing ends the run"),
     ],
 )
 def test_callbacks_that_make_no_run(words: list[str], line: str) -> None:
@@ -105,6 +106,11 @@ def test_callbacks_that_make_no_run(words: list[str], line: str) -> None:
 def test_a_number_that_lightning_would_take_is_one_line(word: str) -> None:
     with pytest.raises(InputError, match=rf"trainer\.{word}: must be at least"):
         check_trainer(composed("train", [*FILLED, f"trainer.{word}"]))
+
+
+def test_a_number_that_lightning_would_miss_in_training_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"trainer\.accumulate_grad_batches=None: input should be"):
+        check_trainer(composed("train", [*FILLED, "trainer.accumulate_grad_batches=null"]))
 
 
 def test_steps_may_end_a_run() -> None:

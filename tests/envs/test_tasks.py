@@ -174,6 +174,9 @@ def test_a_task_that_lacks_its_level_is_one_line(name, said):
     [
         ({"penalty_mode": "foo"}, "cannot be played: Unknown penalty_mode"),
         ({"character": "zzz"}, "character='zzz' is not"),
+        ({"actions": []}, r"options\.actions=\[\]: must be a list of key codes"),
+        ({"actions": [107, 9999]}, "must be a list of key codes"),
+        ({"actions": "abc"}, "must be a list of key codes"),
     ],
 )
 def test_options_that_the_game_would_take_later_or_not_at_all(options, said):

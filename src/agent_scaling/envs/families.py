@@ -76,6 +76,9 @@ FAMILIES = {
 }
 """Families by the name that manifests, checkpoints and the command line use."""
 
+CAPS = {"max_episode_steps", "idle_steps"}
+"""Options that end an episode; the games' classes take any number for them."""
+
 GYMNASIUM_ID = re.compile(
     r"(?:ALE/)?(\w+?)(?:-ram)?(?:NoFrameskip|Deterministic)?(?:-v\d+)?", re.IGNORECASE
 )
@@ -217,6 +220,10 @@ def count_actions(game: Description) -> int:
         InputError: The game has no such options.
     """
     found: Any = find_game(game.family)
+    for name in CAPS & game.options.keys():
+        value = game.options[name]
+        if value is not None and not (isinstance(value, int | float) and value >= 1):
+            raise InputError(f"game={game.family}: options.{name}={value}: must be at least 1")
     try:
         found({}, **game.options).close()
         if not hasattr(found, "count_actions"):

@@ -64,8 +64,10 @@ def check_callbacks(cfg: DictConfig) -> None:
                 f"callbacks.{name}={part}: not a callback; callbacks=default has all of them, "
                 f"and callbacks.{name}=null removes this one"
             )
-    ends = [cfg.callbacks.get("flops"), cfg.trainer.get("max_time")]
+    flops = cfg.callbacks.get("flops")
+    ends = [flops and flops.get("budget", True), cfg.trainer.get("max_time")]
     if not any(ends) and max(cfg.trainer.get(k) or 0 for k in ("max_steps", "max_epochs")) <= 0:
         raise InputError(
-            "callbacks.flops: without it nothing ends the run; keep it, or set trainer.max_steps"
+            "callbacks.flops: without it nothing ends the run; keep it and its budget, or set "
+            "trainer.max_steps"
         )

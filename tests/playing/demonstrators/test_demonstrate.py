@@ -143,6 +143,7 @@ def test_a_killed_run_leaves_whole_games_and_goes_on(tmp_path):
         ({"seed": -1}, "seed=-1"),
         ({"game": "chess"}, "unknown game; known: atari, nethack"),
         ({"character": "plumber"}, "character=plumber"),
+        ({"character": "val-elf"}, "NetHack has no such character"),
     ],
 )
 def test_bad_arguments(arguments, message, tmp_path):

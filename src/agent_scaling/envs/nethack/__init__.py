@@ -139,9 +139,6 @@ class NetHack:
     ) -> None:
         self.character = character
         self._options = character_options(character)
-        for name, value in {"max_episode_steps": max_episode_steps, "idle_steps": idle_steps}.items():
-            if not (isinstance(value, int) and value > 0):
-                raise InputError(f"options.{name}={value}: must be a number above 0")
         self.max_episode_steps, self.idle_steps = max_episode_steps, idle_steps
         self.level_seed = level_seed
         self.record_dir = Path(record_dir) if record_dir else None

@@ -19,6 +19,7 @@ from nle import nethack
 from nle.env.tasks import NetHackScore
 
 from agent_scaling.envs.actions import NUM_ACTIONS, key_to_action
+from agent_scaling.envs.nethack import character_options
 from agent_scaling.envs.nethack.inventories import InventoryLog
 from agent_scaling.playing.demonstrators.games import GameRecord, GameSpec
 from agent_scaling.playing.demonstrators.nethack import (
@@ -133,6 +134,7 @@ def check_character(character: str) -> None:
             f"character={character}: use @ for a random one, or role-race-alignment-gender such as "
             f"val-dwa-law-fem; roles: {' '.join(ROLES)}"
         )
+    character_options(character)
 
 
 def make_options(character: str = "@", player: str = SCRIPTED, **given: Any) -> dict[str, Any]:
