@@ -88,7 +88,7 @@ class OptimizerFactory:
         try:
             self.kind([torch.zeros(1, requires_grad=True)], lr=self.lr, **self.options)
         except (TypeError, ValueError, RuntimeError) as error:
-            name = getattr(self.kind, "__name__", self.kind)
+            name = getattr(self.kind, "__name__", str(self.kind))
             raise InputError(
                 f"optimizer: {name} refuses its options: {error_line(error)}"
             ) from error
