@@ -12,6 +12,7 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from agent_scaling.config.call import call_verb
+from agent_scaling.config.check import checked, hints_of
 from agent_scaling.config.command import command, typed_words
 from agent_scaling.config.compose import hydra
 from agent_scaling.runtime.errors import InputError
@@ -78,6 +79,9 @@ def study(
         InputError: As ``plan`` and ``fit`` do; a forecast of several variants at once.
         SystemExit: As ``sweep`` does.
     """
+    hints = hints_of(plan)
+    for key, value in grid.items():
+        checked(key, value, hints.get(key, Any))
     if fit is not None:
         raise InputError(f"fit={fit}: a study makes its own fit; plan takes one")
     if budget is not None and grid.get("variants"):
