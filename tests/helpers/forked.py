@@ -140,6 +140,9 @@ def serve(program: str, address: str, owner: str) -> None:
     caller.close()
     call = json.loads(words)
     open_as(received, call["opened"])
+    # The server's own may be of another kind: of a file, in which to seek, and not of a pipe.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environ"])
