@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sqlite3
 import time
@@ -19,7 +20,7 @@ from agent_scaling.tracking.new_store import (
     prepare,
     tables_of,
 )
-from agent_scaling.tracking.store import open_store
+from agent_scaling.tracking.store import open_store, store_errors
 from tests.helpers.runs import forked
 from tests.helpers.stores import new_store
 
@@ -134,3 +135,13 @@ def test_tables_that_are_made_again_are_not_announced(
         database.execute("drop table latest_metrics")
     open_store(uri).search_experiments()
     assert capfd.readouterr() == ("", "")
+
+
+def test_databricks_without_its_credentials_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in os.environ if name.startswith("DATABRICKS_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(InputError, match="tracking_uri=databricks: "), store_errors("databricks"):
+        open_store("databricks").search_experiments()
+    assert capfd.readouterr().err == ""

@@ -47,6 +47,8 @@ def prepare(tracking_uri: str) -> None:
         InputError: The store was left half made, or cannot be written.
     """
     logging.getLogger("mlflow.store.db.utils").addFilter(_is_warning)
+    # It warns of what the error that follows says.
+    logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.ERROR)
     path = database_of(tracking_uri)
     if path is not None and path.is_dir():  # MLflow would try it for minutes
         raise InputError(f"tracking_uri={tracking_uri}: is a folder; give a file, or another store")
