@@ -33,7 +33,7 @@ from agent_scaling.training.modules.base import PolicyModule
 
 
 class TrackingState(TypedDict):
-    """What a checkpoint holds of the callback."""
+    """Values of a checkpoint that this callback takes up again."""
 
     milestones: list[dict[str, Plain]]
     cpu_seconds: NotRequired[Number]
