@@ -52,6 +52,7 @@ def test_prays_again_once_the_god_has_probably_calmed_down(need, turns):
 
 
 def test_is_not_heard_in_the_first_turns():
+    assert prayer.FIRST > 100  # then the timeout of 300 is still above 200
     assert key(NetHackExpert(), *ROOM, hp=2, turn=prayer.FIRST - 1) != PRAY
     assert key(NetHackExpert(), *ROOM, hp=2, turn=prayer.FIRST) == PRAY
 
@@ -60,6 +61,14 @@ def test_an_angry_god_is_left_alone():
     player = prayed(500)
     key(player, *ROOM, turn=505, message="You feel that Anu is displeased.")
     assert key(player, *ROOM, hp=2, turn=5000) != PRAY
+
+
+def test_a_monk_that_feels_guilty_over_meat_still_prays():
+    for message, prays in (("You feel guilty.", True), ("You feel guilty...", False)):
+        player = NetHackExpert()
+        key(player, *ROOM, turn=505, message=message)
+        assert player.notes.forsaken is not prays
+        assert prayer.may_pray(player, player.view) is prays
 
 
 def test_writes_elbereth_in_a_fight_that_is_being_lost_and_stays_on_it():

@@ -10,7 +10,8 @@ from agent_scaling.playing.demonstrators.nethack.view import View
 Spot = tuple[tuple[int, int], int]
 """(branch, level in it), and a cell there."""
 
-_ANGRY = re.compile("is displeased|Thou hast angered|Thou must relearn|You feel guilty")
+_ANGRY = re.compile(r"is displeased|Thou hast angered|Thou must relearn|You feel guilty\.\.\.")
+"""Words of an angry god; three dots follow its unicorn's death, one dot a Monk's meal of meat."""
 
 _INFECTED = re.compile("feel feverish|You turn into a were")
 

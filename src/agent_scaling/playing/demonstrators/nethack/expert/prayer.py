@@ -14,8 +14,8 @@ from agent_scaling.playing.demonstrators.nethack.memory import Memory
 from agent_scaling.playing.demonstrators.nethack.view import WEAK, View
 from agent_scaling.playing.demonstrators.pathfinding import around
 
-FIRST = 100
-"""The turn from which a first prayer helps: a game starts with a timeout of 300."""
+FIRST = 102
+"""The turn from which a first prayer helps: the timeout of 300 is 201 in turn 100."""
 DYING, WEAK_FROM_HUNGER, FAINTING, LYCANTHROPE, ILL = 500, 750, 400, 700, 200
 """Turns since the last prayer after which each need is prayed about."""
 WELDED = 1_000
