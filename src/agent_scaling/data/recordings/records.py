@@ -66,8 +66,7 @@ def tell_version(path: Path) -> int | None:
 
 def check_version(path: Path, name: str, version: int) -> None:
     """Raise :class:`BadGame` where a recording's first records cannot be of that version."""
-    if not _begins_with_a_record(path):
-        raise BadGame(f"{name}: holds no records of a ttyrec, by its first bytes")
+    _check_first_record(path, name)
     found = _channels_of(path)
     with_channels = found.get(True, set())
     scored = KEYS not in with_channels or SCORES in with_channels
@@ -76,14 +75,21 @@ def check_version(path: Path, name: str, version: int) -> None:
         raise BadGame(f"{name} has records of version {tell_version(path)}, not {version}")
 
 
-def _begins_with_a_record(path: Path) -> bool:
-    """Return False where nle's converter would try to read a first record of gigabytes."""
+def _check_first_record(path: Path, name: str) -> None:
+    """Raise :class:`BadGame` for a first record that nle's converter would take for gigabytes."""
+    header = b""
     try:
         with bz2.open(path) as file:
             header = file.read(RECORD.size)
+            if len(header) < RECORD.size or RECORD.unpack(header)[2] <= LONGEST:
+                return
+            while file.read(HEAD):  # a damaged block is known at its end, and unpacks until then
+                pass
     except DAMAGED:
-        return True  # nle says what it makes of it
-    return len(header) < RECORD.size or RECORD.unpack(header)[2] <= LONGEST
+        if header:
+            raise BadGame(f"{name} is a damaged bz2 file") from None
+        return  # nle says what it makes of it
+    raise BadGame(f"{name}: holds no records of a ttyrec, by its first bytes")
 
 
 def _channels_of(path: Path) -> dict[bool, set[int]]:
