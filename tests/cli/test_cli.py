@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from agent_scaling.cli.main import VERBS
+from agent_scaling.cli.main import PRINTS, VERBS
 from tests.conftest import ROOT
 from tests.helpers.runs import overrides, train
 
@@ -93,6 +93,12 @@ def test_a_printed_config_shows_no_password(forked: Path) -> None:
     done = agent_scaling(*words, program=forked)
     assert "shards: http://***@host/x" in done.stdout
     assert "PW" not in done.stdout + done.stderr
+
+
+def test_output_is_held_back_only_where_hydra_prints_a_config() -> None:
+    """A run with ``-cd`` prints as it goes."""
+    assert all(map(PRINTS.match, ("-c", "-cjob", "--cfg", "--cfg=job", "-i", "--info")))
+    assert not any(map(PRINTS.match, ("-cd", "-cn", "-cp", "--config-dir", "output=-c")))
 
 
 def test_unknown_verb_is_one_line() -> None:

@@ -6,6 +6,7 @@ import atexit
 import gc
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -38,6 +39,9 @@ from agent_scaling.config.search_path import register
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import plain_console
+
+PRINTS = re.compile(r"-c(?![dnp]$)|--cfg|-i|--info")
+"""Options by which Hydra prints a config and ends; ``-cd``, ``-cn`` and ``-cp`` name one."""
 
 VERBS = {
     "demonstrate": "play games with a scripted demonstrator and record them as ttyrecs",
@@ -107,7 +111,7 @@ def run(cfg: DictConfig) -> Any:
 @contextmanager
 def masked_output(words: list[str]) -> Iterator[None]:
     """Mask credentials in what Hydra itself prints of a config (``--cfg job``, ``--info``)."""
-    if not any(word.startswith(("-c", "--cfg", "-i", "--info")) for word in words):
+    if not any(PRINTS.match(word) for word in words):
         yield
         return
     printed = io.StringIO()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_scaling.runtime.errors import InputError
-from agent_scaling.scaling.runs.lowest import ROUNDING
+from agent_scaling.scaling.runs.lowest import ceiling
 
 
 def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def compare(row: Mapping[str, Any], measured: Mapping[str, float]) -> dict[str, 
             known = [n for n in ("loss", "return") if n in row]
             raise InputError(f"measured.{name}={value}: give values above {zero:g} of {known}")
         highest = row.get("highest_return") if name == "return" else None
-        if highest is not None and value > highest + ROUNDING * max(abs(highest), 1.0):
+        if highest is not None and value > ceiling(highest):
             raise InputError(f"measured.{name}={value}: lies above highest_return={highest:g}")
         low, high = row[f"{name}_interval"]
         error = math.log((row[name] - zero) / (value - zero))

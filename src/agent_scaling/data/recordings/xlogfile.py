@@ -5,23 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 from agent_scaling.data.recordings.base import Metadata
+from agent_scaling.data.recordings.packed import Readable
 from agent_scaling.runtime.errors import InputError
 
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 """Whole decimal numbers that fit 64 bits."""
 MOST_LINE_BYTES = 1 << 16
 """Most bytes of a game's line; NetHack writes about 500."""
-
-
-class Lines(Protocol):
-    """A file, or a stream of what a packed one holds."""
-
-    def readline(self, size: int = -1, /) -> bytes:
-        """Return the next line, or ``size`` bytes of it."""
-        ...
 
 
 def parse_line(line: str, separator: str = "\t") -> dict[str, str | int]:
@@ -54,12 +46,12 @@ def by_ttyrec(path: Path) -> dict[str, Metadata]:
     return {str(game["ttyrecname"]): game for game in games if "ttyrecname" in game}
 
 
-def short_lines(file: Lines) -> Iterator[str]:
+def short_lines(file: Readable) -> Iterator[str]:
     """Yield the lines of a file, without those that are longer than any game's."""
     return (line for line in all_lines(file) if line is not None)
 
 
-def all_lines(file: Lines) -> Iterator[str | None]:
+def all_lines(file: Readable) -> Iterator[str | None]:
     """Yield the lines of a file, and None for each that is longer than any game's."""
     whole = True  # False within a line whose beginning was too long
     while line := file.readline(MOST_LINE_BYTES):

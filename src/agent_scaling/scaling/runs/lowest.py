@@ -41,9 +41,14 @@ def lowest_of(cells: pd.DataFrame, given: float | None) -> Lowest | None:
     return estimate_lowest(np.log(at), value, error, float(known["return"].min()))
 
 
+def ceiling(highest: float) -> float:
+    """Return the most that a measured return may be where ``highest`` is the highest."""
+    return highest + ROUNDING * max(abs(highest), 1.0)
+
+
 def check_highest(rows: pd.DataFrame, origin: str, highest: float) -> None:
     """Raise :class:`InputError` where a row of ``origin`` returned more, beyond rounding."""
-    over = rows[rows["return"] > highest + ROUNDING * max(abs(highest), 1.0)]
+    over = rows[rows["return"] > ceiling(highest)]
     if len(over):
         number, row = over.index[0], over.iloc[0]
         cell = f"{row['flops']:.3g} FLOPs, {row['params']:.0f} parameters, run {row['run']}"
