@@ -29,6 +29,7 @@ from agent_scaling.cli.completion import (
     complete_verb,
 )
 from agent_scaling.cli.help import check_top_keys, help_text
+from agent_scaling.cli.once import composed_once
 from agent_scaling.cli.words import as_overrides
 from agent_scaling.config.beside import conf
 from agent_scaling.config.call import call_verb
@@ -217,7 +218,7 @@ def main() -> None:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # we print the errors of composing, not Hydra
     try:
-        with masked_output(words):
+        with masked_output(words), composed_once():
             hydra.main(config_path=str(conf()), config_name=verb, version_base=None)(task)()
     except UNTAKEN as error:
         if composed:
