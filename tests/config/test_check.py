@@ -30,9 +30,18 @@ def test_the_defaults_of_every_verb_pass(verb: str) -> None:
     [
         ("rollout", "episodes=many", "episodes=many: input should be a valid integer"),
         ("rollout", "episodes=1.5", "episodes=1.5: input should be a valid integer"),
-        ("train", "data.lanes=[1,2]", "data.lanes=[1, 2]: input should be a valid integer"),
-        ("train", "milestones=[x]", "milestones=['x']: input should be a valid number"),
+        ("train", "data.lanes=[1,2]", "data.lanes=[1,2]: input should be a valid integer"),
+        ("train", "milestones=[x]", "milestones=[x]: input should be a valid number"),
         ("train", "seed=abc", "seed=abc: input should be a valid integer"),
+        ("fit", "output=null", "output=null: input should be a text"),
+        ("fit", "where=a", "where=a: input should be a mapping, {name: value}"),
+        ("fit", "budgets=1e9", "budgets=1000000000.0: input should be a list, [a,b]"),
+        ("fit", "measured.loss=low", "measured.loss=low: input should be a valid number"),
+        ("fit", "highest_return=.inf", "highest_return=.inf: input should be a valid number"),
+        ("fit", "lowest_return=nan", "lowest_return=nan: input should be a finite number"),
+        ("study", "expert_return=nan", "expert_return=nan: input should be a finite number"),
+        ("plan", "epochs=-1", "epochs=-1: input should be greater than 0"),
+        ("train", "optimizer.lr=nan", "optimizer.lr=nan: input should be a finite number"),
         ("train", "flops_budget=-1", "flops_budget=-1: input should be greater than 0"),
         ("train", "policy.encoder.width=wide", "policy.encoder.width=wide: input should be"),
         ("train", "callbacks.held_out.every_frames=x", "callbacks.held_out.every_frames=x: "),
@@ -109,7 +118,7 @@ def test_a_number_that_lightning_would_take_is_one_line(word: str) -> None:
 
 
 def test_a_number_that_lightning_would_miss_in_training_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"trainer\.accumulate_grad_batches=None: input should be"):
+    with pytest.raises(InputError, match=r"trainer\.accumulate_grad_batches=null: input should be"):
         check_trainer(composed("train", [*FILLED, "trainer.accumulate_grad_batches=null"]))
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose
+from omegaconf import OmegaConf
 
 from agent_scaling.config.compose import hydra
-from agent_scaling.config.mistakes import UNTAKEN, check_null, explain, meant
+from agent_scaling.config.mistakes import UNTAKEN, check_chosen, explain, meant
 from agent_scaling.policies.compose import make_policy
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.studies.experiments import compose_train
@@ -29,6 +30,7 @@ from tests.cli.test_cli import agent_scaling
         (["+data.lanes=3"], "'++data.lanes=3'"),
         (["source=csv"], "source: train has no such choice (agent-scaling train --help)"),
         (["~data.lanez"], "'data.lanez' does not exist"),
+        (["milestones={a:1}"], "milestones={a:1}: the key holds another kind of value"),
     ],
 )
 def test_what_was_likely_meant(words: list[str], said: str) -> None:
@@ -44,7 +46,18 @@ def test_a_choice_that_is_null_is_one_line() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: callbacks=null: a choice among configs cannot be null")
     assert done.stderr.count("\n") == 1
-    check_null(["callbacks.rollouts=null", "ckpt=null", "policy/core=lstm"])
+    kept = ["callbacks.rollouts=null", "ckpt=null", "policy/core=lstm", "named.study=null"]
+    check_chosen("train", [*kept, "policy/size=30k", "callbacks=[ema,default]", "~callbacks"])
+
+
+@pytest.mark.parametrize("word", ["experiment=-1", "policy=1.5", "+callbacks=[null]", "data={a:b}"])
+def test_a_choice_that_is_no_name_is_one_line(word: str) -> None:
+    with pytest.raises(InputError, match="a choice among configs is a name, or a list of names"):
+        check_chosen("train", [word])
+    group, _, value = word.removeprefix("+").partition("=")
+    if "{" not in value:
+        with pytest.raises(InputError, match=rf"train\.{group}=.*: must be the name of a config"):
+            compose_train({group: OmegaConf.create(f"[{value}]")[0]}, {})
 
 
 def test_names_that_are_not_alike_are_not_suggested() -> None:

@@ -188,6 +188,11 @@ def test_warnings_name_what_is_wrong(tiny_shards: Path, tmp_path: Path) -> None:
         ({"train": {"optimizr": {"lr": 1}}}, "optimizr"),
         ({"train": {"experiment": "no_such"}}, "no_such"),
         ({"speed": -1}, "above 0"),
+        ({"highest_return": -1}, r"highest_return=-1: .* give lowest_return="),
+        ({"highest_return": float("inf")}, "highest_return=inf: must be a finite number"),
+        ({"lowest_return": 3, "highest_return": 2}, "highest_return=2: .* above lowest_return=3"),
+        ({"expert_return": 3, "highest_return": 2}, "expert_return=3: lies above highest_return=2"),
+        ({"hyper": "nowhere"}, "hyper=nowhere: not a fit.json .*No such file"),
     ],
 )
 def test_bad_plans_are_one_line(

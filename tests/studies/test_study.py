@@ -82,7 +82,7 @@ def test_a_grid_that_is_too_small_to_forecast_from(tiny_shards: Path, tmp_path: 
 @pytest.mark.parametrize("key", ["seeds", "train", "epochs", "runs"])
 def test_a_key_of_plan_without_a_value_is_one_line(key: str, tmp_path: Path) -> None:
     words = ["study=demo", "train.data.shards=none", f"output={tmp_path}/out", f"{key}=null"]
-    with pytest.raises(InputError, match=f"{key}=None: input should be"):
+    with pytest.raises(InputError, match=f"{key}=null: input should be"):
         call_verb(composed("study", words))
 
 

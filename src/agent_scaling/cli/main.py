@@ -35,7 +35,7 @@ from agent_scaling.config.beside import conf
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.command import PROGRAM, setting
 from agent_scaling.config.groups import check_choices
-from agent_scaling.config.mistakes import UNTAKEN, check_null, explain
+from agent_scaling.config.mistakes import UNTAKEN, check_chosen, explain
 from agent_scaling.config.search_path import register
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.secrets import mask
@@ -186,6 +186,7 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word not in ("-h", "--help", DEBUG)]
     try:
         sys.argv[1:] = as_overrides(verb, words)
+        check_chosen(verb, sys.argv[1:])
     except InputError as error:
         fail(str(error))
 
@@ -211,10 +212,6 @@ def main() -> None:
         import_parts(cfg)
         return run(cfg)
 
-    try:
-        check_null(words)
-    except InputError as error:
-        fail(str(error))
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # we print the errors of composing, not Hydra
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, isclass, signature
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic_core import ArgsKwargs, ErrorDetails, SchemaError
 
 from agent_scaling.config.beside import hidden
+from agent_scaling.config.command import item
 from agent_scaling.config.mistakes import meant
 from agent_scaling.runtime.errors import LONGEST, InputError
 from agent_scaling.runtime.secrets import mask
@@ -30,9 +32,18 @@ OURS = ("agent_scaling.", "callbacks.", "data_modules.")
 REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 """Keys of a node that Hydra itself reads."""
-LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True)
-OPTIONS = ConfigDict(coerce_numbers_to_str=True, extra="forbid")
+LAX = ConfigDict(arbitrary_types_allowed=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+OPTIONS = ConfigDict(coerce_numbers_to_str=True, extra="forbid", allow_inf_nan=False)
 """Config of the dataclasses that :class:`Options` is the base of."""
+WORDINGS = {
+    r"input should be a valid string": "input should be a text",
+    r"input should be a valid dictionary": "input should be a mapping, {name: value}",
+    r"input should be (?:an instance of Sequence|a valid (?:list|tuple))": (
+        "input should be a list, [a,b]"
+    ),
+    r"'str' instances are not allowed as a Sequence value": "input should be a list, [a,b]",
+}
+"""Python's words in pydantic's messages, and those of a config."""
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -102,13 +113,35 @@ def checked(key: str, value: object, hint: Any) -> object:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise InputError(f"{key}={value}: {wanted(error.errors(include_url=False))}") from None
+        errors = error.errors(include_url=False)
+        named = [_within(key, value, found["loc"]) for found in errors]
+        same = (found for found, name in zip(errors, named, strict=True) if name == named[0])
+        raise InputError(f"{as_typed(*named[0])}: {wanted(same)}") from None
+
+
+def _within(key: str, value: object, place: tuple[int | str, ...]) -> tuple[str, object]:
+    """Return the key and the value at a place in a mapping: ``measured.loss`` of ``measured``."""
+    for part in place:
+        if not isinstance(value, Mapping) or part not in value:
+            break
+        key, value = f"{key}.{part}", value[part]
+    return key, value
+
+
+def as_typed(key: str, value: object) -> str:
+    """Return ``key=value`` for a message: ``output=null``, ``data.lanes=[1,2]``."""
+    return f"{key}={value if isinstance(value, str) else item(value)}"
 
 
 def wanted(errors: Iterable[ErrorDetails]) -> str:
     """Return in one line what pydantic asks of a value: ``input should be a valid integer``."""
-    asked = dict.fromkeys(error["msg"] for error in errors)
-    return " or ".join(text[0].lower() + text[1:] for text in asked)
+    asked = []
+    for error in errors:
+        text = error["msg"][0].lower() + error["msg"][1:]
+        for wording, ours in WORDINGS.items():
+            text = re.sub(wording, ours, text)
+        asked.append(text)
+    return " or ".join(dict.fromkeys(asked))
 
 
 def first_fault(error: ValidationError) -> str:
@@ -134,7 +167,8 @@ class Options:
             errors = error.errors(include_url=False)
             key = errors[0]["loc"][0]
             said = wanted(found for found in errors if found["loc"][0] == key)
-            raise InputError(f"{key}={(given.kwargs or {}).get(str(key))}: {said}") from None
+            value = (given.kwargs or {}).get(str(key))
+            raise InputError(f"{as_typed(str(key), value)}: {said}") from None
 
 
 def is_own(hint: object) -> bool:
@@ -169,7 +203,8 @@ def hints_of(found: Callable[..., object]) -> dict[str, Any]:
     among them; nothing where one cannot be resolved at run time, because it is imported for type
     checkers alone."""
     try:
-        hints = typing.get_type_hints(found.__init__ if isclass(found) else found)
+        called = found.__init__ if isclass(found) else found
+        hints = typing.get_type_hints(called, include_extras=True)
     except NameError:
         return {}
     hinted: dict[str, Any] = {}

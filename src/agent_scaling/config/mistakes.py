@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher
 from importlib.resources.abc import Traversable
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     HydraException,
     InstantiationException,
@@ -26,6 +28,8 @@ UNTAKEN = (HydraException, OmegaConfBaseException, YAMLError)
 
 NO_GROUP = re.compile(r"^Could not override '(.+?)'\.", re.MULTILINE)
 """Hydra's message for a group that the composed config does not choose from."""
+
+UNMERGED = re.compile(r"Error merging override (.*)", re.DOTALL)
 
 FULL_KEY = re.compile(r"^full_key: (.+)$", re.MULTILINE)
 
@@ -49,23 +53,40 @@ def explain(error: Exception, verb: str) -> str:
             return f"{no_such_key(cause)} (agent-scaling {verb} --help)"
     if found := NO_GROUP.search(str(error)):
         return f"{found[1]}: {verb} has no such choice (agent-scaling {verb} --help)"
-    lines = [line.strip() for line in str(error).splitlines()]
+    if found := UNMERGED.match(str(error)):
+        return (
+            f"{found[1]}: the key holds another kind of value: a list, a mapping or a single one "
+            f"(agent-scaling {verb} --help)"
+        )
+    lines = [line.strip() for line in str(error).partition("Config search path:")[0].splitlines()]
     return " ".join(line for line in lines if line) or type(error).__name__
 
 
-def check_null(words: Iterable[str]) -> None:
-    """Refuse ``callbacks=null``: Hydra's choices among configs cannot be null.
+def check_chosen(verb: str, overrides: Iterable[str]) -> None:
+    """Refuse ``callbacks=null``, ``policy=3``: Hydra's choices among configs are names, or lists.
 
     Raises:
-        InputError: A word has the name of a folder of configs and the value null.
+        InputError: An override has the name of a folder of configs, and a value that is no name.
     """
-    for word in words:
-        key, _, value = word.partition("=")
-        if value in ("null", "~") and key in set(groups(conf())):
+    known = set(groups(conf()))
+    for override in overrides:
+        key, _, value = override.partition("=")
+        group = key.lstrip("+").partition("@")[0]
+        if key.startswith("~") or not (group in known or "/" in group):
+            continue
+        if value in ("null", "~"):
             raise InputError(
-                f"{word}: a choice among configs cannot be null; {key}.NAME=null leaves out one "
-                "of its keys"
+                f"{override}: a choice among configs cannot be null; {group}.NAME=null leaves out "
+                "one of its keys"
             )
+        with suppress(HydraException):  # said where Hydra composes the config
+            read = OverridesParser.create().parse_override(override)
+            names = chosen if isinstance(chosen := read.value(), list) else [chosen]
+            if not (read.is_sweep_override() or all(isinstance(name, str) for name in names)):
+                raise InputError(
+                    f"{override}: a choice among configs is a name, or a list of names "
+                    f"(agent-scaling {verb} --help)"
+                )
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

@@ -87,6 +87,16 @@ def forecast(
     """
     if (fit is None) == (source is None):
         raise InputError("give fit=FOLDER, or source= with path= or study=, and not both")
+    own: dict[str, object] = {
+        "path": path,
+        "game": game,
+        "where": where,
+        "columns": columns,
+        "budgets": budgets,
+    }
+    own |= {"lowest_return": lowest_return, "highest_return": highest_return}
+    if fit is not None and (odd := [key for key, value in own.items() if value is not None]):
+        raise InputError(f"{odd[0]}=: goes with source=; fit={fit} has its own")
     given: dict[str, Any] = {"budget": budget, **reached}
     asked = {key: value for key, value in given.items() if value is not None}
     if len(asked) != 1:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from agent_scaling.config.command import setting
 from agent_scaling.config.compose import hydra
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.runtime.errors import InputError
@@ -21,11 +22,11 @@ Settings = Mapping[str, Any]
 """Settings of ``train``, by group (``policy/core``) or dotted key; ``+key`` adds a new one."""
 
 
-def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
+def split(settings: Settings) -> tuple[dict[str, str | list[str]], dict[str, Any]]:
     """Split settings into chosen groups and values by dotted key; null chooses no option.
 
     Raises:
-        InputError: The plan itself sets one of the settings.
+        InputError: The plan itself sets one of the settings, or a choice of a group is no name.
     """
     for key in PLANNED:
         if key in settings:
@@ -33,7 +34,12 @@ def split(settings: Settings) -> tuple[dict[str, str], dict[str, Any]]:
     with hydra() as loader:
         # Hydra reads folders to answer; a dotted key is never a group.
         known = [key for key in settings if "." not in key and loader.get_group_options(key)]
-    groups = {key: str(settings[key]) for key in known if settings[key] is not None}
+    groups = {key: settings[key] for key in known if settings[key] is not None}
+    for key, option in groups.items():
+        if not isinstance(option, str | list) or not all(isinstance(name, str) for name in option):
+            raise InputError(
+                f"train.{key}={option}: must be the name of a config, or a list of them"
+            )
     return groups, {key: value for key, value in settings.items() if key not in known}
 
 
@@ -54,7 +60,7 @@ def compose_train(settings: Settings, planned: Settings, bases: Bases | None = N
         InputError: There is no such group or option, or ``train`` has no such key.
     """
     groups, values = split(settings)
-    chosen = tuple(f"{group}={option}" for group, option in groups.items())
+    chosen = tuple(setting(group, option) for group, option in groups.items())
     bases = {} if bases is None else bases
     try:
         if chosen not in bases:
@@ -94,7 +100,7 @@ def experiment_file(settings: Settings, planned: Settings, head: Sequence[str]) 
     """
     groups, values = split(settings)
     base = groups.pop("experiment", None)
-    defaults: list[Any] = [base] if base else []
+    defaults: list[Any] = [base] if isinstance(base, str) else base or []
     defaults += [{f"override /{group}": option} for group, option in groups.items()]
     body = OmegaConf.create({})
     for key, value in {**values, **planned}.items():

@@ -18,7 +18,8 @@ from agent_scaling.runtime.files import part_of, remove_left
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.forecast import forecast
-from agent_scaling.scaling.runs.fit_file import read_fit
+from agent_scaling.scaling.runs.fit_file import Positive, read_fit
+from agent_scaling.scaling.runs.lowest import check_bounds
 from agent_scaling.studies import grid as grids
 from agent_scaling.studies.display.planned import show, summarise
 from agent_scaling.studies.display.warnings import REPETITIONS, cautions
@@ -37,8 +38,8 @@ def plan(
     budgets: object = None,
     sizes: object = None,
     fit: str | None = None,
-    budget: float | None = None,
-    unique: float | None = None,
+    budget: Positive | None = None,
+    unique: Positive | None = None,
     hyper: str | None = None,
     runs: grids.Runs = "milestones",
     convention: Convention = "model",
@@ -51,7 +52,7 @@ def plan(
     lowest_return: float | None = None,
     highest_return: float | None = None,
     output: str,
-    epochs: float = REPETITIONS,
+    epochs: Positive = REPETITIONS,
     brief: bool = False,
 ) -> Plan:
     """Write ``plan.json`` and an experiment of ``train`` for each run to ``output``.
@@ -94,6 +95,7 @@ def plan(
     shared = flatten(train)
     if shared.get("data.shards", "") is None:  # learning by playing has none
         del shared["data.shards"]
+    check_bounds(expert_return, lowest_return, highest_return)
     seeds = range(seeds) if isinstance(seeds, int) else seeds
     best = fit is not None and budget is not None
     if unique is not None and not best:

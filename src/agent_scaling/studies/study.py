@@ -23,7 +23,7 @@ from agent_scaling.scaling.fitting.select import FEWEST as TO_FORECAST
 from agent_scaling.scaling.forecast import forecast
 from agent_scaling.scaling.report.terminal import print_laws, print_verdict
 from agent_scaling.scaling.report.verdict import markdown
-from agent_scaling.scaling.runs.fit_file import FILE
+from agent_scaling.scaling.runs.fit_file import FILE, Positive
 from agent_scaling.studies.display.cells import measured_cells
 from agent_scaling.studies.display.variants import compare_variants
 from agent_scaling.studies.experiments import compose_train
@@ -52,7 +52,7 @@ FEWEST = 3
 def study(
     *,
     output: str,
-    budget: float | None = None,
+    budget: Positive | None = None,
     fit: None = None,
     expert_return: float | None = None,
     lowest_return: float | None = None,

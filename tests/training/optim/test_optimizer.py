@@ -65,8 +65,8 @@ def test_an_optimiser_of_other_groups_is_refused() -> None:
         (torch.optim.Adam, {"betas": None}, "optimizer.betas=None: "),
         (torch.optim.Adam, {"betas": [0.9, 2.0]}, "optimizer: Adam refuses .*beta"),
         (torch.optim.Adam, {"nesterov": True}, "optimizer: Adam refuses .*nesterov"),
-        (Muon, {"momentum": None}, "optimizer.momentum=None: input should be a valid number"),
-        (Muon, {"iterations": None}, "optimizer.iterations=None: input should be a valid integer"),
+        (Muon, {"momentum": None}, "optimizer.momentum=null: input should be a valid number"),
+        (Muon, {"iterations": None}, "optimizer.iterations=null: input should be a valid integer"),
     ],
 )
 def test_options_that_the_optimiser_refuses_are_one_line_before_anything_is_trained(

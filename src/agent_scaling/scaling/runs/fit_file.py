@@ -129,8 +129,10 @@ class FitFile(TypedDict, total=False):
 _FIT, _ROW = TypeAdapter(FitFile), TypeAdapter(Row)
 
 
-def read_fit(fit: str) -> dict[str, Any]:
+def read_fit(fit: str, key: str = "fit") -> dict[str, Any]:
     """Read a fit from ``fit.json`` or the folder that holds it; its keys are :class:`FitFile`'s.
+
+    ``key`` is the user's, for messages.
 
     Raises:
         InputError: There is none, or it holds values that no fit has.
@@ -140,14 +142,14 @@ def read_fit(fit: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = dict(_FIT.validate_json(path.read_bytes()))
     except OSError as error:
-        raise InputError(f"fit={fit}: {NO_FIT} ({error})") from error
+        raise InputError(f"{key}={fit}: {NO_FIT} ({error.strerror})") from error
     except ValidationError as error:
-        raise InputError(f"fit={fit}: {NO_FIT} ({first_fault(error)})") from None
+        raise InputError(f"{key}={fit}: {NO_FIT} ({first_fault(error)})") from None
     found["forecast"] = [_whole(row) for row in found.get("forecast", [])]
     return found
 
 
-def read_fit_of_runs(fit: str) -> dict[str, Any]:
+def read_fit_of_runs(fit: str, key: str = "fit") -> dict[str, Any]:
     """Read a fit as :func:`read_fit` does, which must say how its runs are read again.
 
     The key ``file`` holds ``fit``.
@@ -155,13 +157,13 @@ def read_fit_of_runs(fit: str) -> dict[str, Any]:
     Raises:
         InputError: It does not, or its table is a device or a folder.
     """
-    found = read_fit(fit) | {"file": fit}
+    found = read_fit(fit, key) | {"file": fit}
     if not {"origin", "budgets"} <= found.keys() or "source" not in found["origin"]:
-        raise InputError(f"fit={fit}: does not say which runs it was made of; run `fit` again")
+        raise InputError(f"{key}={fit}: does not say which runs it was made of; run `fit` again")
     given = found["origin"].get("path") or []
     for table in [given] if isinstance(given, str) else given:
         if Path(table).exists() and not Path(table).is_file():
-            raise InputError(f"fit={fit}: its table {table} is no file; run `fit` again")
+            raise InputError(f"{key}={fit}: its table {table} is no file; run `fit` again")
     return found
 
 

@@ -5,6 +5,7 @@ Returns also have a highest one, if the game's rules give it: nothing that is fi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,30 @@ def lowest_of(cells: pd.DataFrame, given: float | None) -> Lowest | None:
     best = known.loc[known.groupby("flops")["return"].idxmax()]
     at, value, error = (best[name].to_numpy(float) for name in ("flops", "return", "return_se"))
     return estimate_lowest(np.log(at), value, error, float(known["return"].min()))
+
+
+def check_bounds(expert: float | None, lowest: float | None, highest: float | None) -> None:
+    """Check the returns that fits of runs will be told of, before there are any runs.
+
+    Raises:
+        InputError: One is no finite number, or they contradict each other.
+    """
+    given = {"expert_return": expert, "lowest_return": lowest, "highest_return": highest}
+    for key, value in given.items():
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{key}={value}: must be a finite number")
+    if highest is not None and lowest is None and highest <= 0:
+        raise InputError(
+            f"highest_return={highest:g}: laws count returns from 0; give lowest_return=, too, "
+            "below it"
+        )
+    for key, value in {"expert_return": expert, "highest_return": highest}.items():
+        if value is not None and lowest is not None and value <= lowest:
+            raise InputError(f"{key}={value:g}: give a return above lowest_return={lowest:g}")
+    if expert is not None and highest is not None and expert > highest:
+        raise InputError(
+            f"expert_return={expert:g}: lies above highest_return={highest:g}; correct one of them"
+        )
 
 
 def ceiling(highest: float) -> float:

@@ -53,7 +53,7 @@ def settings_by(
         InputError: The fit has no such law, or its runs are in another store than the user's, by
             default that of the environment.
     """
-    fitted = read_fit_of_runs(fit)
+    fitted = read_fit_of_runs(fit, "hyper")
     law = surface(runs_of(fitted, tracking_uri).every) if fitted.get("hyper") else None
     if law is None:
         raise InputError(
