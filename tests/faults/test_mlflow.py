@@ -15,10 +15,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 
+from agent_scaling.config.call import call_verb
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.tracking.logger import OUTBOX_FILE, BufferedMLFlowLogger
 from agent_scaling.tracking.store import RUN_ID_FILE, open_or_make_store
-from tests.helpers.runs import train
+from tests.helpers.runs import composed, train
 from tests.helpers.servers import Server, free_port
 from tests.helpers.stores import new_store
 
@@ -176,6 +177,27 @@ def test_a_database_without_its_driver_is_one_line(tmp_path: Path) -> None:
     for use in (lambda: logger_of(tmp_path, uri), lambda: open_or_make_store(uri)):
         with pytest.raises(InputError, match=r"No module named .*install this database's driver"):
             use()
+
+
+@pytest.mark.parametrize("kind", ["away", "torn", "nowhere"])
+@pytest.mark.parametrize("verb", ["study", "tune"])
+def test_a_study_asks_its_store_before_it_writes_or_trains_anything(
+    verb: str, kind: str, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same output then takes a corrected address."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "torn.db").write_bytes(b"SQLite format 3\0" + bytes(100))
+    stores = {"torn": f"sqlite:///{tmp_path}/torn.db", "nowhere": "sqlite:////proc/m.db"}
+    uri = stores.get(kind, f"http://127.0.0.1:{free_port()}")
+    words = ["name=a", "train.experiment=nethack_bc", f"train.data.shards={tiny_shards}"]
+    words += [f"+train.logger.tracking_uri={uri}", "+train.logger.artifact_location=files"]
+    words.append(f"output={tmp_path}/out")
+    grid = ["budgets=[1e9]", "sizes=[30000]"]
+    rates = ["search={optimizer.lr:{lowest:1e-3,highest:1e-1}}", "size=3e4", "budget=1e10"]
+    words += grid if verb == "study" else [*rates, "total=1e11"]
+    with pytest.raises(InputError, match=r"^tracking_uri=[^\n]*$"):
+        call_verb(composed(verb, words))
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_artifact_store_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,16 @@ from agent_scaling.studies.bco import SETTINGS, Learner, train
 from tests.helpers.runs import composed
 from tests.helpers.stores import new_store
 
+LEARNERS = ("inverse", "clone")
 FEW = ["lanes=2", "val_lanes=2", "val_frames=64"]
+
+
+@pytest.fixture(scope="module")
+def silent(tiny_games: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny games without their actions."""
+    folder = tmp_path_factory.mktemp("silent") / "shards"
+    shard(input=str(tiny_games), output=str(folder), val_fraction=0.4, actions=False)
+    return folder
 
 
 def words(silent: Path, truth: Path, games: Path, root: Path) -> list[str]:
@@ -33,12 +42,41 @@ def words(silent: Path, truth: Path, games: Path, root: Path) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("input=nowhere", "nowhere/manifest.json is missing"),
+        ("input={shards}", "input=.*: has actions already"),
+        ("truth={silent}", "truth=.*: has no actions to compare with"),
+        ("recordings=nowhere", "recordings=nowhere: no such folder"),
+        ("+inverse.logger.tracking_uri=mlruns", "tracking_uri=mlruns: is a folder"),
+        ("val_fraction=0", "val_fraction=0: input should be greater than 0"),
+        ("clone_budget=nan", "clone_budget=nan: input should be a finite number"),
+        ("turns=-1", "turns=-1: input should be greater than or equal to 0"),
+    ],
+)
+def test_what_no_turn_could_use_is_said_before_anything_is_played(
+    tiny_shards: Path, silent: Path, tmp_path: Path, word: str, line: str
+) -> None:
+    given = [f"input={silent}", f"output={tmp_path}/out"]
+    new_store(tmp_path / "m.db")
+    given += [f"+{who}.logger.tracking_uri=sqlite:///{tmp_path}/m.db" for who in LEARNERS]
+    given = [other for other in given if other.partition("=")[0] != word.partition("=")[0]]
+    with pytest.raises(InputError, match=line):
+        call_verb(composed("bco", [*given, word.format(shards=tiny_shards, silent=silent)]))
+    assert not (tmp_path / "out").exists()
+
+
 def test_turns_learn_from_what_the_clones_play(
-    tiny_games: Path, tiny_shards: Path, tmp_path: Path, forked: Path, monkeypatch: Any
+    tiny_games: Path,
+    tiny_shards: Path,
+    silent: Path,
+    tmp_path: Path,
+    forked: Path,
+    monkeypatch: Any,
 ) -> None:
     monkeypatch.setattr("agent_scaling.studies.bco.executable", lambda: str(forked))
-    silent, out = tmp_path / "silent", tmp_path / "out"
-    shard(input=str(tiny_games), output=str(silent), val_fraction=0.4, actions=False)
+    out = tmp_path / "out"
     new_store(tmp_path / "mlflow.db")
     given = words(silent, tiny_shards, tiny_games, tmp_path)
     call_verb(composed("bco", [*given, "turns=0"]))

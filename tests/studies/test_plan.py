@@ -178,6 +178,9 @@ def test_warnings_name_what_is_wrong(tiny_shards: Path, tmp_path: Path) -> None:
     [
         ({"budgets": None}, "give budgets= and sizes="),
         ({"budgets": [1e9, -1]}, "must be positive"),
+        ({"budgets": [1e9, float("nan")]}, "must be positive"),
+        ({"budgets": {"lowest": -1, "highest": 1e9, "count": 3}}, "needs 0 < lowest <= highest"),
+        ({"budgets": {"lowest": 1e9, "highest": 1e10, "count": "x"}}, "must be numbers"),
         ({"sizes": {"lowest": 1}}, "lowest:a,highest:b,count:n"),
         ({"runs": "both"}, "use one of milestones, cells"),
         ({"convention": "flop"}, "use one of model"),

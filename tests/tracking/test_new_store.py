@@ -20,7 +20,7 @@ from agent_scaling.tracking.new_store import (
     prepare,
     tables_of,
 )
-from agent_scaling.tracking.store import open_store, store_errors
+from agent_scaling.tracking.store import open_or_make_store, open_store, store_errors
 from tests.helpers.runs import forked
 from tests.helpers.stores import new_store
 
@@ -78,6 +78,28 @@ def test_a_store_that_was_cut_off_is_named(tmp_path: Path, left: str) -> None:
 )
 def test_the_file_of_every_spelling(uri: str, file: str | None) -> None:
     assert database_of(uri) == (None if file is None else Path(file))
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("", "is empty"),
+        ("sqlite://", "is a database in memory"),
+        ("sqlite:///file:x?mode=memory&uri=true", "is a database in memory"),
+        ("mlruns", "is a folder, which MLflow no longer takes"),
+        ("file:///mlruns", "is a folder, which MLflow no longer takes"),
+        ("http:/host:5000", "is no URL"),
+        ("sqlite:/m.db", "is no URL"),
+        ("localhost:5000", "has no scheme"),
+        ("mlflow.db", "has no scheme"),
+    ],
+)
+def test_an_address_at_which_no_run_is_kept(
+    uri: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(InputError, match=rf"tracking_uri=.*: {line}[^\n]*; give sqlite:///FILE"):
+        open_or_make_store(uri)
 
 
 @pytest.mark.parametrize("uri", ["sqlite+pysqlite:///a.db", "sqlite:///file:b.db?uri=true"])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.secrets import masked
 
@@ -25,7 +25,8 @@ def keep(settings: Mapping[str, Any], path: Path, holds: str) -> None:
     """
     now, folder = json.loads(json.dumps(masked(settings))), path.parent
     if path.exists():
-        before = json.loads(path.read_text())
+        with reading(path, "give another output="):
+            before = dict(json.loads(path.read_text()))
         if other := sorted(k for k in now if before.get(k) != now[k]):
             raise InputError(
                 f"output={folder}: its {holds} have other settings ({', '.join(other)}); "

@@ -7,19 +7,24 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import setting
 from agent_scaling.config.kept import keep
+from agent_scaling.data.shards.reader import ShardReader
 from agent_scaling.evaluation.accuracy import interval
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file, write_json
 from agent_scaling.runtime.secrets import mask
 from agent_scaling.runtime.terminal import say
+from agent_scaling.scaling.runs.fit_file import Positive
 from agent_scaling.studies.experiments import compose_train, experiment_file
 from agent_scaling.studies.run_cell import be_a_child, executable, last_line
 from agent_scaling.tracking.milestones import milestones
+from agent_scaling.tracking.store import open_or_make_store
 
 SETTINGS, RESULTS, DONE = "bco.json", "turns.json", "done"
 CHECKPOINT = "checkpoints/last.ckpt"
@@ -54,15 +59,15 @@ def bco(
     clone: dict[str, Any],
     truth: str | None = None,
     recordings: str | None = None,
-    turns: int = 2,
-    games: int = 300,
-    max_steps: int = 500,
-    val_fraction: float = 0.1,
-    inverse_params: float = 6e4,
-    inverse_budget: float = 1e11,
-    clone_params: float = 6e4,
-    clone_budget: float = 1e11,
-    seed: int = 0,
+    turns: NonNegativeInt = 2,
+    games: PositiveInt = 300,
+    max_steps: PositiveInt = 500,
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1,
+    inverse_params: Positive = 6e4,
+    inverse_budget: Positive = 1e11,
+    clone_params: Positive = 6e4,
+    clone_budget: Positive = 1e11,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Clone games without actions in turns; a repeated call continues.
 
@@ -95,14 +100,18 @@ def bco(
     Raises:
         InputError: A step failed; ``output`` holds other turns; a setting that ``train`` refuses.
     """
-    if turns < 0 or games < 1:
-        raise InputError(f"turns={turns} and games={games}: at least 0, and at least 1")
     settings = {k: v for k, v in locals().items() if k not in ("output", "turns")}
     folder = Path(output).resolve()
     model = Learner(flatten(inverse), inverse_params, inverse_budget)
     cloner = Learner(flatten(clone), clone_params, clone_budget)
     for learner in (model, cloner):
-        compose_train(learner.settings, learner.planned(folder, seed, {}))
+        cfg = compose_train(learner.settings, learner.planned(folder, seed, {}))
+        open_or_make_store(str(cfg.logger.tracking_uri))
+    check_shards("input", input, acted=False)
+    if truth is not None:
+        check_shards("truth", truth, acted=True)
+    if recordings is not None and not Path(recordings).is_dir():
+        raise InputError(f"recordings={recordings}: no such folder")
     keep(settings, folder / SETTINGS, "turns")
     cap = [f"max_episode_steps={max_steps}", f"episodes={games}", "ttyrecs=true"]
     played = [Path(recordings or folder / "random").resolve()]
@@ -131,6 +140,23 @@ def bco(
         say(told(rows[-1]))
     write_json(folder / RESULTS, rows)
     say(f"record: {folder / RESULTS}")
+
+
+def check_shards(key: str, location: str, *, acted: bool) -> None:
+    """Look at shards before anything is played or trained.
+
+    Raises:
+        InputError: They cannot be read, or do not hold what they are given for.
+    """
+    totals = ShardReader(location, "train").manifest.totals
+    if any(total.actions for total in totals.values()) is acted:
+        return
+    if acted:
+        raise InputError(f"{key}={location}: has no actions to compare with")
+    raise InputError(
+        f"{key}={location}: has actions already; give shards of recordings without actions, or of "
+        "shard actions=false"
+    )
 
 
 def clone_and_play(

@@ -25,6 +25,8 @@ from agent_scaling.studies.plan_file import Run, Store
 Runs = Literal["milestones", "cells"]
 PARAMS = "policy.params"
 NAME = re.compile(r"[\w.-]+")
+MOST = 1000
+"""Budgets, or sizes, of one grid."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,21 @@ def values_of(given: object, key: str) -> list[float]:
     Raises:
         InputError: Neither, or not positive.
     """
-    if isinstance(given, Mapping) and set(given) == {"lowest", "highest", "count"}:
-        series = np.geomspace(given["lowest"], given["highest"], int(given["count"]))
-        values = [float(f"{value:.1e}") for value in series]
-    elif isinstance(given, Sequence) and not isinstance(given, str) and given:
-        try:
+    try:
+        if isinstance(given, Mapping) and set(given) == {"lowest", "highest", "count"}:
+            low, high, count = (float(given[name]) for name in ("lowest", "highest", "count"))
+            if not (0 < low <= high < math.inf and 1 <= count <= MOST):
+                raise InputError(
+                    f"{key}={given}: needs 0 < lowest <= highest, and a count of 1 to {MOST}"
+                )
+            values = [float(f"{value:.1e}") for value in np.geomspace(low, high, int(count))]
+        elif isinstance(given, Sequence) and not isinstance(given, str) and given:
             values = [float(value) for value in given]
-        except (TypeError, ValueError):
-            raise InputError(f"{key}={given}: must be numbers") from None
-    else:
-        raise InputError(f"{key}={given}: give [a,b,…] or {{lowest:a,highest:b,count:n}}")
-    if min(values) <= 0 or len(set(values)) < len(values):
+        else:
+            raise InputError(f"{key}={given}: give [a,b,…] or {{lowest:a,highest:b,count:n}}")
+    except (TypeError, ValueError):
+        raise InputError(f"{key}={given}: must be numbers") from None
+    if not all(0 < value < math.inf for value in values) or len(set(values)) < len(values):
         raise InputError(f"{key}={values}: must be positive and distinct")
     return sorted(values)
 

@@ -13,7 +13,7 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.terminal import say
 from agent_scaling.scaling.runs.fit_run import NOTE
-from agent_scaling.studies.plan_file import FILE, Plan
+from agent_scaling.studies.plan_file import FILE, Plan, Store
 from agent_scaling.tracking.store import find_experiment, open_or_make_store, store_errors
 
 REMEMBERED = "mlflow_run_id"
@@ -21,6 +21,17 @@ REMEMBERED = "mlflow_run_id"
 
 UNCLOSED = ".mlflow_run_unclosed"
 """In a plan's folder: the status that its run has to get when the store is back."""
+
+
+def check_store(store: Store) -> None:
+    """Ask a store whether it has the experiment, before anything is written or trained.
+
+    Raises:
+        InputError: It is away, or cannot be used.
+    """
+    with store_errors(store.tracking_uri):
+        client = open_or_make_store(store.tracking_uri)
+        client.get_experiment_by_name(store.experiment_name)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from omegaconf import DictConfig
+from pydantic import NonNegativeInt
 
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import command, config_dir, setting
@@ -24,6 +25,7 @@ from agent_scaling.studies import grid as grids
 from agent_scaling.studies.display.planned import show, summarise
 from agent_scaling.studies.display.warnings import REPETITIONS, cautions
 from agent_scaling.studies.experiments import experiment_file
+from agent_scaling.studies.mlflow_parent import check_store
 from agent_scaling.studies.plan_file import FILE, Plan, Run, load
 from agent_scaling.studies.planning.by_laws import best_of_repeated, settings_by
 
@@ -43,7 +45,7 @@ def plan(
     hyper: str | None = None,
     runs: grids.Runs = "milestones",
     convention: Convention = "model",
-    seeds: Sequence[int] | int = (0,),
+    seeds: Sequence[NonNegativeInt] | NonNegativeInt = (0,),
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     ratios: Sequence[float] | None = None,
     speed: float | str | None = None,
@@ -84,7 +86,8 @@ def plan(
         highest_return: Likewise: the highest return that the game's rules allow.
         output: Folder.
         epochs: Passes over the games above which a warning is raised.
-        brief: Print a line in place of the cells, and warnings only of a grid that was typed.
+        brief: For ``study``: print a line in place of the cells, and warnings only of a grid that
+            was typed; ask the store whether it can be used, before anything is written.
 
     Returns:
         The plan.
@@ -133,6 +136,8 @@ def plan(
     if there:
         made = same(made, folder)
     else:
+        if brief:
+            check_store(made.store)
         if speed is not None:
             made = with_speeds(made, request, speed)
         write(made, request, folder)

@@ -21,7 +21,7 @@ from agent_scaling.runtime.terminal import say
 from agent_scaling.tracking.new_store import prepare
 from agent_scaling.tracking.outbox import Entry, Outbox
 from agent_scaling.tracking.run import STORE_ERRORS, TrackedRun, begin_entry, is_away, now
-from agent_scaling.tracking.store import be_patient, without_driver
+from agent_scaling.tracking.store import be_patient, store_errors, without_driver
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
 OUTBOX_FILE = "mlflow_waiting.jsonl"
@@ -105,7 +105,8 @@ class BufferedMLFlowLogger(MLFlowLogger):
             raise without_driver(tracking_uri, error) from error
         except STORE_ERRORS as error:
             if outbox is None or LOCKED not in str(error):
-                raise
+                with store_errors(tracking_uri):
+                    raise
             self._mlflow_client = LaterClient(tracking_uri)  # Lightning opens it last of all
         mlflow.set_tracking_uri(tracking_uri)
         self.tracking_uri, self.run_name = tracking_uri, run_name

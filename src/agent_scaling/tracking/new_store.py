@@ -15,11 +15,14 @@ from agent_scaling.config.command import quoted
 from agent_scaling.runtime.errors import InputError, error_line
 from agent_scaling.runtime.files import PARTIAL, part_of, sync_directory
 from agent_scaling.runtime.locks import locked
+from agent_scaling.runtime.secrets import mask
 
 SQLITE = "sqlite:///"
 ADDRESS = re.compile(r"sqlite(?:\+\w+)?:///([^?]*)\??(.*)", re.DOTALL)
 """A sqlite store's URL, with a driver or without: the database and the query."""
 MEMORY = ":memory:"
+HOST = re.compile(r"[^/]*:\d+/?")
+MISTYPED = re.compile(r"(?:https?|sqlite|postgres|mysql|mssql)[\w+]*:?/", re.I)
 
 
 def database_of(tracking_uri: str) -> Path | None:
@@ -36,6 +39,37 @@ def database_of(tracking_uri: str) -> Path | None:
     return Path(name) if name and name != MEMORY else None
 
 
+def check_address(tracking_uri: str) -> None:
+    """Refuse addresses that no run can be kept at.
+
+    Raises:
+        InputError: It is empty, a folder, a mistyped URL, or a database in memory.
+    """
+    given, fix = f"tracking_uri={mask(tracking_uri)}", "give sqlite:///FILE or http://HOST:PORT"
+    host, is_file = HOST.fullmatch(tracking_uri), tracking_uri.endswith((".db", ".sqlite"))
+    scheme, separator, _ = tracking_uri.partition("://")
+    if ADDRESS.fullmatch(tracking_uri) or tracking_uri == "sqlite://":
+        if database_of(tracking_uri) is None:
+            raise InputError(
+                f"{given}: is a database in memory, which ends with its process; {fix}"
+            )
+        return
+    if not tracking_uri.strip():
+        raise InputError(f"{given}: is empty; {fix}")
+    if tracking_uri.partition(":")[0] in ("databricks", "databricks-uc", "uc"):
+        return
+    if MISTYPED.match(tracking_uri) and not separator:
+        raise InputError(f"{given}: is no URL, which has :// behind its scheme; {fix}")
+    allowed = os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() in ("true", "1")
+    if not separator and (host or is_file):
+        raise InputError(f"{given}: has no scheme; {fix}")
+    if (not separator or scheme == "file") and not allowed:
+        raise InputError(
+            f"{given}: is a folder, which MLflow no longer takes as a store; {fix} (mlflow "
+            "migrate-filestore moves a folder's runs)"
+        )
+
+
 def prepare(tracking_uri: str) -> None:
     """Make a sqlite store if it does not exist; leave other stores alone.
 
@@ -44,8 +78,10 @@ def prepare(tracking_uri: str) -> None:
     store is then renamed.
 
     Raises:
-        InputError: The store was left half made, or cannot be written.
+        InputError: The address is none of a store, or the store was left half made or cannot be
+            written.
     """
+    check_address(tracking_uri)
     logging.getLogger("mlflow.store.db.utils").addFilter(_is_warning)
     # It warns of what the error that follows says.
     logging.getLogger("mlflow.utils.databricks_utils").setLevel(logging.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,7 @@ def between(name: str, ends: Mapping[str, Any]) -> Key:
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high))
     if scale not in SCALES:
         raise InputError(f"search.{name}.scale={scale}: use one of {', '.join(SCALES)}")
-    if low is None or high is None or not numbers or not low < high:
+    if low is None or high is None or not numbers or not -math.inf < low < high < math.inf:
         raise InputError(f"search.{name}: give numbers, lowest below highest")
     if scale == "log" and low <= 0:
         raise InputError(f"search.{name}.lowest={low}: must be above 0, or give scale: linear")

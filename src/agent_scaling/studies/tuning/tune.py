@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import NonNegativeInt
+
 from agent_scaling.config.check import flatten
 from agent_scaling.config.command import command, typed_words
 from agent_scaling.config.kept import keep
@@ -17,8 +19,9 @@ from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.formats import compact
 from agent_scaling.runtime.locks import output_locked
 from agent_scaling.runtime.terminal import say
+from agent_scaling.scaling.runs.fit_file import Positive
 from agent_scaling.studies import grid as grids
-from agent_scaling.studies.mlflow_parent import close_parent, open_parent
+from agent_scaling.studies.mlflow_parent import check_store, close_parent, open_parent
 from agent_scaling.studies.plan import check
 from agent_scaling.studies.plan_file import Plan, Run
 from agent_scaling.studies.run_cell import POLL, PREEMPTED, progress
@@ -42,16 +45,16 @@ def tune(
     name: str,
     train: Mapping[str, Any],
     search: Mapping[str, Any],
-    size: float | Mapping[str, float],
-    budget: float,
-    total: float,
+    size: Positive | Mapping[str, Positive],
+    budget: Positive,
+    total: Positive,
     rungs: int = 3,
     eta: int = 3,
     measure: Literal["loss", "return"] = "loss",
     sampler: Sampler = "tpe",
     pruner: Pruner = "halving",
     at_once: int = 1,
-    seed: int = 0,
+    seed: NonNegativeInt = 0,
     convention: Convention = "model",
     launcher: Mapping[str, Any] | None = None,
     output: str,
@@ -101,6 +104,7 @@ def tune(
         raise InputError(
             f"total={total:g}: one trial to its end costs {whole.trained:.3g} FLOPs; give more"
         )
+    check_store(grids.store_of(grids.compose(bench.request)))
     with output_locked(folder, "search"):
         keep(settings, folder / SETTINGS, "trials")
         found = Search(
