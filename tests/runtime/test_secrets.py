@@ -51,6 +51,27 @@ from agent_scaling.runtime.secrets import URLS, complete, mask, masked, remember
         "Cookie: session=PW",
         "Authorization: Digest username=u, response=PW",
         "train +callbacks.mine={token:PW}",
+        "user:PW@host:5000",
+        "user:PW@host/x",
+        "user:P/W:PW@host/x",
+        "us.er:P@PW@host",
+        "logger.tracking_uri=user:PW@host:5000",
+        "'data.shards=user:PW@host/x'",
+        "{shards:user:PW@host/x}",
+        "[a,user:PW@host]",
+        "user:PW@[::1]:5000",
+        "https://host/sig/PW/shards",
+        "s3://bucket.host/signed/PW",
+        "https://host/api/token/PW",
+        "https://host/s/aB3dE5gPW9jK2m/shards",
+        "https://host/share/0123456789abcdefPW",
+        "Max retries exceeded with url: /s/aB3dE5gPW9jK2m/shards (host",
+        "GET /access_token/PW/x HTTP/1.1",
+        "https://hooks.slack.com/services/TPW/BPW/aPWb",
+        "https://discord.com/api/webhooks/1PW/PW",
+        "http://host/a/ghp_PWabcdefghijklmnopqrst/x",
+        "key eyJhbGciOiPW.eyJzdWIiOiPW.SflKxPW of host",
+        "hf_PWabcdefghijklmnopqrstuv",
     ],
 )
 def test_a_credential_is_masked(text: str) -> None:
@@ -58,6 +79,7 @@ def test_a_credential_is_masked(text: str) -> None:
     assert "PW" not in mask(text)
     assert "PW" not in str(InputError(text))
     assert "host" not in text or "host" in mask(text)
+    assert mask(mask(text)) == mask(text)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +102,15 @@ def test_a_credential_is_masked(text: str) -> None:
         "abfss://container@account.dfs.core.windows.net/shards",
         "postgresql://host/db?sslmode=require&connect_timeout=10",
         "s3://bucket/shards?versionId=abc",
+        "http://127.0.0.1:5000/#/experiments/1/runs/a6c9da7e7a6c434693aef9f63868109d",
+        "https://token/shards/tokens/1B",
+        "https://host/s/nethack-shards-2024/train",
+        "https://host/d/experiments/x",
+        "https://host/services/shards",
+        "file:///s/aB3dE5gPW9jK2m/shards",
+        "at 12:30:05 of 127.0.0.1:5000/a@b",
+        "image:1.2",
+        "ann@host.org: see data_modules/shards.py:12",
     ],
 )
 def test_other_texts_stay(text: str) -> None:
@@ -105,8 +136,21 @@ def test_values_under_telling_names_are_masked() -> None:
 
 def test_a_long_text_is_masked_in_no_time() -> None:
     began = time.process_time()
-    for text in ("a:", "http://", "?a=b&", "token='", "a@", "url: /", "\\\\", "a_"):
+    for text in (
+        "a:",
+        "http://",
+        "?a=b&",
+        "token='",
+        "a@",
+        "url: /",
+        "\\\\",
+        "a_",
+        "a:b",
+        "/s/",
+        "eyJ",
+    ):
         mask(text * 10_000)
+        mask(text * 10_000 + " ?@")
     assert time.process_time() - began < 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 MASK = "***"
@@ -14,8 +15,8 @@ process that is given such a URL hands it to its children by this variable."""
 STORE = "MLFLOW_TRACKING_URI"
 
 USERINFO = re.compile(
-    r"(?P<kept>(?<!\w)(?P<scheme>[a-z][\w+.-]*)://)(?P<value>[^/\s\[]*|"
-    r"[^/\s@:\[]*:(?!\d+(?:[/?#]|$))(?:[^\s@]*|[^\n@'\"]{0,200}))@(?:[^/\s]*@)?",
+    r"(?P<kept>(?<!\w)(?P<scheme>[a-z][\w+.-]*)://)(?P<value>[^/\s\[]{0,2000}|"
+    r"[^/\s@:\[]{0,300}:(?!\d+(?:[/?#]|$))(?:[^\s@]{0,2000}|[^\n@'\"]{0,200}))@(?:[^/\s]*@)?",
     re.I,
 )
 """The ``user:password@`` of a URL, also where the password contains ``@``, ``/`` or spaces."""
@@ -28,6 +29,33 @@ MISTYPED = re.compile(
     re.I,
 )
 """The same behind ``http:/``, ``http//`` or ``http:///``, which are no URLs."""
+BARE = re.compile(
+    r"(?P<kept>)(?<![\w/.@%+~-])(?P<value>[\w.%+~-]{1,100}:(?!//|\d+[/?#])[^\s@'\"]{1,200})@"
+    r"(?:[^/\s@'\"]{0,100}@){0,9}(?=[\w\[])"
+)
+"""``user:password@host`` without a scheme; behind a slash it is the name of a file."""
+_URL = rf"(?<!\w)(?:(?!file|sqlite)[a-z][\w+.-]*://|(?:{_SCHEMES}):/)"
+_LINE = r"(?:\burl: |\b(?:GET|HEAD|POST|PUT) )"
+"""Stands before a URL's path in an error's or a server's line."""
+PATH = re.compile(rf"(?P<kept>{_URL}[^/\s?#'\"]*|{_LINE})(?P<path>/[^\s?#'\"]*)", re.I)
+TELLING = re.compile(
+    r"sig(?:nature)?|(?:pre-?)?signed|(?:(?:api|access)[_-]?)?token|(?:api|access)[_-]?key|sas|"
+    r"secrets?|jwt|password",
+    re.I,
+)
+"""Parts of a URL's path behind which a credential stands."""
+HOOKS = re.compile(r"(?:web)?hooks|services", re.I)
+"""Parts behind which all others are one."""
+SHARED = re.compile(r"s|d|dl|share|shared", re.I)
+"""Parts behind which a token may stand, or a name."""
+DRAWN = re.compile(r"(?=.*[a-z].*[A-Z\d]|.*[A-Z\d].*[a-z])[A-Za-z\d]{12,}|(?=.*\d)[\w~=-]{32,}")
+"""A token, which nobody has chosen: no word, and no number."""
+KNOWN = re.compile(
+    r"(?<![\w-])(?P<kept>)(?:eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*|gh[opsur]_\w{20,}|github_pat_\w{20,}"
+    r"|glpat-[\w-]{20,}|hf_[A-Za-z]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abeoprs]-[\w-]{10,}"
+    r"|sk-[\w-]{20,}|dapi[0-9a-f]{32}|AIza[\w-]{35}|bot\d{6,}:[\w-]{30,})(?![\w-])"
+)
+"""Tokens that their own form tells: JWT, GitHub, GitLab, Hugging Face, AWS, Slack, Databricks …"""
 
 
 def _value(ends: str) -> str:
@@ -36,9 +64,8 @@ def _value(ends: str) -> str:
 
 
 QUERY = re.compile(
-    rf"(?P<url>(?:(?<!\w)(?:(?!file|sqlite)[a-z][\w+.-]*://|(?:{_SCHEMES}):/)|"
-    r"(?:\burl: |\b(?:GET|HEAD|POST|PUT) )/)"
-    r"[^\s?#'\"]*\?)(?P<query>(?:\"[^\"]*\"|'[^']*'|[^\s#'\"])+)",
+    rf"(?P<url>(?:{_URL}|{_LINE}/)[^\s?#'\"]{{0,2000}}\?)"
+    r"(?P<query>(?:\"[^\"]*\"|'[^']*'|[^\s#'\"])+)",
     re.I,
 )
 """A URL with a query, in which a credential may stand behind any name."""
@@ -75,12 +102,14 @@ HEADER = re.compile(r"(?P<kept>\b(?:Authorization|Cookie)['\"]?\s*[:=]\s*['\"]?)
 def mask(text: str) -> str:
     """Return ``text`` with ``***`` in the place of each credential."""
     if "@" in text:
-        text = MISTYPED.sub(_user, USERINFO.sub(_user, text))
+        text = BARE.sub(_user, MISTYPED.sub(_user, USERINFO.sub(_user, text)))
+    if "/" in text:
+        text = PATH.sub(_path, text)
     if "?" in text:
         text = QUERY.sub(_query, text)
     for pattern in (HEADER, FRAGMENT, WORD, PAIR) if "=" in text or ":" in text else ():
         text = pattern.sub(_without, text)
-    return text
+    return KNOWN.sub(_without, text)
 
 
 def _user(found: re.Match[str]) -> str:
@@ -88,11 +117,25 @@ def _user(found: re.Match[str]) -> str:
     return found[0] if container and ":" not in found["value"] else f"{found['kept']}{MASK}@"
 
 
+def _path(found: re.Match[str]) -> str:
+    """Mask the parts of a URL's path that stand behind one which says what they are."""
+    parts = found["path"].split("/")
+    for number, (before, part) in enumerate(pairwise(parts), start=1):
+        if HOOKS.fullmatch(before) and "hook" in found[0].lower():
+            return "/".join([found["kept"] + parts[0], *parts[1:number], MASK])
+        drawn = SHARED.fullmatch(before) and DRAWN.fullmatch(part)
+        if part and (TELLING.fullmatch(before) or drawn):
+            parts[number] = MASK
+    return found["kept"] + "/".join(parts)
+
+
 def _query(found: re.Match[str]) -> str:
     """Mask the values of a query, but for those that are none of a credential."""
 
     def part(found: re.Match[str]) -> str:
         value = found[0][len(found["kept"]) :]
+        if value.rpartition("=")[2].strip("'\"") == MASK:
+            return found[0]
         known = HARMLESS.fullmatch(found["name"] or "") or PLAIN.fullmatch(value)
         return found[0] if known else _without(found)
 
