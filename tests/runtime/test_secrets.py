@@ -36,6 +36,8 @@ from agent_scaling.runtime.secrets import URLS, complete, mask, masked, remember
             for query in ("code=PW", "p=PW", "hdnea=PW", "Policy=PW", "ticket=PW", "st=PW", "PW")
         ),
         "https://host/shards?token='PW'",
+        "https://host/shards?PWPW==",
+        "https://host/shards?token=PW==&PW=",
         "https://host/shards?tok%65n=PW",
         "HTTPConnectionPool(host='host', port=80): Max retries exceeded with url: /x?code=PW (Cau",
         "mysql://u:P/W@PW@host/db",

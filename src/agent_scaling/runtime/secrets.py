@@ -69,7 +69,7 @@ QUERY = re.compile(
     re.I,
 )
 """A URL with a query, in which a credential may stand behind any name."""
-PART = re.compile(rf"(?P<kept>(?:^|(?<=[&;]))(?:(?P<name>[^&;=]*)=)?){_value('&;')}")
+PART = re.compile(r"(?:\"[^\"]*\"|'[^']*'|[^&;'\"])+")
 HARMLESS = re.compile(
     r"(?:ssl)?mode|ssl|uri|cache|vfs|immutable|nolock|(?:connect_)?timeout|charset|driver|"
     r"application_name|user(?:name)?|host|port|dbname|version(?:id)?|page(?:_token)?|region|scheme|prefix|delimiter|format|"
@@ -133,11 +133,14 @@ def _query(found: re.Match[str]) -> str:
     """Mask the values of a query, but for those that are none of a credential."""
 
     def part(found: re.Match[str]) -> str:
-        value = found[0][len(found["kept"]) :]
-        if value.rpartition("=")[2].strip("'\"") == MASK:
+        name, sign, value = found[0].partition("=")
+        if not (value.strip("=") or HARMLESS.fullmatch(name)):  # a token alone, in base64
+            name, sign, value = "", "", found[0]
+        plain = value.strip("'\"")
+        if not plain or HARMLESS.fullmatch(name) or PLAIN.fullmatch(value) or plain == MASK:
             return found[0]
-        known = HARMLESS.fullmatch(found["name"] or "") or PLAIN.fullmatch(value)
-        return found[0] if known else _without(found)
+        quote = value[0] if value[0] in "'\"" else ""
+        return f"{name}{sign}{quote}{MASK}{quote}"
 
     return found["url"] + PART.sub(part, found["query"])
 
