@@ -138,7 +138,7 @@ def test_what_will_not_be_better_later_is_refused_at_the_start(tmp_path: Path) -
     (tmp_path / RUN_ID_FILE).write_text("feed")
     with pytest.raises(MlflowException, match="feed"):
         logger_of(tmp_path, new_store(tmp_path / "mlflow.db")).take_up()
-    with pytest.raises(MlflowException, match="nonsense"):
+    with pytest.raises(InputError, match="tracking_uri=nonsense://x: MLflow cannot use this"):
         logger_of(tmp_path, "nonsense://x").take_up()
 
 

@@ -107,9 +107,12 @@ def test_turns_learn_from_what_the_clones_play(
         call_verb(composed("bco", [*given, "games=3"]))
 
 
-def test_a_step_that_fails_is_named(tmp_path: Path, forked: Path, monkeypatch: Any) -> None:
+def test_a_step_that_fails_is_named(
+    tmp_path: Path, tiny_shards: Path, silent: Path, forked: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("agent_scaling.studies.bco.executable", lambda: str(forked))
-    given = words(tmp_path / "none", tmp_path / "none", tmp_path / "missing", tmp_path)
+    (tmp_path / "empty").mkdir()
+    given = words(silent, tiny_shards, tmp_path / "empty", tmp_path)
     with pytest.raises(InputError, match=r"shard failed: error: .*shards\.log"):
         call_verb(composed("bco", given))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from omegaconf.errors import InterpolationResolutionError
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from agent_scaling.config.check import flatten
@@ -106,7 +108,8 @@ def bco(
     cloner = Learner(flatten(clone), clone_params, clone_budget)
     for learner in (model, cloner):
         cfg = compose_train(learner.settings, learner.planned(folder, seed, {}))
-        open_or_make_store(str(cfg.logger.tracking_uri))
+        with suppress(InterpolationResolutionError):  # the default names Hydra's folder
+            open_or_make_store(str(cfg.logger.tracking_uri))
     check_shards("input", input, acted=False)
     if truth is not None:
         check_shards("truth", truth, acted=True)

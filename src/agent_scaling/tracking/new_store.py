@@ -21,6 +21,11 @@ SQLITE = "sqlite:///"
 ADDRESS = re.compile(r"sqlite(?:\+\w+)?:///([^?]*)\??(.*)", re.DOTALL)
 """A sqlite store's URL, with a driver or without: the database and the query."""
 MEMORY = ":memory:"
+QUERY = {
+    "timeout", "isolation_level", "detect_types", "check_same_thread", "cached_statements", "uri",
+    "mode", "cache", "immutable", "nolock", "vfs", "psow", "modeof", "autocommit",
+}  # fmt: skip
+"""Settings that an sqlite address may have behind a question mark."""
 HOST = re.compile(r"[^/]*:\d+/?")
 MISTYPED = re.compile(r"(?:https?|sqlite|postgres|mysql|mssql)[\w+]*:?/", re.I)
 
@@ -52,6 +57,11 @@ def check_address(tracking_uri: str) -> None:
         if database_of(tracking_uri) is None:
             raise InputError(
                 f"{given}: is a database in memory, which ends with its process; {fix}"
+            )
+        if odd := set(parse_qs(urlsplit(tracking_uri).query, True)) - QUERY:
+            raise InputError(
+                f"{given}: a question mark begins settings of the database, not {min(odd)}; "
+                "name a file without one, such as sqlite:///mlflow.db (in the working directory)"
             )
         return
     if not tracking_uri.strip():
@@ -91,6 +101,11 @@ def prepare(tracking_uri: str) -> None:
     if path is None or not path.parent.is_dir():  # MLflow explains what is wrong
         return
     if is_blank(path):
+        if {"'", '"'} <= set(str(Path.cwd())):  # MLflow writes it into its SQL as Python quotes it
+            raise InputError(
+                f"tracking_uri={tracking_uri}: MLflow makes no store while the working directory "
+                "has ' and \" in its name: rename it, or begin elsewhere"
+            )
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
@@ -161,9 +176,11 @@ def _make_once(path: Path) -> None:
     """Make the store, unless another process does so at the same moment."""
     lock = path.with_name(f".{path.name}.lock")
     with locked(lock, wait=True):
-        if is_blank(path):
-            _make(path)
-        lock.unlink(missing_ok=True)  # processes that wait for the lock then find the store
+        try:
+            if is_blank(path):
+                _make(path)
+        finally:
+            lock.unlink(missing_ok=True)  # processes that wait for the lock then find the store
 
 
 def _make(path: Path) -> None:

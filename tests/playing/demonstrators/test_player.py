@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import numpy as np
 import pytest
 from nle import nethack
@@ -144,8 +146,10 @@ def test_a_half_typed_command_does_not_stop_the_quit(tmp_path):
         assert play_with(lambda obs: force_fight, spec, record=True).end == "quit"
 
 
-def test_nle_records_below_a_folder_with_a_percent_sign(tmp_path):
+def test_nle_records_below_a_folder_with_a_percent_sign(tmp_path, monkeypatch):
     folder = tmp_path / "50%s" / "20%d"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder.parent))  # as in a worker
     spec = GameSpec(0, {"character": "@"}, 1, folder)
     assert play_with(lambda obs: 0, spec, record=True).frames > 0
     assert list(folder.glob("*.ttyrec3.bz2"))

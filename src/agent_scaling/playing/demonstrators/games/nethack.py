@@ -254,7 +254,10 @@ def _for_nle(folder: Path) -> Iterator[str]:
     if "%" not in str(folder.absolute()):
         yield str(folder)
         return
-    with tempfile.TemporaryDirectory() as elsewhere:
+    # A worker's own temporary folder lies in the output, whose name may hold the sign, too.
+    places = (tempfile.gettempdir(), os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp")
+    usable = (place for place in places if "%" not in place and os.access(place, os.W_OK))
+    with tempfile.TemporaryDirectory(dir=next(usable, None)) as elsewhere:
         folder.mkdir(parents=True, exist_ok=True)
         link = Path(elsewhere, "games")
         link.symlink_to(folder.absolute())
