@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 def inherited(number):
     try:
         return os.get_inheritable(number)
@@ -31,15 +32,26 @@ def inherited(number):
 opened = [number for number in map(int, os.listdir("/proc/self/fd")) if inherited(number)]
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})
+signals = {{signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}}
+ignored = [number for number in signals if signal.getsignal(number) == signal.SIG_IGN]
 call = {{
     "argv": sys.argv, "folder": os.getcwd(), "environ": dict(os.environ), "opened": opened,
+    "pid": os.getpid(), "ignored": ignored,
 }}
 socket.send_fds(server, [json.dumps(call).encode()], opened)
-sys.exit(int(server.recv(16) or b"1"))
+for number in signals.difference(ignored):
+    signal.signal(number, lambda number, _: server.send(str(number).encode()))
+code = int(server.recv(16) or b"1")
+if -code in signals:
+    signal.signal(-code, signal.SIG_DFL)
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
 """
-"""Stands in a program's place: hands over its words, folder and open files, and waits."""
+"""Stands in a program's place: hands over its words, folder and open files, and waits. The program
+gets the signals that this gets, is killed with this, and this ends as the program does."""
 PROGRAM_NAME, PYTHON = "agent-scaling", "python"
-"""The console script, and an interpreter that knows ``-c`` alone."""
+"""The console script, and an interpreter that knows ``-c`` and ``-m`` alone."""
 FOLDER = "AGENT_SCALING_FORKED"
 """Where the programs are that all workers of pytest-xdist share."""
 IMPORTED = (
@@ -132,13 +144,17 @@ def serve(program: str, address: str, owner: str) -> None:
     os.close(end)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     words, received, _, _ = socket.recv_fds(caller, 1 << 20, 250)
+    call = json.loads(words)
     if child := os.fork():
-        _, status = os.waitpid(child, 0)
+        (Path(program).parent / str(call["pid"])).write_text(str(child))
+        code = watch(child, caller)
         with contextlib.suppress(BrokenPipeError):  # the caller was killed
-            caller.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            caller.sendall(str(code).encode())
         os._exit(0)
     caller.close()
-    call = json.loads(words)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in call["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
     open_as(received, call["opened"])
     # The server's own may be of another kind: of a file, in which to seek, and not of a pipe.
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
@@ -147,15 +163,45 @@ def serve(program: str, address: str, owner: str) -> None:
     os.environ.clear()
     os.environ.update(call["environ"])
     sys.argv = call["argv"]
+    importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
+    fork_joblibs(str(Path(program).with_name(PYTHON)))
     try:
         if Path(sys.argv[0]).name == PYTHON:
             interpret(sys.argv)
         else:
-            importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
             importlib.import_module("agent_scaling.cli.main").main()
     except SystemExit as error:
         leave(error.code)
     leave(0)
+
+
+def fork_joblibs(python: str) -> None:
+    """Have joblib start its workers by ``python``."""
+    found = importlib.import_module("joblib.externals.loky.backend.fork_exec")
+    usual = found.fork_exec
+    found.fork_exec = lambda words, *more, **named: usual([python, *words[1:]], *more, **named)
+
+
+def watch(child: int, caller: socket.socket) -> int:
+    """Pass the caller's signals on to ``child`` until that ends, kill it if the caller is killed,
+    and return its exit status."""
+    end = os.pidfd_open(child)
+    with contextlib.suppress(ConnectionResetError):
+        while end not in select.select([end, caller], [], [])[0]:
+            number = caller.recv(16)
+            signal.pidfd_send_signal(end, int(number or signal.SIGKILL))
+            if not number:
+                break
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def started(program: int) -> int:
+    """Return the process that does the work of a program, given the one that stands for it."""
+    file = Path(os.environ[FOLDER]) / str(program)
+    while not (file.exists() and file.read_text()):
+        time.sleep(0.02)
+    return int(file.read_text())
 
 
 def leave(code: object) -> NoReturn:
@@ -183,11 +229,14 @@ def open_as(received: list[int], numbers: list[int]) -> None:
 
 
 def interpret(words: list[str]) -> None:
-    """Do what ``python -c CODE`` does, in a ``__main__`` of its own."""
-    begin = words.index("-c")
+    """Do what ``python -c CODE`` or ``-m MODULE`` does, in a ``__main__`` of its own."""
+    begin = next(place for place, word in enumerate(words) if word in ("-c", "-m"))
     sys.argv = words[begin : begin + 1] + words[begin + 2 :]
     sys.path.insert(0, "")
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  (the server's own may be closed)
+    if words[begin] == "-m":
+        runpy.run_module(words[begin + 1], run_name="__main__", alter_sys=True)
+        return
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     exec(words[begin + 1], main.__dict__)
 

@@ -23,12 +23,7 @@ from agent_scaling.runtime.locks import is_held
 from agent_scaling.studies.display.cells import measured_cells
 from agent_scaling.studies.mlflow_parent import close_parent, describe, log_results, open_parent
 from agent_scaling.studies.plan_file import Plan, Run
-from agent_scaling.studies.run_cell import (
-    Progress,
-    executable,
-    last_line,
-    progress,
-)
+from agent_scaling.studies.run_cell import Progress, last_line, progress
 from agent_scaling.studies.sweep import sweep_all
 from agent_scaling.tracking.milestones import milestones
 from tests.helpers.stores import new_store
@@ -38,12 +33,9 @@ URL = "http://127.0.0.1:9"
 TWO = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
-def start(folder: Path, *more: str, program: Path | None = None) -> subprocess.Popen[bytes]:
-    """The sweep of a plan, in a process that can be killed; it says what it says to a file.
-
-    ``program``: what stands for the console script where nothing is killed.
-    """
-    command = [program or executable(), "sweep", f"plan={folder}", *more]
+def start(program: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    """The sweep of a plan, in a process that can be killed; it says what it says to a file."""
+    command = [program, "sweep", f"plan={folder}", *more]
     new_store(folder.parent / "mlflow.db")
     with (folder.parent / "said").open("w") as said:
         return subprocess.Popen(command, stdout=said, stderr=said, cwd=folder.parent)
@@ -61,13 +53,13 @@ def until(condition: Callable[[], object], process: subprocess.Popen[bytes]) -> 
         time.sleep(0.1)
 
 
-def trained_by(sweep: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The runs that a sweep trains now."""
+def trained_in(folder: Path) -> list[psutil.Process]:
+    """The runs of a plan that are trained now."""
     found = []
-    for child in psutil.Process(sweep.pid).children(recursive=True):
+    for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):  # it ended meanwhile
-            if {executable(), "train"} <= set(child.cmdline()):
-                found.append(child)
+            if {"train", str(folder)} <= set(process.cmdline()):
+                found.append(process)
     assert found
     return found
 
@@ -76,18 +68,20 @@ def state(run: Run, folder: Path) -> str:
     return progress(run, folder).state
 
 
-def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_stopped_and_a_killed_sweep_go_on(
+    tiny_shards: Path, tmp_path: Path, forked: Path
+) -> None:
     """SIGTERM, then SIGKILL, then to the end: each run is one MLflow run with each milestone once,
     the run that fails is named, and the others are finished."""
     folder = tmp_path / "plan"
     variants: dict[str, Any] = {"good": {}, "bad": {"optimizer.lr": -1.0}}
-    made = make_plan(tiny_shards, folder, variants=variants, budgets=[1e9, 2e10], sizes=[5e3])
+    made = make_plan(tiny_shards, folder, variants=variants, budgets=[1e9, 7e9], sizes=[5e3])
     good, bad = made.runs
     output = good.output(folder)
 
-    process = start(folder, *TWO)
+    process = start(forked, folder, *TWO)
     until(lambda: milestones(output), process)
-    for run in trained_by(process):
+    for run in trained_in(folder):
         with contextlib.suppress(psutil.NoSuchProcess):  # the bad one may have ended
             run.send_signal(signal.SIGUSR2)  # SLURM's to all of a job; the launcher's to heed
     process.send_signal(signal.SIGTERM)
@@ -98,14 +92,14 @@ def test_a_stopped_and_a_killed_sweep_go_on(tiny_shards: Path, tmp_path: Path) -
     assert state(good, folder) == "stopped"
     tracked = (output / "mlflow_run_id").read_text()
 
-    process = start(folder, *TWO)
+    process = start(forked, folder, *TWO)
     until(lambda: is_held(output), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     while is_held(output):  # the run saves, and ends
         time.sleep(0.1)
 
-    code, said = finish(start(folder, *TWO), tmp_path)
+    code, said = finish(start(forked, folder, *TWO), tmp_path)
     assert code == 1
     assert state(good, folder) == "finished"
     (line,) = [s for s in said.splitlines() if s.startswith(f"failed  {bad.name}: ")]
@@ -135,11 +129,11 @@ def test_another_launcher(tiny_shards: Path, tmp_path: Path, forked: Path) -> No
     """The default one is in tests/studies/test_study.py."""
     folder = tmp_path / "plan"
     made = make_plan(tiny_shards, folder, sizes=[2e4])
-    code, said = finish(start(folder, "hydra/launcher=submitit_local", program=forked), tmp_path)
+    code, said = finish(start(forked, folder, "hydra/launcher=submitit_local"), tmp_path)
     assert code == 0, said
     assert [state(run, folder) for run in made.runs] == ["finished"]
     before = {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")}
-    code, said = finish(start(folder, program=forked), tmp_path)
+    code, said = finish(start(forked, folder), tmp_path)
     assert code == 0
     assert "1 of 1 runs finished" in said
     assert {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")} == before
@@ -202,7 +196,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
     lock = os.open(run.output(folder) / ".lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        code, said = finish(start(folder, program=forked), tmp_path)
+        code, said = finish(start(forked, folder), tmp_path)
     finally:
         os.close(lock)
     assert code == 1
@@ -211,7 +205,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
 
 
 def test_no_plan_is_one_line(tmp_path: Path, forked: Path) -> None:
-    code, said = finish(start(tmp_path / "none", program=forked), tmp_path)
+    code, said = finish(start(forked, tmp_path / "none"), tmp_path)
     assert code == 2
     assert "make it with agent-scaling plan" in said
 
