@@ -28,10 +28,11 @@ SCRIPT = ROOT / "docs" / "slurm" / "torchrun.sh"
 
 
 def test_killed_ranks_end_all_and_the_run_goes_on_from_its_checkpoint(
-    tiny_shards: Path, tmp_path: Path
+    tiny_shards: Path, tmp_path: Path, forked: Path
 ) -> None:
     """Rank 0 dies in step 6, torchrun starts both again; then rank 1 does, after 6 more."""
-    output, path = tmp_path / "run", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    output = tmp_path / "run"
+    path = f"{forked.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     killed = "+callbacks.killed={_target_: tests.ddp.killed.Killed, ranks: [0, 1], steps: 6}"
     settings = ["trainer.accelerator=cpu", "threads=1", *SETTINGS, killed]
     own = {

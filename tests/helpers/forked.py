@@ -32,7 +32,8 @@ def inherited(number):
 opened = [number for number in map(int, os.listdir("/proc/self/fd")) if inherited(number)]
 server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server.connect({address!r})
-signals = {{signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}}
+names = "SIGCONT SIGHUP SIGINT SIGTERM SIGUSR1 SIGUSR2"
+signals = {{signal.Signals[name] for name in names.split()}}
 ignored = [number for number in signals if signal.getsignal(number) == signal.SIG_IGN]
 call = {{
     "argv": sys.argv, "folder": os.getcwd(), "environ": dict(os.environ), "opened": opened,
@@ -162,6 +163,8 @@ def serve(program: str, address: str, owner: str) -> None:
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["environ"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    begin_as_rank()
     sys.argv = call["argv"]
     importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
     fork_joblibs(str(Path(program).with_name(PYTHON)))
@@ -196,9 +199,15 @@ def watch(child: int, caller: socket.socket) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def started(program: int) -> int:
-    """Return the process that does the work of a program, given the one that stands for it."""
-    file = Path(os.environ[FOLDER]) / str(program)
+def begin_as_rank() -> None:
+    """Have Lightning read this process's rank: it did so as it was imported, before the fork."""
+    found = importlib.import_module("lightning.fabric.utilities.rank_zero")
+    found.rank_zero_only.rank = found._get_rank() or 0
+
+
+def started(program: Path, process: int) -> int:
+    """Return the process that does the work of ``program``, given the one that stands for it."""
+    file = program.with_name(str(process))
     while not (file.exists() and file.read_text()):
         time.sleep(0.02)
     return int(file.read_text())
@@ -212,8 +221,9 @@ def leave(code: object) -> NoReturn:
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if not stream.closed:
+            stream.flush()
     os._exit((code or 0) & 0xFF)
 
 

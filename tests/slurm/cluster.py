@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from agent_scaling.runtime.processes import die_with_parent
-from agent_scaling.studies.run_cell import executable
+from tests.helpers.forked import started
 from tests.helpers.servers import free_port
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -70,6 +70,8 @@ class Cluster:
     """What a user of the cluster has: its client programs."""
 
     environment: dict[str, str]
+    program: Path
+    """What its jobs start as ``agent-scaling``."""
 
     def ask(self, *words: str, cwd: Path | None = None) -> str:
         """What a client program prints."""
@@ -97,10 +99,11 @@ class Cluster:
         def look() -> bool:
             for process in psutil.process_iter():
                 with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    if executable() in process.cmdline():
+                    if str(self.program) in process.cmdline():
                         environment = process.environ()
                         if environment.get("SLURM_JOB_ID") == number:
-                            found[int(environment["SLURM_PROCID"])] = process
+                            rank = int(environment["SLURM_PROCID"])
+                            found[rank] = psutil.Process(started(self.program, process.pid))
             return len(found) == count
 
         wait_for(look, 0.5)
@@ -108,7 +111,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Cluster]:
+def cluster(folder: Path, program: Path) -> Iterator[Cluster]:
     """Start munged, slurmctld and slurmd with all their files in ``folder``; end them and all
     jobs."""
     config, key, munge = folder / "slurm.conf", folder / "munge.key", folder / "munge.socket"
@@ -120,7 +123,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     key.touch(mode=0o600)
     key.write_bytes(os.urandom(128))
     files = [f"--{name}-file={folder}/munged.{name}" for name in ("pid", "log", "seed")]
-    path = f"{Path(executable()).parent}:{os.environ['PATH']}"
+    path = f"{program.parent}:{os.environ['PATH']}"
     environment = os.environ | {"SLURM_CONF": str(config), "PATH": path}
     with ExitStack() as stack:
 
@@ -131,7 +134,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         wait_for(munge.exists)
         start("slurmctld", "-D")
         start("slurmd", "-D")
-        made = Cluster(environment)
+        made = Cluster(environment, program)
         wait_for(lambda: "idle" in made.ask("sinfo", "--noheader", "--format=%T"), 0.2)
         try:
             yield made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.slurm.cluster import DAEMONS, Cluster, cluster, find
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def slurm(tmp_path_factory: pytest.TempPathFactory, forked: Path) -> Iterator[Cluster]:
     """A cluster; without SLURM's daemons a test is skipped, or fails in CI."""
     lacking = [name for name in DAEMONS if find(name) is None]
     if lacking:
@@ -19,5 +20,5 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         if os.environ.get("AGENT_SCALING_SLURM") == "required":
             pytest.fail(message)
         pytest.skip(message)
-    with cluster(tmp_path_factory.mktemp("slurm")) as made:
+    with cluster(tmp_path_factory.mktemp("slurm"), forked) as made:
         yield made
