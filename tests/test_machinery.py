@@ -1,4 +1,4 @@
-"""Programs that are forked for tests are killed, stopped and told as real ones."""
+"""The suite's own machinery: its forked programs are killed, stopped and told as real ones."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import LONGEST, ROOT
 from tests.helpers.forked import PYTHON, started
 
 TELLS = """
@@ -75,3 +76,8 @@ def test_ignored_signals_and_modules(forked: Path) -> None:
         check=True,
     )
     assert ignoring.stdout == "1\n"
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
+    assert len(set(LONGEST)) == len(LONGEST)
