@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from agent_scaling.cli import doctor
 from agent_scaling.cli.doctor import data, games, machine, packages
 from agent_scaling.cli.doctor.findings import BROKEN, OK, WARNING, Asked, broken, ok, warning
 from tests.config.test_configs import composed
+from tests.helpers.stores import new_store
 
 ASKED = Asked()
 
@@ -242,6 +244,30 @@ def test_a_store_of_another_schema(
     assert found.status == BROKEN
     assert text in found.text
     assert fix in found.fix
+
+
+@pytest.mark.parametrize("fault", ["cut", "flipped", "lost"])
+def test_a_damaged_store_is_said_to_be_damaged(tmp_path: Path, fault: str) -> None:
+    file = tmp_path / "mlflow.db"
+    uri = new_store(file)
+    assert data.store(Asked(tracking_uri=uri)).status == OK
+    if fault == "lost":
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("drop table metrics")
+            connection.commit()
+    else:
+        content = bytearray(file.read_bytes())
+        half = len(content) // 2
+        content[half:] = bytes(len(content) - half) if fault == "flipped" else b""
+        file.write_bytes(content)
+    found = data.store(Asked(tracking_uri=uri))
+    assert found.status == BROKEN
+    assert "damaged" in found.text or "malformed" in found.text
+
+
+@pytest.mark.parametrize("uri", ["", "sqlite://", "http:/host"])
+def test_an_address_that_is_none_is_broken(uri: str) -> None:
+    assert data.store(Asked(tracking_uri=uri)).status == BROKEN
 
 
 def test_a_database_that_is_none(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_scaling.envs.families import NETHACK
+from agent_scaling.envs.families import NETHACK, Description, count_actions
 from agent_scaling.envs.rules import game_from_file
 from agent_scaling.runtime.errors import InputError
 
@@ -69,3 +69,19 @@ def test_versions_are_taken_and_make_no_other_game() -> None:
 def test_versions_that_are_none_are_refused(versions: object) -> None:
     with pytest.raises(InputError, match="its game cannot be believed"):
         game_from_file({"family": "nethack", "options": {}, "versions": versions}, "there.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("family", "option", "meant"),
+    [("nethack", "charcter", "character"), ("atari", "frame_skp", "frame_skip"),
+     ("minihack", "rewrd_win", "reward_win")],
+)  # fmt: skip
+def test_an_option_that_a_game_does_not_have_is_named_with_those_it_has(
+    family: str, option: str, meant: str
+) -> None:
+    game = {"atari": {"env": "Breakout"}, "minihack": {"task": "MiniHack-Room-5x5-v0"}}
+    line = (
+        rf"game={family}: options\.{option}: no such option; did you mean {meant}\?; of: .*{meant}"
+    )
+    with pytest.raises(InputError, match=line):
+        count_actions(Description(family, {**game.get(family, {}), option: 1}))

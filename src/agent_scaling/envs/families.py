@@ -86,6 +86,8 @@ GYMNASIUM_ID = re.compile(
 MODULE = re.compile(r"(?:nle|minihack|ale_py|gymnasium|gym|shimmy):")
 """Modules that gymnasium imports before it makes a game (``ale_py:ALE/Breakout-v5``)."""
 
+UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'")
+
 NETHACK = Description("nethack")
 """The game assumed for old and published checkpoints, which name none."""
 
@@ -230,4 +232,21 @@ def count_actions(game: Description) -> int:
             return int(found.num_actions)
         return int(found.count_actions(**game.options))
     except TypeError as error:
-        raise InputError(f"game={game.family}: options: {error}") from None
+        from agent_scaling.config.mistakes import meant  # Hydra, which game workers do without
+
+        unknown = UNKNOWN.search(str(error))
+        if unknown is None:
+            raise InputError(f"game={game.family}: options: {error}") from None
+        known = option_names(game.family)
+        raise InputError(
+            f"game={game.family}: options.{unknown[1]}: no such option"
+            f"{meant(unknown[1], known)}; of: {', '.join(known)}"
+        ) from None
+
+
+def option_names(family: str) -> list[str]:
+    """Return the names of a family's options, but for the one that chooses its game."""
+    from agent_scaling.envs.rules import rule_names  # it imports this module
+
+    chooses = FAMILIES[family].variant if family in FAMILIES else None
+    return [name for name in rule_names(family) if name != chooses]

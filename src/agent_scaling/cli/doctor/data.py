@@ -6,9 +6,14 @@ import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent_scaling.cli.doctor.findings import Asked, Finding, broken, ok
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.tracking.new_store import check_address
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 ANSWER_SECONDS = 5.0
 SQLITE = "sqlite:///"
@@ -23,6 +28,11 @@ def store(asked: Asked) -> Finding:
         return server(uri)
     if "://" not in uri or uri.startswith("file:"):
         return broken(f"{uri} is a store of files, which MLflow refuses", f"{SQLITE}mlflow.db")
+    try:
+        check_address(uri)
+    except InputError as error:
+        text, _, fix = str(error).rpartition("; ")
+        return broken(text, fix)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         return ok(f"{uri}: not there yet, the first run makes it")
     return database(uri)
@@ -40,6 +50,19 @@ def server(uri: str) -> Finding:
         return broken(f"{uri} does not answer ({reason})", "start it: mlflow server; or another")
 
 
+def damage(connection: Connection) -> str:
+    """Return what is wrong with a database that has the schema of this MLflow, or nothing."""
+    from mlflow.store.tracking.dbmodels.models import SqlRun
+    from sqlalchemy import inspect
+
+    if connection.dialect.name == "sqlite":
+        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+        if found != "ok":
+            return " ".join(found.split())
+    lost = sorted(set(SqlRun.metadata.tables) - set(inspect(connection).get_table_names()))
+    return f"without the tables {', '.join(lost)}" if lost else ""
+
+
 def database(uri: str) -> Finding:
     """Check that a database is readable and has this MLflow's schema."""
     import mlflow.store.db_migrations
@@ -55,12 +78,17 @@ def database(uri: str) -> Finding:
         shown = engine.url.render_as_string()  # the URL, without its password
         with closing(engine.connect()) as connection:
             there = MigrationContext.configure(connection).get_current_revision()
+            torn = damage(connection) if there == scripts.get_current_head() else ""
         engine.dispose()
     except SQLAlchemyError as error:
         line = str(getattr(error, "orig", None) or error).partition("\n")[0]
         return broken(f"the database does not open ({line})", "check it and tracking_uri=")
     except ImportError as error:
         return broken(f"no driver for the database ({error})", f"pip install {error.name}")
+    if torn:
+        return broken(
+            f"{shown} is damaged ({torn})", "put back a copy, or try: sqlite3 FILE .recover"
+        )
     if there == scripts.get_current_head():
         return ok(f"{shown}: schema {there}")
     if there is None:
