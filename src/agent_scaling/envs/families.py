@@ -6,7 +6,8 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from inspect import signature
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 import numpy.typing as npt
 
@@ -57,6 +58,8 @@ class Family:
     """The name of one of its games, for messages."""
     live: bool = True
     """True where its screen is a terminal's, so that ``watch`` can show it."""
+    rules: str = ""
+    """Import path of the names and types of its options."""
     records: bool = False
     """True where it can record its episodes as ttyrecs (option ``record_dir``)."""
 
@@ -66,12 +69,27 @@ _TERMINAL, _CONSOLE = (
     "agent_scaling.playing.replays.console",
 )
 _TASK = "agent_scaling.envs.tasks:Task"
+_RULES = "agent_scaling.envs.rules"
 FAMILIES = {
-    "nethack": Family("agent_scaling.envs.nethack:NetHack", _TERMINAL, records=True),
-    "nle": Family(_TASK, _TERMINAL, "task", "NetHack", "NetHackStaircase-v0"),
-    "minihack": Family(_TASK, _TERMINAL, "task", "MiniHack", "MiniHack-Room-5x5-v0"),
+    "nethack": Family(
+        "agent_scaling.envs.nethack:NetHack",
+        _TERMINAL,
+        rules=f"{_RULES}:NetHackRules",
+        records=True,
+    ),
+    "nle": Family(
+        _TASK, _TERMINAL, "task", "NetHack", "NetHackStaircase-v0", rules=f"{_RULES}:TaskRules"
+    ),
+    "minihack": Family(
+        _TASK, _TERMINAL, "task", "MiniHack", "MiniHack-Room-5x5-v0", rules=f"{_RULES}:TaskRules"
+    ),
     "atari": Family(
-        "agent_scaling.envs.atari:Atari", _CONSOLE, "env", example="Breakout", live=False
+        "agent_scaling.envs.atari:Atari",
+        _CONSOLE,
+        "env",
+        example="Breakout",
+        live=False,
+        rules=f"{_RULES}:AtariRules",
     ),
 }
 """Families by the name that manifests, checkpoints and the command line use."""
@@ -246,7 +264,9 @@ def count_actions(game: Description) -> int:
 
 def option_names(family: str) -> list[str]:
     """Return the names of a family's options, but for the one that chooses its game."""
-    from agent_scaling.envs.rules import rule_names  # it imports this module
-
-    chooses = FAMILIES[family].variant if family in FAMILIES else None
-    return [name for name in rule_names(family) if name != chooses]
+    if family not in FAMILIES:
+        taken = signature(find_game(family)).parameters.values()
+        return [p.name for p in taken if p.name != "views" and p.kind is not p.VAR_KEYWORD]
+    module, _, name = FAMILIES[family].rules.partition(":")
+    rules = getattr(importlib.import_module(module), name)
+    return [name for name in get_type_hints(rules) if name != FAMILIES[family].variant]

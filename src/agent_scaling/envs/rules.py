@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import Parameter, signature
-from typing import Annotated, Any, NotRequired, get_type_hints
+from typing import Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
@@ -24,7 +24,6 @@ Versions = Annotated[dict[Name, Version], Field(max_length=10)]
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**64)]
 Reward = Annotated[float, Field(allow_inf_nan=False)]
-REST = (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
 STRICT = ConfigDict(strict=True, extra="forbid")
 
 
@@ -122,15 +121,6 @@ def game_from_file(value: object, where: str) -> Description:
 
 def _rules_of(family: str) -> TypeAdapter[Any]:
     return _RULES.get(family, _PLAIN)
-
-
-def rule_names(family: str) -> list[str]:
-    """Return the names of the rules of a family, or of the arguments of an extension's game."""
-    rules = {"nethack": NetHackRules, "nle": TaskRules, "minihack": TaskRules, "atari": AtariRules}
-    if family in rules:
-        return list(get_type_hints(rules[family]))
-    taken = signature(find_game(family)).parameters.values()
-    return [p.name for p in taken if p.name != "views" and p.kind not in REST]
 
 
 def _check_taken(family: str, options: Mapping[str, Any], where: str) -> None:
