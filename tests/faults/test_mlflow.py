@@ -282,3 +282,18 @@ def test_runs_that_begin_at_the_same_moment(tmp_path: Path) -> None:
     found = {run: client.get_run(run).inputs.dataset_inputs[0].dataset.digest for run in runs}
     assert [found[run] for run in runs] == [f"experiment {turn}" for turn in turns]
     assert len(client.search_experiments()) == 1 + rounds  # MLflow has one of its own
+
+
+def test_points_are_sent_while_a_long_run_has_few_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([0.0, 29.0, 31.0, 31.0, 32.0])
+    monkeypatch.setattr("agent_scaling.tracking.logger.monotonic", lambda: next(seconds))
+    store = new_store(tmp_path / "mlflow.db")
+    logger = BufferedMLFlowLogger(experiment_name="long", tracking_uri=store)
+    logger.begin()
+    sent = []
+    for step in range(3):
+        logger.log_metrics({"loss": 1.0}, step)
+        sent.append(len(MlflowClient(store).get_metric_history(str(logger.run_id), "loss")))
+    assert sent == [0, 2, 2]

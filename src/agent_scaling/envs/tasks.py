@@ -31,6 +31,7 @@ ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}
 """NLE's end status → ``end`` in a record."""
 
 
+PLACE = (nethack.NLE_BL_DNUM, nethack.NLE_BL_DLEVEL, nethack.NLE_BL_X, nethack.NLE_BL_Y)
 MOST_NAMED = 8
 """Most tasks that a message lists."""
 
@@ -47,6 +48,9 @@ class Task:
         views: Arrays for ``observations``, or some of them.
         task: The environment's id in gymnasium's registry.
         level_seed: Seed of level generation for all episodes; None: each episode has its own.
+        new_place: Added to ``reward`` at each place of the dungeon where an episode is for the
+            first time, but not to its return: an episodic bonus for exploration (arXiv 2306.03236,
+            section 3, with positions), for training games.
         options: Keyword arguments of the environment, e.g. ``max_episode_steps``, ``character``,
             ``penalty_step``.
 
@@ -67,11 +71,18 @@ class Task:
     """Columns of an episode's record: NetHack's without the character's, and ``solved``."""
 
     def __init__(
-        self, views: Views, *, task: str, level_seed: int | None = None, **options: Any
+        self,
+        views: Views,
+        *,
+        task: str,
+        level_seed: int | None = None,
+        new_place: float = 0.0,
+        **options: Any,
     ) -> None:
         self._views = {KEYS[name]: view for name, view in views.items() if name != "reward"}
         self._reward = views.get("reward", np.zeros(1, np.float32))
-        self.level_seed = level_seed
+        self.level_seed, self.new_place = level_seed, new_place
+        self._places: set[tuple[int, ...]] = set()
         self._env = make_environment(task, **options)
         self._quit_game = self._env._quit_game
         self._env._quit_game = self._keep_and_quit
@@ -116,6 +127,7 @@ class Task:
         prepare_library(self._env.nethack.dlpath, seeds.birthday)
         self._seeds, self._steps, self._deepest, self._return = seeds, 0, 0, 0.0
         self._show(frame, 0.0)
+        self._places = {self._place}
 
     def step(self, action: int) -> Record | None:
         """Take an action; return the episode's record if this was its last step."""
@@ -125,6 +137,9 @@ class Task:
         ended, status = terminated or truncated, info["end_status"].name
         cut = ended and ENDS[status] in CUT
         self._show(self._before_quitting if cut else frame, reward, ended)
+        if self.new_place and self._place not in self._places:
+            self._places.add(self._place)
+            self._reward[0] += self.new_place
         return self._record(status) if ended else None
 
     def close(self) -> None:
@@ -140,10 +155,15 @@ class Task:
     def _show(self, frame: dict[str, Any], reward: float, ended: bool = False) -> None:
         for name, view in self._views.items():
             np.copyto(view, frame[name])
-        self._reward[0] = reward
         if not ended:  # NLE's last frame is all zeros
             self._last: list[int] = frame["blstats"].tolist()
             self._deepest = max(self._deepest, self._last[nethack.NLE_BL_DEPTH])
+        self._reward[0] = reward
+
+    @property
+    def _place(self) -> tuple[int, ...]:
+        """Dungeon, level, column and row."""
+        return tuple(self._last[index] for index in PLACE)
 
     def _record(self, status: str) -> Record:
         last = self._last

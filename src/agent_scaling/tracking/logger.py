@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any, Protocol
 
 import mlflow
@@ -24,6 +25,8 @@ from agent_scaling.tracking.run import STORE_ERRORS, TrackedRun, begin_entry, is
 from agent_scaling.tracking.store import be_patient, store_errors, without_driver
 
 POINTS_PER_CALL = 1000  # MLflow's limit for one log_batch
+LONGEST_WAIT_S = 30.0
+"""Seconds after which the next points are sent, so that somebody may watch the run."""
 OUTBOX_FILE = "mlflow_waiting.jsonl"
 """In a run's output folder: entries that the store has not taken yet."""
 
@@ -67,7 +70,7 @@ class Counted(Protocol):
 
 
 class BufferedMLFlowLogger(MLFlowLogger):
-    """MLFlowLogger that sends metrics in batches of a thousand, or when ``flush`` is called.
+    """MLFlowLogger that sends metrics a thousand at a time, every half minute, or at ``flush``.
 
     A call to a sqlite store takes about 40 ms for any number of points, so buffering spares
     training the wait. Entries that the store does not take, because its server is down or its disk
@@ -115,6 +118,7 @@ class BufferedMLFlowLogger(MLFlowLogger):
         self._outbox = None if outbox is None else Outbox(outbox)
         self._points: list[Metric] = []
         self._logged_at: dict[str, int] = {}
+        self._sent_at = monotonic()
 
     @property
     def experiment(self) -> MlflowClient:
@@ -149,12 +153,14 @@ class BufferedMLFlowLogger(MLFlowLogger):
         new = {name: value for name, value in metrics.items() if self._logged_at.get(name, -1) < at}
         self._points += [Metric(name, float(value), time, at) for name, value in new.items()]
         self._logged_at |= dict.fromkeys(new, at)
-        if len(self._points) >= POINTS_PER_CALL:
+        full = len(self._points) >= POINTS_PER_CALL
+        if full or monotonic() - self._sent_at >= LONGEST_WAIT_S:
             self.flush()
 
     @rank_zero_only
     def flush(self) -> None:
         """Send the buffered points to the store, or to the outbox."""
+        self._sent_at = monotonic()
         while self._points:
             head = self._points[:POINTS_PER_CALL]
             points = [[point.key, point.value, point.timestamp, point.step] for point in head]
