@@ -95,7 +95,8 @@ class ActorsDataModule(RunData):
     def num_actions(self) -> int | None:
         """Actions of the task; None where the game only limits the policy's number."""
         count = getattr(find_game(self.path), "count_actions", None)
-        return int(count(**self.options)) if count else None
+        # The training games' own options are tried here, too: a worker cannot say what is wrong.
+        return int(count(**self.options | self.practice)) if count else None
 
     @property
     def game(self) -> Description:

@@ -49,6 +49,7 @@ class TaskRules(TypedDict, total=False):
     penalty_mode: Name
     penalty_step: Reward
     penalty_time: Reward
+    new_cell: Reward
     allow_all_yn_questions: bool
     allow_all_modes: bool
     spawn_monsters: bool

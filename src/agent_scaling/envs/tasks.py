@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -31,7 +32,8 @@ ENDS = {"ABORTED": "cap", "DEATH": "death", "TASK_SUCCESSFUL": "solved"}
 """NLE's end status → ``end`` in a record."""
 
 
-PLACE = (nethack.NLE_BL_DNUM, nethack.NLE_BL_DLEVEL, nethack.NLE_BL_X, nethack.NLE_BL_Y)
+MAP = "chars"
+"""NLE's observation of a level's map alone, which no menu hides."""
 MOST_NAMED = 8
 """Most tasks that a message lists."""
 
@@ -48,14 +50,15 @@ class Task:
         views: Arrays for ``observations``, or some of them.
         task: The environment's id in gymnasium's registry.
         level_seed: Seed of level generation for all episodes; None: each episode has its own.
-        new_place: Added to ``reward`` at each place of the dungeon where an episode is for the
-            first time, but not to its return: an episodic bonus for exploration (arXiv 2306.03236,
-            section 3, with positions), for training games.
+        new_cell: Added to ``reward``, but not to the return, for each cell of a level's map that an
+            episode shows for the first time: a bonus for exploration in training games, as the
+            reward of NLE's Scout task (arXiv 2006.13760, appendix).
         options: Keyword arguments of the environment, e.g. ``max_episode_steps``, ``character``,
             ``penalty_step``.
 
     Raises:
-        InputError: There is no such task, it cannot be seeded, or MiniHack is not installed.
+        InputError: There is no such task, it cannot be seeded, MiniHack is not installed, or
+            ``new_cell`` is no finite number.
     """
 
     observations: ClassVar[dict[str, tuple[tuple[int, ...], str]]] = {
@@ -76,14 +79,17 @@ class Task:
         *,
         task: str,
         level_seed: int | None = None,
-        new_place: float = 0.0,
+        new_cell: float = 0.0,
         **options: Any,
     ) -> None:
         self._views = {KEYS[name]: view for name, view in views.items() if name != "reward"}
         self._reward = views.get("reward", np.zeros(1, np.float32))
-        self.level_seed, self.new_place = level_seed, new_place
-        self._places: set[tuple[int, ...]] = set()
-        self._env = make_environment(task, **options)
+        if not isinstance(new_cell, int | float) or not math.isfinite(new_cell):
+            raise InputError(f"options.new_cell={new_cell}: must be a finite number")
+        self.level_seed, self.new_cell = level_seed, new_cell
+        self._shown: dict[tuple[int, ...], npt.NDArray[np.bool_]] = {}
+        keys = (*KEYS.values(), *([MAP] if new_cell else []))
+        self._env = make_environment(task, keys=keys, **options)
         self._quit_game = self._env._quit_game
         self._env._quit_game = self._keep_and_quit
         self._before_quitting: dict[str, Any] = {}
@@ -127,7 +133,9 @@ class Task:
         prepare_library(self._env.nethack.dlpath, seeds.birthday)
         self._seeds, self._steps, self._deepest, self._return = seeds, 0, 0, 0.0
         self._show(frame, 0.0)
-        self._places = {self._place}
+        self._shown = {}
+        if self.new_cell:
+            self._count_new_cells(frame)
 
     def step(self, action: int) -> Record | None:
         """Take an action; return the episode's record if this was its last step."""
@@ -137,9 +145,8 @@ class Task:
         ended, status = terminated or truncated, info["end_status"].name
         cut = ended and ENDS[status] in CUT
         self._show(self._before_quitting if cut else frame, reward, ended)
-        if self.new_place and self._place not in self._places:
-            self._places.add(self._place)
-            self._reward[0] += self.new_place
+        if self.new_cell and not ended:
+            self._reward[0] += self.new_cell * self._count_new_cells(frame)
         return self._record(status) if ended else None
 
     def close(self) -> None:
@@ -160,10 +167,13 @@ class Task:
             self._deepest = max(self._deepest, self._last[nethack.NLE_BL_DEPTH])
         self._reward[0] = reward
 
-    @property
-    def _place(self) -> tuple[int, ...]:
-        """Dungeon, level, column and row."""
-        return tuple(self._last[index] for index in PLACE)
+    def _count_new_cells(self, frame: dict[str, Any]) -> int:
+        """Count the map's cells that are shown here for the first time in this episode."""
+        level = self._last[nethack.NLE_BL_DNUM], self._last[nethack.NLE_BL_DLEVEL]
+        shown = frame[MAP] != ord(" ")
+        before = self._shown.get(level)
+        self._shown[level] = shown if before is None else before | shown
+        return int(np.count_nonzero(shown if before is None else shown & ~before))
 
     def _record(self, status: str) -> Record:
         last = self._last
@@ -191,6 +201,7 @@ def action_keys(task: str, **options: Any) -> list[int]:
 
 
 def _actions(task: str, **options: Any) -> list[Any]:
+    options.pop("new_cell", None)  # ours, see Task
     env = make_environment(task, **options)
     try:
         return list(env.actions)
@@ -198,8 +209,11 @@ def _actions(task: str, **options: Any) -> list[Any]:
         env.close()
 
 
-def make_environment(task: str, **options: Any) -> Any:
-    """Make a task without gymnasium's wrappers; raises :class:`InputError` as :class:`Task`."""
+def make_environment(task: str, *, keys: Iterable[str] = KEYS.values(), **options: Any) -> Any:
+    """Make a task without gymnasium's wrappers; raises :class:`InputError` as :class:`Task`.
+
+    ``keys`` are the observations of NLE's that its frames have.
+    """
     if task == "NetHackChallenge-v0":
         raise InputError(f"task={task} refuses seeds; game=nethack is this game with them")
     if task.startswith("MiniHack"):
@@ -219,9 +233,9 @@ def make_environment(task: str, **options: Any) -> Any:
     create = load_env_creator(spec.entry_point)
     if task.startswith("MiniHack"):
         check_level(task, options.get("des_file"))
-    keys = tuple(KEYS.values())
+    shown = {"observation_keys": tuple(keys)}
     try:
-        return create(**{**spec.kwargs, **options}, observation_keys=keys, fix_moon_phase=True)
+        return create(**{**spec.kwargs, **options}, **shown, fix_moon_phase=True)
     except (ImportError, OSError, AttributeError, RuntimeError, ValueError) as error:
         raise InputError(f"task={task} cannot be made: {' '.join(str(error).split())}") from error
 
