@@ -62,6 +62,22 @@ def test_growth_is_that_of_the_laws(fitted: dict[str, Any]) -> None:
     assert "the best return" in said[3]
 
 
+def test_growth_says_where_the_forecasts_bend(fitted: dict[str, Any]) -> None:
+    """A power law of the budgets beside forecasts that level off would contradict them."""
+    first, *between, last = fitted["forecast"]
+    factor = 10 ** fitted["best_of_grid"]["return"]["optimum"]["exponent"]
+    decades = math.log10(last["flops"] / first["flops"])
+
+    def said(share: float) -> str:
+        row = last | {"return": first["return"] * (share * factor) ** decades}
+        return verdict(fitted | {"forecast": [first, *between, row]})[GROWTH][3]
+
+    assert "bend" not in said(1.0)
+    for share in (0.2, 5.0):
+        told = f" The forecasts bend: from 1e18 to 1e19 FLOPs, it is {share * factor:.3g}."
+        assert said(share).endswith(told)
+
+
 def test_the_next_run_has_a_size_an_expectation_and_a_cost(fitted: dict[str, Any]) -> None:
     (text,) = verdict(fitted)[NEXT]
     assert text.startswith("For 1e19 FLOPs, 10 × the highest so far: ")

@@ -101,7 +101,27 @@ def growth(fitted: Mapping[str, Any]) -> Iterator[str]:
                 name = f"{target}{above}" if target == "return" else target
             elif target != sizes_of:
                 continue
-            yield f"10 × the compute {change(f'the best {name}', law[quantity])}."
+            bend = bent(fitted["forecast"], target, law[quantity]) if quantity == "optimum" else ""
+            yield f"10 × the compute {change(f'the best {name}', law[quantity])}.{bend}"
+
+
+def bent(forecast: Sequence[Mapping[str, Any]], target: str, law: Mapping[str, Any] | None) -> str:
+    """Say how the forecasts grow, where that is not as the power law of the budgets does."""
+    rows = [row for row in forecast if target in row]
+    if law is None or law.get("interval") is None or len(rows) < 2:
+        return ""
+    first, last = rows[0], rows[-1]
+    decades = math.log10(last["flops"] / first["flops"])
+    low, high = (row[target] - zero_of_row(row, target) for row in (first, last))
+    if not (decades > 0 and low > 0 and high > 0):
+        return ""
+    exponent = math.log10(high / low) / decades
+    if law["interval"][0] <= exponent <= law["interval"][1]:
+        return ""
+    return (
+        f" The forecasts bend: from {compact(first['flops'], 3)} to {flops(last['flops'])}, it is "
+        f"{10.0**exponent:.3g}."
+    )
 
 
 def change(name: str, law: Mapping[str, Any] | None) -> str:
