@@ -232,3 +232,21 @@ def test_ids_of_runs_whose_store_is_elsewhere_stop_no_fit(
     fit(source="csv", path=str(tmp_path / "cells.csv"), output=str(tmp_path), **options)
     assert (tmp_path / "report.html").exists()
     assert "leaves out the runs' replays and parameters: tracking_uri=" in capsys.readouterr().out
+
+
+def test_messages_hold_the_beginnings_of_a_tables_cells_alone(tmp_path: Path) -> None:
+    """A cell, or the number of its distinct values, may be as large as the file."""
+    long = [f"{game}{'x' * 3000}" for game in range(90)]
+    table = pd.DataFrame({"flops": 1e12, "params": 1e6, "loss": 1.0, "game": long, "y" * 9000: 1})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    first = long[0]
+    for options in (
+        {},
+        {"game": "pong"},
+        {"game": first, "where": {"game": "pong"}},
+        {"game": first, "where": {"seed": 1}},
+        {"game": first, "columns": {"loss": "nats"}},
+    ):
+        with pytest.raises(InputError) as refused:
+            read_csv(str(tmp_path / "t.csv"), **options)
+        assert len(str(refused.value)) < 1500, options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +67,13 @@ def read_file(path: Path) -> pd.DataFrame:
 
 def headings(table: pd.DataFrame) -> list[str]:
     """Return the first headings of a table, for a message."""
-    own = [name for name in table.columns if name != PARTIAL]
-    found = [cut(str(name), LETTERS) for name in own[:SHOWN]]
-    return [*found, "…"] if len(own) > SHOWN else found
+    return listing((name for name in table.columns if name != PARTIAL), SHOWN)
+
+
+def listing(values: Iterable[object], most: int = MOST_TABLES) -> list[str]:
+    """Return the beginnings of the first of a file's headings or cells, for a message."""
+    every = list(map(str, values))
+    return [*(cut(text, LETTERS) for text in every[:most]), *(["…"] if len(every) > most else [])]
 
 
 def choose(
@@ -115,7 +119,7 @@ def rename(
         if ours not in (*known, "game"):
             raise InputError(f"columns.{ours}: unknown; use one of game, {', '.join(known)}")
         if theirs not in table:
-            raise InputError(f"columns.{ours}={theirs}: {path} has the columns {list(table)}")
+            raise InputError(f"columns.{ours}={theirs}: {path} has the columns {headings(table)}")
         others = [name for name in known.get(ours, ()) if name in table and name != theirs]
         table = table.drop(columns=others).rename(columns={theirs: known.get(ours, (ours,))[0]})
     return table
@@ -124,12 +128,12 @@ def rename(
 def _selected(table: pd.DataFrame, where: Mapping[str, object], path: Path) -> pd.DataFrame:
     for name, value in where.items():
         if name not in table:
-            raise InputError(f"where={{{name}: {value}}}: {path} has the columns {list(table)}")
+            raise InputError(f"where={{{name}: {value}}}: {path} has the columns {headings(table)}")
         if value is None:
             continue
         chosen = table[table[name].map(str) == str(value)]
         if chosen.empty:
-            known = texts(table[name])[:MOST_TABLES]
+            known = listing(texts(table[name]))
             raise InputError(f"where={{{name}: {value}}}: not in {path}; use one of {known}")
         table = chosen
     return table
@@ -154,15 +158,15 @@ def _check_one_table(
         return
     for name in table.columns.difference(list(known)):
         values = table[name]
-        named = TOLD.fullmatch(name.lower()) is not None
+        told = TOLD.fullmatch(name.lower()) is not None
         numbers = pd.api.types.is_numeric_dtype(values) and values.dtype != bool
-        if numbers and not named:
+        if numbers and not told:
             continue
-        count = values.nunique(dropna=not named)  # a table's rows may have none
-        if not 1 < count <= (len(values) if named else MOST_TABLES):
+        count = values.nunique(dropna=not told)  # a table's rows may have none
+        if not 1 < count <= (len(values) if told else MOST_TABLES):
             continue
-        if (table.groupby(cell, dropna=False)[name].nunique(dropna=not named) > 1).any():
-            short, found = cut(name), [cut(t, LETTERS) for t in texts(values)[:MOST_TABLES]]
+        if (table.groupby(cell, dropna=False)[name].nunique(dropna=not told) > 1).any():
+            short, found = cut(name), listing(texts(values))
             raise InputError(
                 f"path={path}: rows of one budget and size differ in {short}: choose one with "
                 f"where={{{short}: VALUE}} of {found}, or average them "

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 import pandas as pd
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.scaling.runs.choice import listing
 from agent_scaling.tracking.store import (
     KIND,
     open_store,
@@ -94,7 +95,7 @@ def _runs(
     if experiment:
         found = client.get_experiment_by_name(experiment)
         if found is None:
-            names = sorted(e.name for e in client.search_experiments())
+            names = listing(sorted(e.name for e in client.search_experiments()))
             message = f"not in {tracking_uri}; use one of {names}"
             raise InputError(f"experiment={experiment}: {message}")
         experiments = [found.experiment_id]

@@ -21,6 +21,7 @@ from agent_scaling.scaling.runs.choice import (
     choose,
     cut,
     headings,
+    listing,
     read_file,
     rename,
     texts,
@@ -184,9 +185,9 @@ def _read_one(
     if "game" in table:
         known = texts(table["game"])
         if game is None and known and (len(known) > 1 or table["game"].isna().any()):
-            raise InputError(f"path={path}: holds several games; add game= one of {known}")
+            raise InputError(f"path={path}: holds several games; add game= one of {listing(known)}")
         if game is not None and game not in known:
-            raise InputError(f"game={game}: not in {path}; use one of {known}")
+            raise InputError(f"game={game}: not in {path}; use one of {listing(known)}")
         table = table if game is None else table[table["game"].map(str) == game]
     table = choose(table, where, path, COLUMNS)
     if "value" in table:
