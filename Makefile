@@ -38,7 +38,7 @@ demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study
 	$(RUN) demonstrate games=900 max_steps=500 output=$(DEMO)/games
 	$(RUN) shard input=$(DEMO)/games output=$(DEMO)/shards val_fraction=0.2
 	$(RUN) study study=demo train.data.shards=$(DEMO)/shards output=$(DEMO)/study
-	@echo "Report: $(DEMO)/study/fit/report.html. Every number is in MLflow: make ui, then open http://127.0.0.1:5000"
+	@echo "Report: $(DEMO)/study/fit/report.html. Every number is in MLflow: make ui, then open http://127.0.0.1:5000/#/?workflowType=machine_learning"
 
 test: $(FOR_TESTS) ## the tests, JOBS files at a time
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder

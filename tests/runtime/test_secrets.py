@@ -8,6 +8,7 @@ import pytest
 
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import URLS, complete, mask, masked, remember
+from agent_scaling.tracking.store import MODE
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,7 @@ def test_a_credential_is_masked(text: str) -> None:
         "a: b = c?d",
         "{'tokens': '1e9', 'secretary': 'ann'}",
         "http://127.0.0.1:5000/#/experiments/1?searchFilter=a",
+        f"http://127.0.0.1:5000/#/experiments/1?{MODE}",
         "http://host:8080/a@b/c",
         "http://[::1]:80/a@b",
         "/tmp/user:pw@host/x",

@@ -168,6 +168,7 @@ def text_of(table: pd.DataFrame, **options: object) -> str:
         (lambda t: text_of(t, sep=";", decimal=","), "not separated by commas: 'flops;params"),
         (lambda t: text_of(t, sep="\t"), "not separated by commas"),
         (lambda t: text_of(t).replace("samples", "loss"), "has the heading loss twice"),
+        (lambda t: text_of(t.assign(**{"NA": 1, "NA ": 2})), "has the heading NA twice"),
         (
             lambda t: text_of(t.assign(params=t["params"].map("{:,.0f}".format))),
             "no numbers, but '",

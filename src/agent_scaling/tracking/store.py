@@ -29,6 +29,8 @@ KIND = "kind"
 """Tag of runs without a policy: those of a fit, of a sweep or of a study."""
 KIND_OF_EXPERIMENT = ("mlflow.experimentKind", "custom_model_development")
 """Tag of an experiment; without it, MLflow opens the experiment's page in its chat mode."""
+MODE = "workflowType=machine_learning"
+"""Ends the address of a page in MLflow's UI, whose first visit is else in its chat mode."""
 MOST_RUNS = 10_000
 """Runs that are read of a study."""
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}

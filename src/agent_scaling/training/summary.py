@@ -18,6 +18,7 @@ from agent_scaling.evaluation.accuracy import accuracy_rows
 from agent_scaling.runtime.formats import clock, compact, measured
 from agent_scaling.runtime.terminal import is_first, plain_console, say
 from agent_scaling.tracking.milestones import milestones
+from agent_scaling.tracking.store import MODE
 from agent_scaling.training.device.utilisation import describe_device
 from agent_scaling.training.hooks import MeasuresSpeed, find, measurements, run_data, run_module
 
@@ -135,7 +136,7 @@ def print_end(trainer: Trainer, output: Path, logger: BufferedMLFlowLogger) -> N
     say(f"metrics    {' '.join(map(quoted, ui))}")
     if logger.experiment_id:  # None if the store never answered
         page = f"#/experiments/{logger.experiment_id}/runs/{logger.run_id}/model-metrics"
-        say(f"           then open http://127.0.0.1:5000/{page}")
+        say(f"           then open http://127.0.0.1:5000/{page}?{MODE}")
     module = run_module(trainer.lightning_module)
     if module.policy.causal:
         say(f"play it    {command('rollout', setting('ckpt', checkpoint), 'episodes=100')}")

@@ -58,7 +58,8 @@ def read_file(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise InputError(f"path={path}: not a readable CSV ({error})") from error
     table.columns = table.columns.map(str).str.strip()
-    if (twice := named[named.duplicated()].unique()).size:
+    every = table.columns  # pandas numbers equal headings, and reads some as none above
+    if twice := [*named[named.duplicated()], *every[every.duplicated()]]:
         raise InputError(
             f"path={path}: has the heading {cut(twice[0], LETTERS)} twice; rename or remove one"
         )
