@@ -162,10 +162,10 @@ class Task:
     def _show(self, frame: dict[str, Any], reward: float, ended: bool = False) -> None:
         for name, view in self._views.items():
             np.copyto(view, frame[name])
+        self._reward[0] = reward
         if not ended:  # NLE's last frame is all zeros
             self._last: list[int] = frame["blstats"].tolist()
             self._deepest = max(self._deepest, self._last[nethack.NLE_BL_DEPTH])
-        self._reward[0] = reward
 
     def _count_new_cells(self, frame: dict[str, Any]) -> int:
         """Count the map's cells that are shown here for the first time in this episode."""
