@@ -23,6 +23,7 @@ from agent_scaling.data.windows.overlap import Judged, Overlapping
 from agent_scaling.envs.families import Description
 from agent_scaling.envs.rules import game_from_file
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.training.course.saved import is_count
 
 GROWTH = ("unroll_start", "unroll_doubling")
 """Keys of the data position that are there where windows grow."""
@@ -273,7 +274,7 @@ class ShardsDataModule(RecordedData):
                     f"data.{name}={value}: the checkpoint was trained with {saved}; "
                     "resume with that, or start a new run"
                 )
-        self.start_step = state_dict["step"]
+        self.start_step = is_count(state_dict["step"], "step")
 
 
 def _check(

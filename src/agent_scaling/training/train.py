@@ -87,8 +87,8 @@ def train_run(cfg: DictConfig, home: Path, more: Sequence[Callback] = ()) -> Non
     resume = find_resume(cfg, output / "checkpoints")
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     module, data = build(cfg)
-    start = check_fits(module, resume) if resume else BEGINNING
     callbacks = in_order([*(instantiate(c) for c in cfg.callbacks.values() if c), *more])
+    start = check_fits(module, data, callbacks, resume) if resume else BEGINNING
     options, backend, precision = split(cfg.trainer)
     trainer: Trainer = instantiate(
         options,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import isclass
 from pathlib import Path
@@ -170,16 +171,42 @@ def policy_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_weights(policy: Policy, weights: dict[str, Any], path: str | Path) -> None:
-    """Compare names and shapes; raises :class:`InputError` that names the first difference."""
+    """Compare names and shapes; raises :class:`InputError` that names the first difference.
+
+    Weights that are NaN, or of another kind of number, are refused as well.
+    """
     expected = policy.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         here, there = expected.get(name), weights.get(name)
         shapes = [tuple(t.shape) if isinstance(t, Tensor) else None for t in (there, here)]
-        if None in shapes or shapes[0] != shapes[1]:
+        if here is None or not isinstance(there, Tensor) or shapes[0] != shapes[1]:
             raise InputError(
                 f"{path}: {name} is {shapes[0] or 'missing'} in the checkpoint and "
                 f"{shapes[1] or 'missing'} in the policy; give the policy= that it was trained with"
             )
+        if here.is_floating_point() != there.is_floating_point():
+            raise InputError(f"{path}: {name} is {there.dtype}, not {here.dtype}; use another")
+        with reading(path, "use an earlier one"):
+            refuse_nan(there, name)
+
+
+def refuse_nan(value: object, name: str) -> None:
+    """Refuse a tree with a number that is NaN: all that is computed from it would be NaN.
+
+    Raises:
+        ValueError: One is; the message says which.
+    """
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            refuse_nan(part, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            refuse_nan(part, f"{name}.{number}")
+    elif isinstance(value, Tensor):
+        if value.isnan().any():
+            raise ValueError(f"{name} holds NaN")
+    elif isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{name} is NaN")
 
 
 def is_trusted(target: str) -> bool:

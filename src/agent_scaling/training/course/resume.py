@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from agent_scaling.policies.checkpoints.files import LAST, read_checkpoint, resume_path
-from agent_scaling.policies.checkpoints.load import check_weights, policy_weights
+from agent_scaling.policies.checkpoints.load import check_weights, policy_weights, refuse_nan
 from agent_scaling.runtime.errors import InputError, reading
 from agent_scaling.runtime.files import PARTIAL, disk_errors
 from agent_scaling.runtime.ranks import gathered
 from agent_scaling.runtime.terminal import is_first, say
-from agent_scaling.training.course.saved import check_counts, is_count
+from agent_scaling.training.course.saved import (
+    check_counts,
+    check_generators,
+    check_lanes,
+    check_states,
+    is_count,
+)
 from agent_scaling.training.modules.base import PolicyModule
 from agent_scaling.training.optim.schedules import Schedule, change
 
@@ -24,6 +32,8 @@ NEEDED = ("state_dict", "optimizer_states", "loops", "callbacks", "frames", "glo
 """Keys of a checkpoint without which a run would go on from another place than it was at."""
 COUNTED = ("frames", "global_step", "epoch")
 BEGINNING: Start = (0, 0)
+LANES = {"lane_state", "demo_state"}
+"""States of lanes: of the run's windows, and of IMPALA's demonstrations."""
 NAMED = 4
 """Most ranks that an error line names."""
 
@@ -65,8 +75,13 @@ def clean(output: Path) -> None:
             shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
 
-def check_fits(module: PolicyModule, path: Path) -> Start:
-    """Check that a checkpoint fits the module; return the point that the run resumes at.
+def check_fits(
+    module: PolicyModule, data: LightningDataModule, callbacks: Sequence[Callback], path: Path
+) -> Start:
+    """Check that a checkpoint fits the run; return the point that the run resumes at.
+
+    The data and the callbacks take their states once beforehand, so that a run that cannot go on
+    has written and recorded nothing yet.
 
     A line on the terminal says how the learning rate changes, if the schedule has changed.
 
@@ -80,7 +95,24 @@ def check_fits(module: PolicyModule, path: Path) -> Start:
         check_weights(module.policy, policy_weights(saved), path)
         module.make_optimizer.check_saved(module.policy, saved["optimizer_states"][0], path)
         frames, steps, _ = (is_count(saved[name], name) for name in COUNTED)
+        check_states(saved["loops"], "loops")
         check_counts(saved["loops"], "loops")
+        check_states(saved["callbacks"], "callbacks")
+        if "rng" in saved:
+            check_generators(saved["rng"])
+        refuse_nan(saved.get("current_model_state"), "current_model_state")  # EMA's
+        place: Any = {}
+        if data.state_dict():
+            name = type(data).__qualname__
+            place = saved.get(name)
+            check_states({name: place}, "data")
+            data.load_state_dict(place)
+        for name in LANES & saved.keys():
+            if saved[name] is not None:
+                check_lanes(saved[name], module.policy, place.get("lanes"), name)
+        for callback in callbacks:
+            if (state := saved["callbacks"].get(callback.state_key)) is not None:
+                callback.load_state_dict(state)
         if "schedule" in saved:
             spent = {name: frames * cost for name, cost in module.costs_per_frame.items()}
             if line := change(Schedule(**saved["schedule"]), module.schedule, frames, spent):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 from agent_scaling.config.check import checked, hints_of
+from agent_scaling.policies.checkpoints.load import refuse_nan
 from agent_scaling.policies.policy import Policy
 from agent_scaling.policies.sizes import on_meta, solve
 from agent_scaling.runtime.errors import InputError, error_line
@@ -148,6 +149,13 @@ class OptimizerFactory:
                 f"{path}: trained with another optimizer=, weight_decay, mup, base or "
                 "multipliers; resume with those"
             )
+        refuse_nan(saved, "optimizer_states.0")
+        states = dict(saved["state"])
+        for own, group in zip(self.groups(policy), saved["param_groups"], strict=True):
+            for parameter, key in zip(own["params"], group["params"], strict=True):
+                check_moments(states.pop(key, {}), parameter, f"optimizer_states.0.state.{key}")
+        if states:
+            raise ValueError(f"optimizer_states.0.state.{next(iter(states))} is of no parameter")
 
     def check_sharded(self) -> None:
         """Refuse to optimise a policy whose parameters are shared out over ranks.
@@ -169,6 +177,29 @@ class OptimizerFactory:
         for part in ("encoder", "core"):
             config[part] = {**config[part], **(self.base.get(part) or {})}
         return scalings(policy, on_meta(config), self.multipliers)
+
+
+def check_moments(state: object, parameter: Tensor, name: str) -> None:
+    """Check that an optimiser's saved state is of that parameter.
+
+    It may be factored, with an axis of one row or column, and count its steps.
+
+    Raises:
+        ValueError: It has another shape, or is no number.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{name} is no state")
+    for key, part in state.items():
+        shape = tuple(part.shape) if isinstance(part, Tensor) else ()
+        near = len(shape) == parameter.ndim and all(
+            length in (1, own) for length, own in zip(shape, parameter.shape, strict=True)
+        )
+        if shape and not near:
+            raise ValueError(
+                f"{name}.{key} has shape {shape}, its parameter {tuple(parameter.shape)}"
+            )
+        if part is not None and not isinstance(part, Tensor | int | float):
+            raise ValueError(f"{name}.{key} is no number")
 
 
 def kinds_of(groups: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
