@@ -176,11 +176,11 @@ def _make_once(path: Path) -> None:
     """Make the store, unless another process does so at the same moment."""
     lock = path.with_name(f".{path.name}.lock")
     with locked(lock, wait=True):
-        try:
-            if is_blank(path):
-                _make(path)
-        finally:
-            lock.unlink(missing_ok=True)  # processes that wait for the lock then find the store
+        if is_blank(path):
+            _make(path)
+        # Processes that wait for the lock then find the store. Where it could not be made, the lock
+        # stays: they would make one beside those that come later, and one would replace the other.
+        lock.unlink(missing_ok=True)
 
 
 def _make(path: Path) -> None:
