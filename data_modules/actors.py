@@ -135,8 +135,9 @@ class ActorsDataModule(RunData):
         self.teardown("fit")
 
     def _check_actions(self, given: int) -> None:
-        wanted = self.num_actions or find_game(self.path).num_actions
-        if given > wanted or (self.num_actions and given < wanted):
+        own = self.num_actions  # a game is played to find it
+        wanted = own or find_game(self.path).num_actions
+        if given > wanted or (own and given < wanted):
             raise InputError(
                 f"policy.num_actions={given}: {self.game_name} has {wanted}; "
                 f"set policy.num_actions={wanted}, or give a policy that was trained on it"
