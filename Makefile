@@ -7,6 +7,10 @@ INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-for-tests
 # Images often set it; without bytecode, each program of the tests compiles this package anew, for a second.
 unexport PYTHONDONTWRITEBYTECODE
+# Compiling all that is installed takes pip a minute. What these import, and so compile, is what runs need.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable
+COMPILED := agent_scaling.studies.study, agent_scaling.training.train, agent_scaling.scaling.fitting.analysis, \
+	agent_scaling.playing.rollouts.rollout, callbacks.tracking, data_modules.shards, mlflow.store.tracking.sqlalchemy_store
 DEMO := outputs/demo
 JOBS := 5
 QUICK := tests/test_imports.py tests/config tests/policies/test_policy.py tests/policies/cores/test_cores.py \
@@ -17,7 +21,7 @@ PYTHONS := 3.12 3.13
 FUZZED := manifest index chunk xlogfile ttyrec checkpoint csv
 INPUTS := 1000000
 
-.PHONY: help demo test check pythons lint fuzz audit format ui docs benchmarks clean
+.PHONY: help demo test check pythons lint style types fuzz audit format ui docs benchmarks clean
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -25,13 +29,15 @@ help:
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): one to five minutes, about 2 GB without CUDA"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(PIP) .
+	@$(BIN)/python -c "import $(COMPILED)"
 	@touch $@
 
 $(FOR_TESTS): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), with the tools of the tests: two to eight minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) '.[dev]'
+	@$(BIN)/python -c "import $(COMPILED)"
 	@touch $(INSTALLED) $@
 
 demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study in its smallest form
@@ -43,11 +49,7 @@ demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study
 test: $(FOR_TESTS) ## the tests, JOBS files at a time
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-check: $(FOR_TESTS) ## lint and the quickest tests, in about two minutes
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+check: style types ## lint and the quickest tests, in about two minutes
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(QUICK)
 
 pythons: ## the quickest tests under PYTHONS, each in build/python3.13 or so
@@ -59,14 +61,18 @@ pythons: ## the quickest tests under PYTHONS, each in build/python3.13 or so
 		OMP_NUM_THREADS=1 build/python$$version/bin/python -m pytest $(QUICK) || exit 1; \
 	done
 
-lint: $(FOR_TESTS) audit ## ruff, mypy, import rules, known vulnerabilities
+lint: style types audit ## ruff, import rules, mypy, known vulnerabilities
+
+style: $(FOR_TESTS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+types: $(FOR_TESTS)
+	$(BIN)/mypy
+
 fuzz: $(FOR_TESTS) ## coverage-guided fuzzing of all readers; goes on where it was stopped
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	@$(PIP) '.[fuzz]'
 	@for target in $(FUZZED); do $(BIN)/python -m tests.fuzz.run $$target --inputs $(INPUTS) || exit 1; done
 
 audit: $(FOR_TESTS) ## known vulnerabilities of what is installed (pip-audit)
