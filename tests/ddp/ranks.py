@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -35,6 +37,7 @@ def be_rank(number: int, count: int, port: int) -> None:
 def rank(number: int, count: int, port: int, shards: Path, output: Path, *more: str) -> None:
     """One rank of a run; as a process of its own. What it says, and what is wrong with its input,
     is in ``rank-<number>.txt`` beside the output."""
+    faulthandler.enable(sys.__stderr__)  # a crash within gloo says where
     be_rank(number, count, port)
     said = output.parent / f"rank-{number}.txt"
     with said.open("w") as file, redirect_stdout(file):
