@@ -78,7 +78,7 @@ def test_the_average_is_what_is_evaluated_and_loaded(tiny_shards: Path, whole: P
     assert torch.equal(
         policy.get_parameter(name.removeprefix("policy.")), saved["state_dict"][name]
     )
-    data = ShardsDataModule(str(tiny_shards), 4, 16, val_lanes=4, val_frames=600)
+    data = ShardsDataModule(str(tiny_shards), 4, 16, val_lanes=4, val_frames=128)
     (row,) = json.loads((whole / "milestones.json").read_text())
     found = evaluate(policy, data.val_dataloader(), data.val_games)
     assert row["val/nats"] == pytest.approx(found["nats"], rel=1e-6)
