@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import product
 from typing import Any, Protocol
@@ -20,6 +20,10 @@ from agent_scaling.runtime.errors import InputError
 TOLERANCE = 0.05
 WIDTHS = tuple(4 << times for times in range(15))
 """Each twice the one before, up to 65,536: the first bounds of a search."""
+FIRST = 64
+"""The first width that a search tries."""
+GUESSES = 6
+"""Widths that a search guesses before it halves what is left."""
 STRETCH = 0.75, 1.5
 """Bounds of an encoder's number of features, as shares of the width of its other parts."""
 
@@ -78,13 +82,7 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
     def params_at(width: int) -> int:
         return num_params(at_widths(config, width, width, params))
 
-    high = WIDTHS[bisect_left(WIDTHS[:-1], params, key=params_at)]
-    low = max(WIDTHS[0], high // 2)
-    while (middle := rounded((low + high) // 2)) not in (low, high):
-        if params_at(middle) < params:
-            low = middle
-        else:
-            high = middle
+    low, high = neighbours(params_at, params)
     found = nearest(config, params, [(low, low), (high, high)])
     if abs(num_params(found) - params) > TOLERANCE / 2 * params:  # few steps where it is narrow
         around = (low - (high - low), low, high, high + (high - low))
@@ -99,6 +97,39 @@ def solve(config: Mapping[str, Any], params: float) -> dict[str, Any]:
             "give that, or change the number of layers"
         )
     return found
+
+
+def neighbours(params_at: Callable[[int], int], params: float) -> tuple[int, int]:
+    """Two neighbouring widths: the second is the first of all that gives ``params`` or more.
+
+    Each trial builds a policy, so widths are guessed: parameters grow about as their square.
+    """
+
+    def enough(place: int) -> bool:
+        return params_at(WIDTHS[place]) >= params
+
+    place = WIDTHS.index(FIRST) + round(math.log2(params / params_at(FIRST)) / 2)
+    place = min(max(place, 0), len(WIDTHS) - 1)
+    while place < len(WIDTHS) - 1 and not enough(place):
+        place += 1
+    while place > 0 and enough(place - 1):
+        place -= 1
+    low, high = WIDTHS[max(0, place - 1)], WIDTHS[place]
+    step = high - rounded(high - 1)
+    guesses = GUESSES
+    while high - low > step:
+        share = 0.5
+        if guesses > 0:
+            least, most = math.sqrt(params_at(low)), math.sqrt(params_at(high))
+            share = (math.sqrt(params) - least) / max(most - least, 1e-9)
+            guesses -= 1
+        middle = rounded(round(low + share * (high - low)))
+        middle = min(max(middle, low + step), high - step)
+        if params_at(middle) < params:
+            low = middle
+        else:
+            high = middle
+    return low, high
 
 
 def nearest(
