@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +29,16 @@ ENCODER = (
 SMALL = (
     "policy.params=10_000 callbacks.model=null callbacks.reference_players=null "
     "callbacks.rollouts.episodes=2 callbacks.rollouts.max_episode_steps=20 "
-    "callbacks.rollouts.workers=1"
+    "callbacks.rollouts.workers=1 data.val_frames=64"
 )
 CELLS = (
     "train.data.lanes=1 train.data.val_lanes=4 train.data.val_frames=64 "
     "train.callbacks.rollouts=null train.callbacks.reference_players=null "
     "+train.callbacks.model=null"
 )
-GRID = f"budgets=[2e7,4e7,8e7,1.6e8] sizes=[6e3,1e4,2e4] ratios=[0,300] {CELLS}"
+GRID = f"budgets=[5e6,1e7,2e7,4e7] sizes=[6e3,1e4,2e4] ratios=[0,300] {CELLS}"
 IN_FEW_RUNS = "runs=milestones hydra/launcher=basic"
-ONE = f"budgets=[2e7,4e7] sizes=[6e3] {CELLS}"
+ONE = f"budgets=[5e6,1e7] sizes=[6e3] {CELLS}"
 CLONES = ("run-aa", "run-nao", "clone")
 """Runs whose games nobody asks for."""
 SWAPS = {
@@ -47,9 +46,9 @@ SWAPS = {
     "experiment=nethack_bc": f"experiment=nethack_bc {SMALL}",
     "experiment=nethack_inverse": f"experiment=nethack_inverse policy.encoder.width=16 {ENCODER}",
     **{f"output={name}": f"output={name} callbacks.rollouts=null" for name in CLONES},
-    **{f"flops_budget=1e{n}": "flops_budget=6e8" for n in (11, 12, 13)},
-    "milestones=[1e11]": "milestones=[3e8]",
-    "milestones=[1e10,3e10]": "milestones=[1e8,3e8]",
+    **{f"flops_budget=1e{n}": "flops_budget=4e7" for n in (11, 12, 13)},
+    "milestones=[1e11]": "milestones=[2e7]",
+    "milestones=[1e10,3e10]": "milestones=[1e7,2e7]",
     "callbacks.rollouts.max_episode_steps=500": "callbacks.rollouts.max_episode_steps=20",
     "ckpt=inverse-half/checkpoints/last.ckpt": "ckpt=inverse/checkpoints/last.ckpt",
     "episodes=20": "episodes=2 max_episode_steps=20 workers=1",
@@ -58,9 +57,9 @@ SWAPS = {
     "max_episode_steps=500": "",
     "filters.min_score=1000": "filters.min_score=1",
     "speed=probe": "speed=1e9",
-    "plan=mini": "plan=mini run=6k-2e7",
-    "budget=1e13": "budget=3.2e8",
-    "experiment=30k-3e10": "experiment=6k-2e7",
+    "plan=mini": "plan=mini run=6k-5e6",
+    "budget=1e13": "budget=8e7",
+    "experiment=30k-3e10": "experiment=6k-5e6",
     "forecast=[1e19]": "forecast=[1e19] bootstraps=0",
 }
 """What the pages say → what is small enough for a test."""
@@ -72,7 +71,7 @@ SWAPS_OF = {
     },
     "study": {
         # A run for each cell is trained in tests/studies/test_study.py.
-        "study=miniature": f"study=miniature {GRID} budget=3.2e8 {IN_FEW_RUNS}",
+        "study=miniature": f"study=miniature {GRID} budget=8e7 {IN_FEW_RUNS}",
         "study=demo": f"study=demo {ONE} budget=null hydra/launcher=basic",
     },
 }
@@ -147,11 +146,11 @@ def run_page(page: Path, program: Path) -> None:
 
 
 def test_the_newcomers_way_works_as_it_is_written(folder: Path, forked: Path) -> None:
-    """From the README's first command on; that section by the console script itself."""
-    page, script = folder / "README.md", Path(sys.executable).with_name("agent-scaling")
+    """From the README's first command on. The console script itself starts in tests/test_wheel.py."""
+    page = folder / "README.md"
     for title in SECTIONS:
         page.write_text(section(title))
-        run_page(page, script if title == SECTIONS[0] else forked)
+        run_page(page, forked)
     assert len(pd.read_parquet("episodes/episodes.parquet")) == 2
     assert Path("episodes/replays/best.html").is_file()
     assert Path("laws/report.html").is_file()
