@@ -146,7 +146,7 @@ def run_page(page: Path, program: Path) -> None:
 
 
 def test_the_newcomers_way_works_as_it_is_written(folder: Path, forked: Path) -> None:
-    """From the README's first command on. The console script itself starts in tests/test_wheel.py."""
+    """From the README's first command on; tests/test_wheel.py starts the console script itself."""
     page = folder / "README.md"
     for title in SECTIONS:
         page.write_text(section(title))

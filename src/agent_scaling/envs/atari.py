@@ -63,7 +63,10 @@ def action_codes(env: str, full_actions: bool = False) -> tuple[int, ...]:
     Raises:
         InputError: ALE has no such game.
     """
-    ale = _open(rom_name(env))
+    return _codes(_open(rom_name(env)), full_actions)
+
+
+def _codes(ale: Any, full_actions: bool) -> tuple[int, ...]:
     found = ale.getLegalActionSet() if full_actions else ale.getMinimalActionSet()
     return tuple(int(action.value) for action in found)
 
@@ -138,8 +141,8 @@ class Atari:
         self.frame_skip, self.sticky, self.noop_max = frame_skip, sticky, noop_max
         longest = MAX_FRAMES // frame_skip
         self.max_episode_steps = min(max_episode_steps or longest, longest)
-        self.codes = action_codes(env, full_actions)
         self.ale: Any = _open(rom)
+        self.codes = _codes(self.ale, full_actions)  # to load a game again takes 0.1 s
         self._start = self.ale.cloneState(include_rng=True)
         shape = self.ale.getScreenDims()
         self._screen, self._before = np.empty(shape, np.uint8), np.empty(shape, np.uint8)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -65,14 +65,16 @@ def played(golden: Golden, steps: int = STEPS) -> Golden:
     Where a game ends, that of the next seed begins.
     """
     kind = find_game(golden.family)
-    count = getattr(kind, "count_actions", None)
     shown: Any = kind.observations
     views = {name: np.zeros(shape, dtype) for name, (shape, dtype) in shown.items()}
-    game = kind(views, **golden.options)
+    game: Any = kind(views, **golden.options)
     # numpy never changes what a RandomState draws; newer generators may.
     draw = np.random.RandomState(golden.seed)
-    actions = keys() if golden.family == "nethack" else None
-    number = count(**golden.options) if count else kind.num_actions
+    actions: Sequence[int]
+    if golden.family == "nethack":
+        actions = keys()
+    else:  # counted where they are: another game takes longer to start than these steps
+        actions = range(len(game.codes if golden.family == "atari" else game.actions))
     seen, digests, seed = hashlib.sha256(), {}, golden.seed
     game.reset(seed)
     for step in range(1, steps + 1):
@@ -80,8 +82,7 @@ def played(golden: Golden, steps: int = STEPS) -> Golden:
             seen.update(views[name].tobytes())
         if step in (FIRST, STEPS):
             digests["first" if step == FIRST else "whole"] = seen.hexdigest()
-        drawn = int(draw.randint(len(actions) if actions else number))
-        if game.step(actions[drawn] if actions else drawn) is not None:
+        if game.step(actions[int(draw.randint(len(actions)))]) is not None:
             seed += 1
             game.reset(seed)
     game.close()
