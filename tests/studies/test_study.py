@@ -45,7 +45,8 @@ def test_every_study_plans_and_its_first_run_trains(
     plays, shards = name.endswith("_rl"), tiny_shards
     if name in ATARI:
         shards = request.getfixturevalue("atari_shards")
-    sizes = "{policy.encoder.width:[3]}" if "atari" in name else "[2e4]"
+    # Few widths have to be tried for 4e4 parameters.
+    sizes = "{policy.encoder.width:[3]}" if "atari" in name else "[4e4]"
     overrides = [
         f"study={name}",
         *([] if plays else [f"train.data.shards={shards}"]),
@@ -89,12 +90,13 @@ def test_a_key_of_plan_without_a_value_is_one_line(key: str, tmp_path: Path) -> 
 def test_a_study_forecasts_trains_and_checks(
     forked: Path, tiny_shards: Path, tmp_path: Path
 ) -> None:
+    new_store(tmp_path / "mlflow.db")
     command = [
         str(forked),
         "study",
         "study=demo",
         f"train.data.shards={tiny_shards}",
-        "train.data.lanes=1",
+        "train.data.lanes=4",
         "train.data.val_lanes=4",
         "train.data.val_frames=64",
         "train.callbacks.rollouts=null",

@@ -14,10 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hydra
 import psutil
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from mlflow import MlflowClient
 
+from agent_scaling.config.beside import conf
+from agent_scaling.config.call import call_verb
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.locks import is_held
 from agent_scaling.studies.display.cells import measured_cells
@@ -137,6 +141,31 @@ def test_another_launcher(tiny_shards: Path, tmp_path: Path, forked: Path) -> No
     assert code == 0
     assert "1 of 1 runs finished" in said
     assert {p: p.stat().st_mtime_ns for p in (folder / "runs").rglob("*")} == before
+
+
+def test_the_first_run_waits_for_no_other_to_be_composed(
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "plan"
+    made = make_plan(tiny_shards, folder, sizes=[5e3, 1e4, 2e4])
+    new_store(tmp_path / "mlflow.db")
+    done: list[str] = []
+    load: Callable[..., Any] = ConfigLoaderImpl.load_sweep_config
+
+    def composing(self: ConfigLoaderImpl, *given: Any, **named: Any) -> Any:
+        done.append("composed")
+        return load(self, *given, **named)
+
+    def trained(run: Run, *_: object) -> str:
+        done.append(run.name)
+        return "to do"
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", composing)
+    monkeypatch.setattr("agent_scaling.studies.sweep.train_cell", trained)
+    monkeypatch.setattr("sys.argv", ["agent-scaling", f"plan={folder}"])
+    with pytest.raises(SystemExit, match="1"):
+        hydra.main(config_path=str(conf()), config_name="sweep", version_base=None)(call_verb)()
+    assert done == [word for run in made.runs for word in ("composed", run.name)]
 
 
 def written(run: Run, folder: Path, budgets: tuple[float, ...], checkpoint: bool) -> None:

@@ -95,7 +95,7 @@ class Request:
         ratios: Lowest and highest frames per parameter of a cell; ``None``: all cells.
         law: Settings of a run: (parameters, frames, frames of a lane in a step) → key and value.
         composed: Configs by variant, once :func:`compose` has made them; ``bases`` holds what
-            variants share of them.
+            variants, and requests made of one another, share of them.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Request:
     sized_by: str = PARAMS
     law: Callable[[float, float, int], dict[str, float]] | None = None
     composed: dict[str, DictConfig] = field(default_factory=dict, init=False, compare=False)
-    bases: Bases = field(default_factory=dict, init=False, compare=False)
+    bases: Bases = field(default_factory=dict, compare=False)
 
     def study(self, variant: str) -> str:
         """Return the tag ``study`` of a variant's runs, by which ``fit`` finds them."""
