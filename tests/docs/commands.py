@@ -8,6 +8,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from agent_scaling.cli.main import VERBS
 from agent_scaling.cli.words import as_overrides
 from agent_scaling.config.check import flatten
-from agent_scaling.studies.experiments import compose_train
+from agent_scaling.studies.experiments import Bases, compose_train
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -32,6 +33,8 @@ REASONS = (
     "takes hours",
 )
 """Why a block is not run, or may hold programs that are not ours: what it may say before it."""
+BASES: Bases = {}
+"""What plans have composed of ``train``, for those that differ from them in values alone."""
 
 
 class UnknownProgramError(Exception):
@@ -127,14 +130,16 @@ def check_plan(cfg: DictConfig) -> None:
         shared.pop("data.shards", None)
     if OmegaConf.is_missing(cfg.train, "experiment"):
         return
-    compose_train(shared, {})  # with variants: tests/studies/test_study.py
+    compose_train(shared, {}, BASES)  # with variants: tests/studies/test_study.py
     launcher = flatten(OmegaConf.to_container(cfg.launcher))
+    compose_sweep(tuple(f"{key}={value}" for key, value in launcher.items()))
+
+
+@cache
+def compose_sweep(launcher: tuple[str, ...]) -> None:
+    """Compose ``sweep`` with a plan's launcher, once for all plans that have it."""
     with initialize_config_module("conf", version_base=None):
-        compose(
-            "sweep",
-            ["plan=x", *(f"{key}={value}" for key, value in launcher.items())],
-            return_hydra_config=True,
-        )
+        compose("sweep", ["plan=x", *launcher], return_hydra_config=True)
 
 
 def check_benchmark(words: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -75,6 +76,17 @@ def record(
     )
     env.close()
     return expected
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of five steps, which tests copy and change."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder))
+        env = gymnasium.make("ALE/Breakout-v5", max_episode_steps=5)
+        record(env, "odd-v0", jpeg=False, episodes=1)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -276,12 +288,12 @@ def column(name: str, value: Any) -> Callable[[Path], object]:
 def test_whatever_is_wrong_with_a_data_set_is_one_line(
     change: Callable[[Path], object],
     said: str,
+    recorded: Path,
     store: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    env = gymnasium.make("ALE/Breakout-v5", max_episode_steps=5)
-    record(env, "odd-v0", jpeg=False, episodes=1)
+    shutil.copytree(recorded, store)
     change(store / "odd-v0" / "data")
     with pytest.raises(InputError) as refused:
         convert("odd-v0", tmp_path / "shards")
