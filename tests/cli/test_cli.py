@@ -136,16 +136,17 @@ def test_checkpoint_that_is_not_there(tmp_path: Path, forked: Path) -> None:
     assert "none.ckpt" in one_line(done)
 
 
-def test_disk_full_at_a_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
+def test_disk_full_at_a_checkpoint(tiny_shards: Path, tmp_path: Path, forked: Path) -> None:
     """The error names the file; the checkpoint before it is intact, and the run goes on from it."""
     output = tmp_path / "run"
-    settings = ["callbacks.checkpoints.every_frames=320", "flops_budget=1e18"]
-    train(tiny_shards, output, *settings, "trainer.max_steps=5")
+    settings = ["callbacks.checkpoints.every_frames=128", "flops_budget=1e18"]
+    settings += ["callbacks.reference_players=null", "callbacks.baselines=null"]
+    train(tiny_shards, output, *settings, "trainer.max_steps=2")
     last = output / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    more = [*settings, "trainer.max_steps=12", "ckpt_path=last"]
+    more = [*settings, "trainer.max_steps=5", "ckpt_path=last"]
     words = overrides(tiny_shards, output, *more)
-    done = agent_scaling("train", *words, file_size=len(before) // 2)
+    done = agent_scaling("train", *words, file_size=len(before) // 2, program=forked)
     assert "last.ckpt" in one_line(done)
     assert last.read_bytes() == before
     assert not list(last.parent.glob(".*.partial"))

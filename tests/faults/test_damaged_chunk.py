@@ -16,11 +16,11 @@ from data_modules.shards import ShardsDataModule
 from tests.helpers.runs import train
 from tests.training.test_resume import COMPARED, assert_same
 
-LANES, STEPS, UPDATES = 4, 16, 24
+LANES, STEPS, UPDATES = 4, 16, 18
 SETTINGS = [
     "flops_budget=1e18",
     f"callbacks.tracking.every_frames={LANES * STEPS}",
-    f"callbacks.checkpoints.every_frames={LANES * STEPS}",
+    f"callbacks.checkpoints.every_frames={4 * LANES * STEPS}",
     "callbacks.reference_players=null",
 ]
 

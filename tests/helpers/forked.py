@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import select
 import signal
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 PROGRAM = """#!{python} -IS
-import json, os, signal, socket, sys
+import json, os, resource, signal, socket, sys
 def inherited(number):
     try:
         return os.get_inheritable(number)
@@ -37,7 +38,7 @@ signals = {{signal.Signals[name] for name in names.split()}}
 ignored = [number for number in signals if signal.getsignal(number) == signal.SIG_IGN]
 call = {{
     "argv": sys.argv, "folder": os.getcwd(), "environ": dict(os.environ), "opened": opened,
-    "pid": os.getpid(), "ignored": ignored,
+    "pid": os.getpid(), "ignored": ignored, "largest": resource.getrlimit(resource.RLIMIT_FSIZE),
 }}
 socket.send_fds(server, [json.dumps(call).encode()], opened)
 for number in signals.difference(ignored):
@@ -49,8 +50,9 @@ if code < 0:
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
-"""Stands in a program's place: hands over its words, folder and open files, and waits. The program
-gets the signals that this gets, is killed with this, and this ends as the program does."""
+"""Stands in a program's place: hands over its words, folder, open files and their largest size, and
+waits. The program gets the signals that this gets, is killed with this, and this ends as the
+program does."""
 PROGRAM_NAME, PYTHON = "agent-scaling", "python"
 """The console script, and an interpreter that knows ``-c`` and ``-m`` alone."""
 FOLDER = "AGENT_SCALING_FORKED"
@@ -161,6 +163,7 @@ def serve(program: str, address: str, owner: str) -> None:
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
     os.chdir(call["folder"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, tuple(call["largest"]))
     os.environ.clear()
     os.environ.update(call["environ"])
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
