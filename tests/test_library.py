@@ -173,10 +173,9 @@ def test_laws_of_a_table_are_those_of_its_file(tmp_path: Path) -> None:
         fit_laws(table[table["flops"] < 2 * table["flops"].min()])
 
 
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: Path) -> None:
     """In a folder of its own, as a user would; what is stored in it has been run, too."""
-    folder = Path(sys.executable).parent
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", f"{forked.parent}:/usr/bin:/bin")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))

@@ -51,7 +51,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    into = [*pip, "--python", python, "install", "--no-deps", "--no-index", wheel]
+    into = [*pip, "--python", python, "install", "--no-deps", "--no-index", "--no-compile", wheel]
     subprocess.run(into, check=True)
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib"))
