@@ -12,7 +12,7 @@ from agent_scaling.studies.tuning.rungs import rejoin
 from tests.helpers.runs import train
 from tests.training.test_resume import COMPARED, assert_same
 
-RUNGS = (8e9, 1.5e10, 2.5e10)
+RUNGS = (1.6e9, 3e9, 5e9)
 SETTINGS = ["callbacks.baselines=null", "callbacks.reference_players=null"]
 LAST = "checkpoints/last.ckpt"
 

@@ -37,7 +37,7 @@ def words(shards: Path, root: Path, *more: str) -> list[str]:
         "+train.callbacks.model=null", "+train.callbacks.reference_players=null",
         f"+train.logger.tracking_uri=sqlite:///{root}/mlflow.db",
         f"+train.logger.artifact_location={root}/artifacts",
-        "search={optimizer.lr:{lowest:1e-4,highest:3e-2}}", "size=2e4", "budget=4e9", "rungs=2",
+        "search={optimizer.lr:{lowest:1e-4,highest:3e-2}}", "size=3e4", "budget=4e9", "rungs=2",
         "eta=2", f"total={TOTAL}", f"output={root}/out", *more,
     ]  # fmt: skip
 
@@ -120,7 +120,7 @@ def the_best_trains(root: Path, program: Path, best: dict[str, str], said: str) 
     assert code == 0, told
     cfg = yaml.safe_load((root / "again" / "config.yaml").read_text())
     assert cfg["optimizer"]["lr"] == float(best["optimizer.lr"])
-    assert cfg["policy"]["params"] == 20_000
+    assert cfg["policy"]["params"] == 30_000
 
 
 def test_what_has_ended_is_not_trained_again(tiny_shards: Path, tmp_path: Path) -> None:
