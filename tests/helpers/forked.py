@@ -171,6 +171,7 @@ def serve(program: str, address: str, owner: str) -> None:
     sys.argv = call["argv"]
     importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
     fork_joblibs(str(Path(program).with_name(PYTHON)))
+    fork_submitits(str(Path(program).with_name(PYTHON)))
     try:
         if Path(sys.argv[0]).name == PYTHON:
             interpret(sys.argv)
@@ -186,6 +187,13 @@ def fork_joblibs(python: str) -> None:
     found = importlib.import_module("joblib.externals.loky.backend.fork_exec")
     usual = found.fork_exec
     found.fork_exec = lambda words, *more, **named: usual([python, *words[1:]], *more, **named)
+
+
+def fork_submitits(python: str) -> None:
+    """Have submitit's local launcher start its jobs by ``python``."""
+    found = importlib.import_module("submitit.local.local").LocalExecutor
+    usual = found.__init__
+    found.__init__ = lambda self, folder, **named: usual(self, folder, python=python, **named)
 
 
 def watch(child: int, caller: socket.socket) -> int:
