@@ -21,6 +21,7 @@ from tests.helpers.policies import random_batch, small_policy
 from tests.helpers.workers import game_workers, pool_memory
 
 SEEDS = [11, 3, 8, 4, 7, 20, 5]
+STEPS = 30
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def policy():
 @pytest.fixture(scope="module")
 def table(policy):
     """What every layout has to give."""
-    return play(policy, SEEDS, max_episode_steps=80, workers=1, lanes=1, block=4)
+    return play(policy, SEEDS, max_episode_steps=STEPS, workers=1, lanes=1, block=4)
 
 
 @pytest.mark.parametrize(
@@ -44,21 +45,21 @@ def table(policy):
 )
 def test_the_table_does_not_depend_on_the_layout(policy, table, workers, lanes, order):
     other = play(
-        policy, SEEDS[::order], max_episode_steps=80, workers=workers, lanes=lanes, block=4
+        policy, SEEDS[::order], max_episode_steps=STEPS, workers=workers, lanes=lanes, block=4
     )
     pd.testing.assert_frame_equal(other[::order].reset_index(drop=True), table)
 
 
 def test_other_noise_gives_other_episodes(policy, table):
-    other = play(policy, SEEDS, max_episode_steps=80, sampling_seed=1, block=4)
+    other = play(policy, SEEDS, max_episode_steps=STEPS, sampling_seed=1, block=4)
     assert not other.equals(table)
 
 
 def test_the_table_has_a_row_per_seed_in_order(table):
     assert table.columns.tolist() == ["seed", *NetHack.columns, "versions"]
     assert table["seed"].tolist() == SEEDS
-    assert table["steps"].between(1, 80).all()
-    assert table.loc[table["end"] == "cap", "steps"].eq(80).all()
+    assert table["steps"].between(1, STEPS).all()
+    assert table.loc[table["end"] == "cap", "steps"].eq(STEPS).all()
 
 
 def attack(
@@ -94,11 +95,11 @@ def victims(timers: list[threading.Timer]) -> list[psutil.Process]:
 
 def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    options = {"max_episode_steps": 150, "workers": 3, "lanes": 6, "block": 4}
+    options = {"max_episode_steps": 60, "workers": 3, "lanes": 6, "block": 4}
     before = psutil.Process().children()  # multiprocessing's own helpers stay
     calm = play(policy, range(8), **options)
     kinds = [signal.SIGKILL, signal.SIGSEGV, signal.SIGKILL]
-    timers = attack(monkeypatch, kinds, every=60)
+    timers = attack(monkeypatch, kinds, every=25)
     hit = play(policy, range(8), **options)
     assert len(victims(timers)) == len(kinds)
     pd.testing.assert_frame_equal(hit, calm)
@@ -107,15 +108,15 @@ def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
 
 
 def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_path, monkeypatch):
-    """32 real games while some worker is killed or stopped again and again."""
+    """16 real games while some worker is killed or stopped again and again."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    options = {"max_episode_steps": 100, "workers": 4, "lanes": 8, "block": 4, "patience": 3.0}
+    options = {"max_episode_steps": 60, "workers": 4, "lanes": 8, "block": 4, "patience": 3.0}
     before, shared = psutil.Process().children(), pool_memory()
-    calm = play(policy, range(32), **options)
-    timers = attack(monkeypatch, [signal.SIGKILL, signal.SIGSTOP] * 3, every=60)
-    hit = play(policy, range(32), **options)
+    calm = play(policy, range(16), **options)
+    timers = attack(monkeypatch, [signal.SIGKILL, signal.SIGSTOP] * 2, every=40)
+    hit = play(policy, range(16), **options)
     hurt = victims(timers)
-    assert len(hurt) == 6
+    assert len(hurt) == 4
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
     assert pool_memory() == shared
