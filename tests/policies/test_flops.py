@@ -29,11 +29,13 @@ from agent_scaling.runtime.errors import InputError
 from tests.helpers.policies import random_batch
 
 SHAPES = [
-    {"width": 32, "map_width": 16, "status_width": 32, "message_width": 8, "channel_scale": 0.25},
-    {"width": 48, "map_width": 64, "blocks": 2, "residual_layers": 3, "fc_layers": 1},
+    {"width": 32, "map_width": 16, "status_width": 32, "message_width": 8, "channel_scale": 0.25}
+    | {"blocks": 2, "residual_blocks": 1},
+    {"width": 48, "map_width": 64, "blocks": 2, "residual_layers": 3, "fc_layers": 1}
+    | {"residual_blocks": 1},
     {"width": 64, "map_width": 32, "residual_blocks": 1, "crop": False, "prev_action": False}
     | {"moves": True},
-    {"width": 32, "map_width": 16, "blocks": 2, "frames": 3, "inventory": True},
+    {"width": 32, "map_width": 16, "blocks": 1, "frames": 3, "inventory": True},
     {"width": 32, "map_width": 16, "blocks": 2, "message_width": 0, "status_width": 0}
     | {"colors": False, "frames": 2, "crop_norm": False, "inventory": True, "inventory_width": 5},
 ]
@@ -67,7 +69,7 @@ def forward_on_meta(made: Policy, steps: int, lanes: int) -> int:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_model_convention_equals_count_on_meta_device(shape: dict[str, Any], core: str) -> None:
     made = policy(shape, core)
-    assert flops_per_frame(made, training=False) * 6 == forward_on_meta(made, 3, 2)
+    assert flops_per_frame(made, training=False) * 4 == forward_on_meta(made, 2, 2)
     assert flops_per_frame(made) == 3 * flops_per_frame(made, training=False)
 
 
@@ -80,7 +82,7 @@ RELEASE2 = [
 @pytest.mark.parametrize("shape", RELEASE2)
 def test_model_convention_of_the_second_release(shape: dict[str, Any]) -> None:
     made = Policy(Release2Encoder(**shape), CORES["mamba1"], baseline=False)
-    assert flops_per_frame(made, training=False) * 6 == forward_on_meta(made, 3, 2)
+    assert flops_per_frame(made, training=False) * 4 == forward_on_meta(made, 2, 2)
     assert hardware_flops(made, 6, 3) == real_step(made, 6, 3)
 
 
@@ -220,7 +222,8 @@ def test_account_prints_layers_and_the_cost_of_a_run(capsys: pytest.CaptureFixtu
     }
     config = {"_target_": "agent_scaling.policies.policy.Policy", "encoder": encoder, "core": core}
     per_frame = flops_per_frame(Policy(NetHackEncoder(**SHAPES[0]), lambda w: LSTMCore(w, 40)))
-    account(policy=config, flops_budget=per_frame * 1e6, peak_flops=per_frame, utilisation=0.5)
+    known = {"peak_flops": per_frame, "utilisation": 0.5, "unroll_length": 4}
+    account(policy=config, flops_budget=per_frame * 1e6, **known)
     printed = capsys.readouterr().out
     assert f"model: {per_frame:,.0f} FLOPs per frame" in printed
     assert "core.lstm.0" in printed
