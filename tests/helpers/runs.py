@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from agent_scaling.config.call import call_verb
 from agent_scaling.config.compose import hydra
+from agent_scaling.policies.checkpoints.files import read_checkpoint
 from tests.helpers.forked import FOLDER, PYTHON
 from tests.helpers.stores import new_store
 
@@ -36,6 +37,8 @@ SMALL = [
     "callbacks.model=null",
 ]
 """A run that is over in seconds."""
+STEP_FRAMES = 4 * 16
+"""Of each of its steps."""
 
 
 def composed(verb: str, overrides: list[str]) -> DictConfig:
@@ -64,6 +67,17 @@ def overrides(shards: Path, output: Path, *more: str) -> list[str]:
 def train(shards: Path, output: Path, *more: str) -> None:
     """Train in this process; raises what the verb raises."""
     call_verb(composed("train", overrides(shards, output, *more)))
+
+
+def train_in_parts(shards: Path, folder: Path, *more: str) -> tuple[Path, Path]:
+    """The last checkpoints of a run of five steps, and of one that goes on from its third."""
+    steps = ["trainer.max_steps=5", f"callbacks.checkpoints.every_frames={3 * STEP_FRAMES}"]
+    train(shards, folder / "whole", *more, *steps)
+    third = folder / "whole" / "checkpoints" / "previous.ckpt"
+    assert read_checkpoint(third)["frames"] == 3 * STEP_FRAMES
+    train(shards, folder / "parts", *more, *steps, f"ckpt_path={third}")
+    whole, parts = (folder / name / "checkpoints" / "last.ckpt" for name in ("whole", "parts"))
+    return whole, parts
 
 
 def child(shards: Path, output: Path, *more: str) -> BaseProcess:

@@ -10,7 +10,7 @@ import pytest
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
-from tests.helpers.runs import train
+from tests.helpers.runs import train_in_parts
 from tests.training.test_resume import COMPARED, assert_same
 
 CORES = {
@@ -25,13 +25,8 @@ CORES = {
 @pytest.mark.parametrize("core", CORES)
 def test_core_trains_resumes_and_plays(core: str, tiny_shards: Path, tmp_path: Path) -> None:
     settings = [*CORES[core], "flops_budget=1e18", "callbacks.reference_players=null"]
-    settings += ["callbacks.baselines=null", "data.val_frames=64"]
-    ends = []
-    for name, stops in (("whole", (5,)), ("parts", (2, 5))):
-        for stop in stops:
-            more = [f"trainer.max_steps={stop}", "ckpt_path=last"]
-            train(tiny_shards, tmp_path / name, *settings, *more)
-        ends.append(tmp_path / name / "checkpoints" / "last.ckpt")
+    settings += ["callbacks.baselines=null", "data.val_frames=64", "policy.encoder.embedding=4"]
+    ends = train_in_parts(tiny_shards, tmp_path, *settings)
     whole, parts = map(read_checkpoint, ends)
     assert parts["frames"] == 5 * 4 * 16
     for part in COMPARED:
@@ -41,5 +36,5 @@ def test_core_trains_resumes_and_plays(core: str, tiny_shards: Path, tmp_path: P
         assert f"width: {width}\n" in (tmp_path / "whole" / "config.yaml").read_text()
         assert load_policy(ends[0]).num_params == pytest.approx(2e4, rel=0.05)
     played = tmp_path / "played"
-    rollout(ckpt=str(ends[0]), episodes=2, max_episode_steps=40, workers=1, output=str(played))
+    rollout(ckpt=str(ends[0]), episodes=2, max_episode_steps=20, workers=1, output=str(played))
     assert len(pd.read_parquet(played / "episodes.parquet")) == 2

@@ -15,25 +15,26 @@ from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.export import Step, save_model
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
-from tests.helpers.runs import composed, train
+from tests.helpers.runs import STEP_FRAMES, composed, train
 from tests.helpers.stores import new_store
 from tests.training.test_resume import COMPARED, assert_same
 
 RUN = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
 RUN += ["callbacks.reference_players=null", "callbacks.baselines=null"]
+STEPS = ["trainer.max_steps=6", f"callbacks.checkpoints.every_frames={4 * STEP_FRAMES}"]
 
 
 @pytest.fixture(scope="module")
 def last(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("compact") / "run"
-    train(tiny_shards, output, *RUN, "trainer.max_steps=6")
+    train(tiny_shards, output, *RUN, *STEPS)
     return output / "checkpoints" / "last.ckpt"
 
 
 def test_it_resumes_bit_exactly(last: Path, tiny_shards: Path, tmp_path: Path) -> None:
-    for steps in (2, 6):
-        more = [f"trainer.max_steps={steps}", "ckpt_path=last"]
-        train(tiny_shards, tmp_path / "run", *RUN, *more)
+    fourth = last.with_name("previous.ckpt")
+    assert read_checkpoint(fourth)["frames"] == 4 * STEP_FRAMES
+    train(tiny_shards, tmp_path / "run", *RUN, *STEPS, f"ckpt_path={fourth}")
     whole, parts = read_checkpoint(last), read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
     for part in COMPARED:
         assert_same(parts[part], whole[part], part)

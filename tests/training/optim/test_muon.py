@@ -24,7 +24,7 @@ from agent_scaling.training.optim.muon import (
 )
 from agent_scaling.training.optim.muon_factory import MuonFactory
 from tests.helpers.policies import random_batch, small_policy
-from tests.helpers.runs import train
+from tests.helpers.runs import train_in_parts
 from tests.training.test_resume import COMPARED, assert_same
 
 
@@ -207,13 +207,10 @@ def test_what_it_was_not_derived_for_is_refused() -> None:
 def test_a_run_resumes_bit_exactly(tiny_shards: Path, tmp_path: Path) -> None:
     more = ["optimizer=muon", "optimizer.weight_decay=0.1", "flops_budget=1e18"]
     more += ["callbacks.reference_players=null", "callbacks.baselines=null"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(tiny_shards, whole, *more, "trainer.max_steps=4")
-    for steps in (2, 4):
-        train(tiny_shards, cut, *more, f"trainer.max_steps={steps}", "ckpt_path=last")
-    ours, theirs = (read_checkpoint(o / "checkpoints" / "last.ckpt") for o in (cut, whole))
+    ends = train_in_parts(tiny_shards, tmp_path, *more)
+    whole, parts = map(read_checkpoint, ends)
     for part in COMPARED:
-        assert_same(ours[part], theirs[part], part)
-    rows = [json.loads((o / "milestones.json").read_text())[-1] for o in (cut, whole)]
+        assert_same(parts[part], whole[part], part)
+    rows = [json.loads((end.parents[1] / "milestones.json").read_text())[-1] for end in ends]
     assert rows[0]["val/nats"] == rows[1]["val/nats"]
     assert min(row["cpu_seconds"] for row in rows) > 0
