@@ -73,6 +73,8 @@ class Setting:
     """Steps that are timed together."""
     lanes_of: dict[tuple[float, str], int] = field(default_factory=dict)
     """The best lanes that were found, by size and core."""
+    flops_of: dict[tuple[float, str], float] = field(default_factory=dict)
+    """FLOPs that a frame executes, likewise."""
 
     @staticmethod
     def of_device() -> Setting:
@@ -205,7 +207,8 @@ def mfu(at: Setting) -> Iterator[Row]:
             on_device = copy.deepcopy(policy).to(at.device).train()
             lanes, speed = best_lanes(on_device, windows, at.search())
             at.lanes_of[params, core] = lanes
-            yield utilisation_row(at, policy, core, lanes, speed)
+            at.flops_of[params, core] = hardware_flops(policy, at.steps, lanes=1) / at.steps
+            yield utilisation_row(at, policy, (params, core), speed)
 
 
 def mfu_compiled(at: Setting) -> Iterator[Row]:
@@ -215,16 +218,16 @@ def mfu_compiled(at: Setting) -> Iterator[Row]:
         on_device = compiled(copy.deepcopy(policy).to(at.device).train(), at.backend)
         speed = attempt(on_device, on_device, windows, lanes, at.search()) if lanes else None
         torch.compiler.reset()
-        yield utilisation_row(at, policy, core, lanes, speed or 0.0)
+        yield utilisation_row(at, policy, (params, core), speed or 0.0)
 
 
-def utilisation_row(at: Setting, policy: Policy, core: str, lanes: int, speed: float) -> Row:
+def utilisation_row(at: Setting, policy: Policy, key: tuple[float, str], speed: float) -> Row:
     """A policy's frames per second, and the share of the device's peak."""
-    per_frame = hardware_flops(policy, at.steps, lanes=1) / at.steps
+    per_frame = at.flops_of[key]
     return {
-        "case": f"{policy.num_params:,} {core}",
+        "case": f"{policy.num_params:,} {key[1]}",
         "params": policy.num_params,
-        "lanes": lanes,
+        "lanes": at.lanes_of[key],
         "frames_per_second": round(speed, 1),
         "flops_per_frame": round(per_frame),
         "mfu": at.peak and float(f"{speed * per_frame / at.peak:.4g}"),
@@ -322,8 +325,9 @@ def kernels(at: Setting) -> Iterator[Row]:
         policy = made(at, params=params, core=core).to(at.device).train()
         batch = windows(at.steps, at.lanes_of.get((params, core)) or at.lanes, at.device)
         kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (at.device == "cuda")
+        step_seconds(policy, policy, batch, measured=1, warm_up=1)
         with profile(activities=kinds) as seen:
-            step_seconds(policy, policy, batch, at.measured)
+            step_seconds(policy, policy, batch, at.measured, warm_up=0)
         column = f"self_{'device' if at.device == 'cuda' else 'cpu'}_time_total"
         averages = [e for e in seen.key_averages() if not e.key.startswith("ProfilerStep")]
         if at.device == "cuda":  # operators repeat the time of the kernels that they start

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from agent_scaling.data.batch import FIELDS, Batch, Played, blank_batch
 from agent_scaling.data.recordings.base import Discovery, Game, RawFrames, Source
 from agent_scaling.envs.actions import KEYS
-from agent_scaling.policies.policy import Policy
+
+if TYPE_CHECKING:  # processes that decode games import this file, and need no torch
+    from agent_scaling.data.batch import Batch
+    from agent_scaling.policies.policy import Policy
 
 ROWS, COLUMNS = 24, 80
 FLOOR, WALL, HERO = ord("."), ord("#"), ord("@")
@@ -74,6 +76,10 @@ def made_frames(seed: int, frames: int) -> RawFrames:
 
 def made_unroll(policy: Policy, steps: int, lanes: int, seed: int) -> Batch:
     """An unroll of ``steps`` actions, as actors hand it over."""
+    import torch
+
+    from agent_scaling.data.batch import FIELDS, Played, blank_batch
+
     g = torch.Generator().manual_seed(seed)
     unroll = blank_batch(steps + 1, lanes)
     unroll.frame_TBHW = unroll.inv_glyphs_TBI = None

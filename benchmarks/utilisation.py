@@ -56,13 +56,15 @@ def sized_policy(params: float, core: str) -> Policy:
     return policy
 
 
-def step_seconds(policy: Policy, model: Any, batch: Batch, measured: int = MEASURED) -> float:
-    """Seconds of one training step, the mean of ``measured`` after a warm-up."""
+def step_seconds(
+    policy: Policy, model: Any, batch: Batch, measured: int = MEASURED, warm_up: int = WARM_UP
+) -> float:
+    """Seconds of one training step, the mean of ``measured`` after ``warm_up`` others."""
     device = batch.first_TB.device.type
     optimizer = torch.optim.Adam(policy.parameters(), fused=device == "cuda")
     state = policy.initial_state(batch.lanes)
-    for number in range(WARM_UP + measured):
-        if number == WARM_UP:
+    for number in range(warm_up + measured):
+        if number == warm_up:
             wait(device)
             began = time.perf_counter()
         with torch.autocast(device, torch.bfloat16):
