@@ -48,7 +48,9 @@ def fit(tmp_path, *callbacks, steps=4, logger=None):
 
 @LIGHTNING
 def test_rollouts_are_played_on_the_way_and_at_the_end(tmp_path):
-    rollouts = Rollouts(episodes=3, every_frames=2 * FRAMES, max_episode_steps=30, seed=2)
+    rollouts = Rollouts(
+        episodes=3, every_frames=2 * FRAMES, max_episode_steps=30, seed=2, workers=1
+    )
     module, trainer = fit(tmp_path, FlopBudget(None), rollouts)
     tables = sorted(int(p.stem) for p in (tmp_path / "rollouts").glob("*.parquet"))
     assert tables == [2 * FRAMES, 4 * FRAMES]  # the last also is a milestone: played once
@@ -69,7 +71,7 @@ def test_rollouts_are_played_on_the_way_and_at_the_end(tmp_path):
 @LIGHTNING
 def test_training_is_the_same_with_and_without_rollouts(tmp_path):
     without, _ = fit(tmp_path / "a", FlopBudget(None))
-    rollouts = Rollouts(episodes=2, every_frames=FRAMES, max_episode_steps=20)
+    rollouts = Rollouts(episodes=2, every_frames=2 * FRAMES, max_episode_steps=20, workers=1)
     with_them, _ = fit(tmp_path / "b", FlopBudget(None), rollouts)
     ours, theirs = with_them.state_dict(), without.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -84,7 +86,7 @@ def test_replays_of_the_best_the_median_and_the_worst_are_artifacts(tmp_path):
         experiment_name="x", tracking_uri=uri, artifact_location=str(tmp_path / "artifacts")
     )
     level = {"max_episode_steps": 20, "level_seed": 7}
-    rollouts = Rollouts(episodes=3, game_options=level)
+    rollouts = Rollouts(episodes=3, game_options=level, workers=1)
     fit(tmp_path, FlopBudget(None), rollouts, steps=1, logger=logger)
     folder = f"replays/{FRAMES}"
     found = [file.path for file in MlflowClient(uri).list_artifacts(logger.run_id, folder)]
@@ -100,7 +102,7 @@ def test_replays_of_the_best_the_median_and_the_worst_are_artifacts(tmp_path):
 
 @LIGHTNING
 def test_replays_can_be_left_out(tmp_path):
-    rollouts = Rollouts(episodes=1, max_episode_steps=20, replays=False)
+    rollouts = Rollouts(episodes=1, max_episode_steps=20, replays=False, workers=1)
     fit(tmp_path, FlopBudget(None), rollouts, steps=1)
     assert (tmp_path / "rollouts").is_dir()
     assert not (tmp_path / "replays").exists()

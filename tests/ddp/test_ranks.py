@@ -33,7 +33,8 @@ SETTINGS = [
     "+optimizer.eps=0.01",  # or Adam takes the sign of gradients that are nothing but rounding
 ]
 NO_BATCHNORM = ["policy.encoder.residual_blocks=0", "policy.encoder.crop_norm=false"]
-NO_BATCHNORM.append("policy.encoder.blocks=1")  # fewer layers are sooner compiled
+NO_BATCHNORM += ["policy.encoder.blocks=1", "policy.encoder.fc_layers=1"]  # sooner compiled
+NO_BATCHNORM.append("policy.encoder.embedding=4")
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 

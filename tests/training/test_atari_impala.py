@@ -17,8 +17,9 @@ from agent_scaling.policies.flops import flops_per_frame
 from tests.helpers.runs import composed, train
 from tests.helpers.stores import new_store
 
-LANES, STEPS = 4, 20
+LANES, STEPS = 2, 10
 SIZE = [f"data.lanes={LANES}", f"data.unroll_length={STEPS}", "data.asynchronous=false"]
+SIZE.append("data.workers=1")
 QUIET = [
     "callbacks.progress=null",
     "callbacks.model=null",

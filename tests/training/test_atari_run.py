@@ -32,7 +32,8 @@ def train(shards: Path, output: Path, *more: str) -> None:
         "callbacks.progress=null",
         "callbacks.model=null",
         "callbacks.rollouts.episodes=2",
-        "callbacks.rollouts.max_episode_steps=40",
+        "callbacks.rollouts.max_episode_steps=20",
+        "callbacks.rollouts.workers=1",
         *more,
     ]
     call_verb(composed("train", overrides))
@@ -47,13 +48,13 @@ def test_a_run_plays_its_own_game_beside_the_reference_players(
         assert row in shown
     (table,) = [pd.read_parquet(path) for path in (tmp_path / "run" / "rollouts").glob("*.parquet")]
     assert list(table["env"]) == ["Breakout"] * 2
-    assert list(table["steps"]) == [40, 40]
+    assert list(table["steps"]) == [20, 20]
 
     policy = load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
     assert policy.game.options["env"] == "Breakout"
     assert policy.num_actions == 4  # the data's: the config leaves it to them
-    alone = play(policy, [0, 1], max_episode_steps=40, workers=2, lanes=2, block=16)
-    again = play(policy, [1, 0], max_episode_steps=40, workers=1, lanes=1, block=16)
+    alone = play(policy, [0, 1], max_episode_steps=20, workers=2, lanes=2, block=16)
+    again = play(policy, [1, 0], max_episode_steps=20, workers=1, lanes=1, block=16)
     assert alone.equals(again.iloc[::-1].reset_index(drop=True))
     assert alone.equals(table)
 

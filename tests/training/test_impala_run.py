@@ -48,7 +48,7 @@ def test_bit_reproducible_from_its_seed(whole: Any, tmp_path: Path) -> None:
     again = run(tmp_path / "again", 6, EVERY, "module.rewards.normalise=true")
     for part in ("state_dict", "optimizer_states", "frames", "worked"):
         assert same(first[part], again[part]), part
-    other = run(tmp_path / "other", 6, EVERY, "module.rewards.normalise=true", "seed=1")
+    other = run(tmp_path / "other", 1, EVERY, "module.rewards.normalise=true", "seed=1")
     assert not same(first["state_dict"], other["state_dict"])
 
 

@@ -41,7 +41,7 @@ def test_it_is_trained_further(imported: Path, tiny_shards: Path, tmp_path: Path
     train(
         tiny_shards, tmp_path / "run", "experiment=nethack_bc", "policy=checkpoint",
         f"policy.path={imported}", "callbacks.reference_players=null", "flops_budget=1e18",
-        "trainer.max_steps=2",
+        "trainer.max_steps=2", "data.val_frames=64", "callbacks.baselines=null",
     )  # fmt: skip
     before, after = load_policy(imported), load_policy(tmp_path / "run/checkpoints/last.ckpt")
     assert type(after.core) is type(before.core)
@@ -52,8 +52,8 @@ def test_it_is_trained_further(imported: Path, tiny_shards: Path, tmp_path: Path
 
 def test_it_learns_by_playing(imported: Path, tiny_shards: Path, tmp_path: Path) -> None:
     """It has no baseline: one is added, which answers 0, as these short games' rewards are."""
-    found = kickstart(tiny_shards, imported, tmp_path / "run", "trainer.max_steps=4")
-    assert found["frames"] == 4 * FRAMES
+    found = kickstart(tiny_shards, imported, tmp_path / "run", "trainer.max_steps=3")
+    assert found["frames"] == 3 * FRAMES
     before, after = load_policy(imported), load_policy(tmp_path / "run/checkpoints/last.ckpt")
     assert before.baseline is None
     assert after.baseline is not None
