@@ -35,6 +35,7 @@ SETTINGS = [
 NO_BATCHNORM = ["policy.encoder.residual_blocks=0", "policy.encoder.crop_norm=false"]
 NO_BATCHNORM += ["policy.encoder.blocks=1", "policy.encoder.fc_layers=1"]  # sooner compiled
 NO_BATCHNORM.append("policy.encoder.embedding=4")
+UNJUDGED = ["callbacks.held_out=null", "callbacks.baselines=null"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 
 
@@ -157,7 +158,7 @@ def test_a_sharded_policy_takes_the_same_steps_and_is_saved_whole(
 def test_a_sharded_policy_learns_from_copies_in_bfloat16(
     tiny_shards: Path, one: Path, settings: list[str], tmp_path: Path
 ) -> None:
-    asked = [*settings, "trainer.precision=bf16-true"]
+    asked = [*settings, "milestones=[]", "trainer.precision=bf16-true"]
     assert finish(start(2, tiny_shards, tmp_path / "run", *asked, trainer="fsdp")) == [0, 0]
     module, _ = built(tiny_shards, *NO_BATCHNORM)
     begin = dict(module.policy.named_parameters())
@@ -203,14 +204,14 @@ def test_the_compact_policy_is_sharded(tiny_shards: Path, tmp_path: Path) -> Non
 def test_a_compiled_policy_takes_the_same_steps_on_two_ranks(
     tiny_shards: Path, one: Path, settings: list[str], tmp_path: Path
 ) -> None:
-    compiled = [*settings, "trainer.compile=aot_eager"]
+    compiled = [*settings, "milestones=[]", "trainer.compile=aot_eager"]
     assert finish(start(2, tiny_shards, tmp_path / "run", *compiled)) == [0, 0]
     assert_same_run(tmp_path / "run", one)
 
 
 def test_sigterm_to_one_rank_stops_both(tiny_shards: Path, tmp_path: Path) -> None:
     output, saves = tmp_path / "run", "callbacks.checkpoints.every_frames=256"
-    ranks = start(2, tiny_shards, output, *SETTINGS, saves)
+    ranks = start(2, tiny_shards, output, *SETTINGS, *UNJUDGED, saves)
     while not (output / "checkpoints" / "last.ckpt").exists():
         assert ranks[0].is_alive()
         time.sleep(0.02)
@@ -224,7 +225,7 @@ def test_sigterm_to_one_rank_stops_both(tiny_shards: Path, tmp_path: Path) -> No
 
 def test_a_loss_that_is_not_finite_stops_both(tiny_shards: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
-    ranks = start(2, tiny_shards, output, "flops_budget=1e18", "optimizer.lr=1e30")
+    ranks = start(2, tiny_shards, output, "flops_budget=1e18", "optimizer.lr=1e30", *UNJUDGED)
     assert finish(ranks) == [1, 1]
     told = json.loads((output / "checkpoints" / "nan_batch.json").read_text())
     assert (told["step"], len(told["lanes"])) == (1, 4)
@@ -236,7 +237,9 @@ def test_batchnorm_has_each_ranks_statistics_and_keeps_the_first_ranks(
 ) -> None:
     """Two ranks by hand: halves of the lanes, one after the other."""
     steps = 3
-    ranks = start(2, tiny_shards, tmp_path / "run", *SETTINGS, f"trainer.max_steps={steps}")
+    ranks = start(
+        2, tiny_shards, tmp_path / "run", *SETTINGS, *UNJUDGED, f"trainer.max_steps={steps}"
+    )
     module, data = built(tiny_shards)
     policy, optimizer = module.policy, module.make_optimizer(module.policy)
     states = [policy.initial_state(2) for _ in range(2)]

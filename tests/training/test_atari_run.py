@@ -34,6 +34,7 @@ def train(shards: Path, output: Path, *more: str) -> None:
         "callbacks.rollouts.episodes=2",
         "callbacks.rollouts.max_episode_steps=20",
         "callbacks.rollouts.workers=1",
+        "callbacks.rollouts.replays=false",
         *more,
     ]
     call_verb(composed("train", overrides))

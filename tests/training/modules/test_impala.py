@@ -63,7 +63,7 @@ def test_it_learns_what_pays(policy: Policy) -> None:
     policy.num_actions = 6
     before = random_unroll(policy, 10, 10, seed=10**6).action_TB[:-1]
     objective = Objective(discount=0.0, reduction="mean")
-    fit(Bandit(policy, 4, 6, pays(4)), 30, policy, lr=5e-3, objective=objective)
+    fit(Bandit(policy, 4, 6, pays(4)), 16, policy, lr=1e-2, objective=objective)
     after = random_unroll(policy, 10, 10, seed=10**6).action_TB[:-1]
     assert (before == 4).float().mean() < 0.3
     assert (after == 4).float().mean() > 0.8
