@@ -38,7 +38,7 @@ def words(silent: Path, truth: Path, games: Path, root: Path) -> list[str]:
     return [
         f"input={silent}", f"truth={truth}", f"recordings={games}", f"output={root}/out", "games=2",
         "max_steps=30", "val_fraction=0.4", "inverse_params=5e3", "inverse_budget=5e7",
-        "clone_params=1e4", "clone_budget=3e7", *small, *store,
+        "clone_params=1e4", "clone_budget=8e6", "+clone.callbacks.model=null", *small, *store,
     ]  # fmt: skip
 
 
