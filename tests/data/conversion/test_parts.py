@@ -12,7 +12,7 @@ import pytest
 from agent_scaling.data.conversion.shard import shard
 from agent_scaling.runtime.errors import InputError
 
-convert = partial(shard, chunk_frames=300, shard_megabytes=0.001, val_fraction=0.4, processes=1)
+convert = partial(shard, chunk_frames=150, shard_megabytes=0.001, val_fraction=0.4, processes=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -20,7 +20,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_three_parts_make_the_bytes_of_one_conversion(
-    short_games: Path, short_shards: Path, tmp_path: Path
+    tiny_games: Path, few_shards: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "shards"
     output.mkdir()
@@ -28,24 +28,24 @@ def test_three_parts_make_the_bytes_of_one_conversion(
     (output / busy).write_bytes(b"part 2 is writing this")
     (output / killed).write_bytes(b"an earlier part 1 was killed")
     for number in (1, 3):
-        assert convert(input=str(short_games), output=str(output), part=f"{number}/3") is None
+        assert convert(input=str(tiny_games), output=str(output), part=f"{number}/3") is None
         assert not (output / "manifest.json").exists()
         assert [path.name for path in output.glob(".*")] == [busy]
-    made = convert(input=str(short_games), output=str(output), part="2/3")
+    made = convert(input=str(tiny_games), output=str(output), part="2/3")
     assert made is not None
-    assert contents(output) == contents(short_shards)
+    assert contents(output) == contents(few_shards)
     (output / "manifest.json").unlink()  # as if the last part had been killed there
-    assert convert(input=str(short_games), output=str(output)) == made
-    assert contents(output) == contents(short_shards)
+    assert convert(input=str(tiny_games), output=str(output)) == made
+    assert contents(output) == contents(few_shards)
 
 
-def test_parts_share_the_folder_with_parts_alone(short_games: Path, tmp_path: Path) -> None:
+def test_parts_share_the_folder_with_parts_alone(tiny_games: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="part=4/3: parts are numbered from 1 to 3"):
-        convert(input=str(short_games), output=str(tmp_path), part="4/3")
+        convert(input=str(tiny_games), output=str(tmp_path), part="4/3")
     part = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(part, fcntl.LOCK_SH)
         with pytest.raises(InputError, match="another conversion is writing there"):
-            convert(input=str(short_games), output=str(tmp_path))
+            convert(input=str(tiny_games), output=str(tmp_path))
     finally:
         os.close(part)

@@ -24,7 +24,7 @@ from agent_scaling.runtime.errors import InputError
 from tests.conftest import ROOT
 from tests.helpers.ttyrecs import copy_game, link_games, press, reference_games
 
-SETTINGS = {"chunk_frames": 300, "shard_megabytes": 0.001, "val_fraction": 0.4}
+SETTINGS = {"chunk_frames": 150, "shard_megabytes": 0.001, "val_fraction": 0.4}
 SCRIPT = """
 import sys
 from agent_scaling.runtime.errors import InputError
@@ -32,7 +32,7 @@ from agent_scaling.data.conversion.shard import shard
 if __name__ == "__main__":
     try:
         shard(input=sys.argv[1], output=sys.argv[2], processes=int(sys.argv[3]),
-              chunk_frames=300, shard_megabytes=0.001, val_fraction=0.4)
+              chunk_frames=150, shard_megabytes=0.001, val_fraction=0.4)
     except InputError as error:
         sys.exit(f"error: {error}")
 """
@@ -98,17 +98,17 @@ def test_manifest_of_the_short_games(short_shards: Path, short_games: Path) -> N
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_other_process_counts_give_the_same_bytes(
-    short_shards: Path, short_games: Path, tmp_path: Path, processes: int
+    few_shards: Path, tiny_games: Path, tmp_path: Path, processes: int
 ) -> None:
-    shard(input=str(short_games), output=str(tmp_path / "s"), processes=processes, **SETTINGS)
-    assert contents(tmp_path / "s") == contents(short_shards)
+    shard(input=str(tiny_games), output=str(tmp_path / "s"), processes=processes, **SETTINGS)
+    assert contents(tmp_path / "s") == contents(few_shards)
 
 
 def test_a_killed_conversion_goes_on_where_it_was(
-    short_shards: Path, short_games: Path, tmp_path: Path
+    few_shards: Path, tiny_games: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "s"
-    process = run_script(tmp_path, short_games, output, before=DIES)
+    process = run_script(tmp_path, tiny_games, output, before=DIES)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     finished = {path.stem: path for path in output.glob("*.json")}
@@ -116,19 +116,19 @@ def test_a_killed_conversion_goes_on_where_it_was(
     assert not (output / "manifest.json").exists()
     (output / ".train-00002.tar.partial").write_bytes(b"half a shard")
     stamps = {name: (output / f"{name}.tar").stat().st_mtime_ns for name in finished}
-    shard(input=str(short_games), output=str(output), processes=2, **SETTINGS)
-    assert contents(output) == contents(short_shards)
+    shard(input=str(tiny_games), output=str(output), processes=2, **SETTINGS)
+    assert contents(output) == contents(few_shards)
     assert {name: (output / f"{name}.tar").stat().st_mtime_ns for name in finished} == stamps
 
 
 def test_a_killed_worker_stops_with_one_line_and_keeps_finished_shards(
-    short_shards: Path, short_games: Path, tmp_path: Path
+    few_shards: Path, tiny_games: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "s"
     output.mkdir()
     for name in ("train-00000.tar", "train-00000.json"):
-        shutil.copy(short_shards / name, output)
-    process, workers = run_script(tmp_path, short_games, output), []
+        shutil.copy(few_shards / name, output)
+    process, workers = run_script(tmp_path, tiny_games, output), []
     while not workers:  # they take a second to start: none has finished a game
         assert process.poll() is None
         children = psutil.Process(process.pid).children()
@@ -141,16 +141,16 @@ def test_a_killed_worker_stops_with_one_line_and_keeps_finished_shards(
     assert "Traceback" not in errors
     left = {path.name for path in output.iterdir() if not path.name.endswith(".games")}
     assert left == {"train-00000.tar", "train-00000.json"}
-    shard(input=str(short_games), output=str(output), processes=1, **SETTINGS)
-    assert contents(output) == contents(short_shards)
+    shard(input=str(tiny_games), output=str(output), processes=1, **SETTINGS)
+    assert contents(output) == contents(few_shards)
 
 
 def test_a_full_disk_keeps_finished_shards(
-    short_shards: Path, short_games: Path, tmp_path: Path
+    few_shards: Path, tiny_games: Path, tmp_path: Path
 ) -> None:
-    sizes = sorted(path.stat().st_size for path in short_shards.glob("*.tar"))
+    sizes = sorted(path.stat().st_size for path in few_shards.glob("*.tar"))
     output = tmp_path / "s"
-    process = run_script(tmp_path, short_games, output, limit=sizes[-1] - 1)
+    process = run_script(tmp_path, tiny_games, output, limit=sizes[-1] - 1)
     _, errors = process.communicate()
     assert process.returncode == 1
     last = errors.strip().splitlines()[-1]
@@ -158,10 +158,10 @@ def test_a_full_disk_keeps_finished_shards(
     assert "run the same command again" in last
     assert "Traceback" not in errors
     kept = {path.name for path in output.iterdir() if not path.name.endswith(".games")}
-    assert kept < set(contents(short_shards))
-    assert all((output / name).read_bytes() == (short_shards / name).read_bytes() for name in kept)
-    shard(input=str(short_games), output=str(output), **SETTINGS)
-    assert contents(output) == contents(short_shards)
+    assert kept < set(contents(few_shards))
+    assert all((output / name).read_bytes() == (few_shards / name).read_bytes() for name in kept)
+    shard(input=str(tiny_games), output=str(output), **SETTINGS)
+    assert contents(output) == contents(few_shards)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset closes none
@@ -275,14 +275,14 @@ def test_an_output_that_cannot_be_written(short_games: Path, tmp_path: Path) -> 
 
 
 def test_other_games_or_settings_are_refused(
-    short_shards: Path, short_games: Path, tmp_path: Path
+    few_shards: Path, tiny_games: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "s"
-    shutil.copytree(short_shards, output)
+    shutil.copytree(few_shards, output)
     before = contents(output)
     with pytest.raises(InputError, match="other games or settings"):
-        shard(input=str(short_games), output=str(output), **(SETTINGS | {"level": 3}))
-    fewer = link_games(list((short_games / "nle_data").iterdir())[:3], tmp_path / "fewer")
+        shard(input=str(tiny_games), output=str(output), **(SETTINGS | {"level": 3}))
+    fewer = link_games(list((tiny_games / "nle_data").iterdir())[:3], tmp_path / "fewer")
     with pytest.raises(InputError, match="other games or settings"):
         shard(input=str(fewer), output=str(output), **SETTINGS)
     assert contents(output) == before
