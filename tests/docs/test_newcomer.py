@@ -29,7 +29,7 @@ ENCODER = (
 SMALL = (
     "policy.params=10_000 callbacks.model=null callbacks.reference_players=null "
     "callbacks.rollouts.episodes=2 callbacks.rollouts.max_episode_steps=20 "
-    "callbacks.rollouts.workers=1 data.val_frames=64"
+    "callbacks.rollouts.workers=1 callbacks.rollouts.replays=false data.val_frames=64"
 )
 CELLS = (
     "train.data.lanes=1 train.data.val_lanes=4 train.data.val_frames=64 "
@@ -61,9 +61,11 @@ SWAPS = {
     "budget=1e13": "budget=8e7",
     "experiment=30k-3e10": "experiment=6k-5e6",
     "forecast=[1e19]": "forecast=[1e19] bootstraps=0",
+    "source=mlflow": "source=mlflow bootstraps=0 figures=false",
 }
 """What the pages say → what is small enough for a test."""
 SWAPS_OF = {
+    "shard": {"shard": "shard processes=1"},
     "plan": {
         "study=miniature": f"study=miniature {GRID}",
         "study=demo": f"study=demo {ONE}",
