@@ -31,6 +31,8 @@ def policy():
     made.train()(random_batch(3, 4), made.initial_state(4))
     with torch.no_grad():
         made.policy.weight.mul_(20)
+        joined = made.encoder.joins["fc.0"]  # and that the action before decides, too
+        made.encoder.fc[0].weight[:, sum(joined[:3]) : sum(joined[:4])].mul_(20)
     return made
 
 
