@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo import config as dynamo
+from torch._inductor import config as inductor
 from torch.testing import assert_close
 
 from agent_scaling.data.batch import Batch
@@ -146,10 +147,13 @@ def test_the_learner_is_the_same(core: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_compiler_of_users_makes_the_same_losses() -> None:
-    """Of one step, because it takes long on a CPU."""
+    """Of one graph a part, because it takes long on a CPU; of the instructions that the processor
+    names, without a trial of each by the C++ compiler."""
     eager, fast = cloning("lstm", "ours"), cloning("lstm", "ours")
     fast.compile_parts("inductor")
-    assert trained(fast, windows()[:2]) == pytest.approx(trained(eager, windows()[:2]), rel=1e-4)
+    with inductor.patch({"cpp.vec_isa_ok": True}):
+        losses = trained(fast, windows()[:2])
+    assert losses == pytest.approx(trained(eager, windows()[:2]), rel=1e-4)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
@@ -165,9 +169,10 @@ def test_the_masked_convolution_is_the_cut_one(steps: int) -> None:
 def test_a_compiled_run_resumes_where_it_stopped(tiny_shards: Path, tmp_path: Path) -> None:
     """Evaluation between, with windows of its own, compiles nothing."""
     small = ["trainer.compile=aot_eager", "data.val_frames=64", "callbacks.reference_players=null"]
-    for name, budgets in {"whole": [8e9], "parts": [4e9, 8e9]}.items():
+    small += ["callbacks.baselines=null", "milestones=[2e9]"]
+    for name, budgets in {"whole": [4e9], "parts": [2e9, 4e9]}.items():
         for index, budget in enumerate(budgets):
-            more = [*small, f"flops_budget={budget}", "milestones=[4e9]"]
+            more = [*small, f"flops_budget={budget}"]
             train(tiny_shards, tmp_path / name, *more, *(["ckpt_path=last"] if index else []))
     found = {name: tmp_path / name / "checkpoints" / "last.ckpt" for name in ("whole", "parts")}
     whole, parts = map(read_checkpoint, found.values())

@@ -24,6 +24,7 @@ SMALL = [
     "policy.encoder.residual_blocks=0",
     "callbacks.rollouts.episodes=2",
     "callbacks.rollouts.max_episode_steps=10",
+    "callbacks.rollouts.workers=1",
     "callbacks.reference_players.players=[random]",
     "trainer.max_steps=1",
     "flops_budget=1e18",

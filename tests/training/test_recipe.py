@@ -91,6 +91,7 @@ def test_the_average_is_what_is_evaluated_and_loaded(tiny_shards: Path, whole: P
 def test_an_average_is_of_the_weights_after_each_step(tiny_shards: Path, tmp_path: Path) -> None:
     name, states = "policy.policy.weight", []
     more = ["callbacks.ema.decay=0.7", "flops_budget=1e18", "callbacks.reference_players=null"]
+    more += ["callbacks.baselines=null"]
     for steps in (1, 2, 3):
         train(tiny_shards, tmp_path / "run", *more, f"trainer.max_steps={steps}", "ckpt_path=last")
         states.append(read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt"))

@@ -21,13 +21,14 @@ from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.runtime.files import PARTIAL
 from tests.helpers.runs import child
 
-STEPS = 60
-"""More than five kills get to: each is within 13 steps of the last save, and saves 10 at most."""
+STEPS, EVERY = 40, 3
+"""More than five kills get to: each is within 8 steps of the last save, and saves 6 at most."""
 SETTINGS = [
     f"trainer.max_steps={STEPS}",
     "flops_budget=1e18",  # out of reach
     "callbacks.tracking.every_frames=64",  # a point a step
-    "callbacks.checkpoints.every_frames=320",  # 5 steps of 4 lanes × 16 frames
+    f"callbacks.checkpoints.every_frames={64 * EVERY}",  # steps of 4 lanes × 16 frames
+    "callbacks.reference_players=null",
 ]
 COMPARED = ("state_dict", "optimizer_states", "lane_state", "frames", "rng", "ShardsDataModule")
 
@@ -72,7 +73,7 @@ def wait_for_saves(process: BaseProcess, last: Path, saves: int) -> None:
 
 
 class KilledAt(Callback):
-    """Kills its own process: after ``steps`` steps, and ``part`` of five more as it makes them.
+    """Kills its own process: after ``steps`` steps, and ``part`` of EVERY more as it makes them.
 
     (Not after some seconds: on a fast machine the run would be over, on a slow one not begun.)
     """
@@ -88,7 +89,7 @@ class KilledAt(Callback):
         if len(self.ends) == self.steps:
             step = min(after - before for before, after in pairwise(self.ends))
             kill = (os.getpid(), signal.SIGKILL)
-            threading.Timer(5 * self.part * step, os.kill, kill).start()
+            threading.Timer(EVERY * self.part * step, os.kill, kill).start()
 
 
 @pytest.mark.parametrize(("workers", "others"), [(0, 2), (3, 1)])
@@ -103,7 +104,7 @@ def test_killed_at_five_random_moments_and_resumed(
     settings = [*SETTINGS, "ckpt_path=last"]
     for kill in range(5):
         count = workers if kill % 2 == 0 else others
-        moment = f"steps: {draw.randint(2, 8)}, part: {draw.random()}"
+        moment = f"steps: {draw.randint(2, EVERY + 2)}, part: {draw.random()}"
         killer = f"+callbacks.killer={{_target_: tests.training.test_resume.KilledAt, {moment}}}"
         process = child(tiny_shards, output, *settings, f"data.workers={count}", killer)
         process.join(600)

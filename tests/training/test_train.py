@@ -223,13 +223,14 @@ def test_torn_last_checkpoint_falls_back_and_says_so(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    every = "callbacks.checkpoints.every_frames=320"
-    train(tiny_shards, output, "trainer.max_steps=10", "flops_budget=1e18", every)
+    more = ["callbacks.checkpoints.every_frames=64", "flops_budget=1e18"]  # at every step
+    more += ["callbacks.baselines=null", "callbacks.reference_players=null"]
+    train(tiny_shards, output, "trainer.max_steps=2", *more)
     last = output / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    train(tiny_shards, output, "trainer.max_steps=12", "flops_budget=1e18", every, "ckpt_path=last")
+    train(tiny_shards, output, "trainer.max_steps=3", "ckpt_path=last", *more)
     assert "previous.ckpt" in capsys.readouterr().out
-    assert read_checkpoint(last)["global_step"] == 12
+    assert read_checkpoint(last)["global_step"] == 3
 
 
 def test_a_flipped_bit_falls_back_and_says_so(
@@ -277,6 +278,7 @@ def test_fine_tuning_starts_from_the_weights(
     kept = [o for o in overrides(tiny_shards, tmp_path / "run") if not o.startswith("policy.")]
     kept[0] = "policy=checkpoint"
     more = [f"policy.path={source}", "flops_budget=1e18", "trainer.max_steps=1", "optimizer.lr=0"]
+    more += ["callbacks.baselines=null", "callbacks.reference_players=null"]
     call_verb(composed("train", [*kept, *more]))
     ours = agent_scaling.load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
     theirs = agent_scaling.load_policy(source)
@@ -288,9 +290,10 @@ def test_a_resume_with_other_settings_says_so_and_keeps_it(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    quick = ("trainer.max_steps=1", "callbacks.baselines=null")
+    off = ("callbacks.baselines=null", "callbacks.reference_players=null")
+    quick = ("trainer.max_steps=1", *off)
     train(tiny_shards, output, "flops_budget=1e18", "optimizer.lr=0.001", *quick)
-    later = ("trainer.max_steps=2", "callbacks.baselines=null", "ckpt_path=last")
+    later = ("trainer.max_steps=2", *off, "ckpt_path=last")
     with pytest.raises(InputError, match=r"data\.lanes=2: the checkpoint was trained with 4"):
         train(tiny_shards, output, "flops_budget=9e18", "data.lanes=2", *later)
     assert " -> " not in capsys.readouterr().out, "nothing changes at a resume that is refused"
