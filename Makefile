@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --constraint constraint
 COMPILED := agent_scaling.studies.study, agent_scaling.training.train, agent_scaling.scaling.fitting.analysis, \
 	agent_scaling.playing.rollouts.rollout, callbacks.tracking, data_modules.shards, mlflow.store.tracking.sqlalchemy_store
 DEMO := outputs/demo
-JOBS := 5
+JOBS := 3
 QUICK := tests/test_imports.py tests/config tests/policies/test_policy.py tests/policies/cores/test_cores.py \
 	tests/training/objectives tests/training/optim/test_schedules.py tests/data/shards/test_codec.py \
 	tests/data/windows tests/scaling/test_minima.py
