@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -32,7 +33,7 @@ from agent_scaling.studies.run_cell import PREEMPTED, STOP, Progress, log_of, pr
 
 HELD_ELSEWHERE = "another process trains it"
 CHECK = "validate_batch_is_legal"
-"""The method by which Hydra's sweepers compose all runs beforehand."""
+"""The method by which Hydra's sweepers compose all runs beforehand; another Hydra may have none."""
 
 
 def sweep(*, plan: str, run: str | None = None) -> str | None:
@@ -137,26 +138,10 @@ def launch(folder: Path, names: list[str], settings: Mapping[str, Any]) -> None:
     if any(line.startswith("hydra/launcher=") for line in asked):
         planned = []
     overrides = [setting("plan", folder), "run=" + ",".join(names), *planned, *asked]
-    with uncomposed():
+    # Composing all configs beforehand, to find mistakes, takes some 0.15 s each, and the first run
+    # waits for it. They differ in the names of runs alone, which the plan has.
+    with patch.object(Sweeper, CHECK, lambda *_: None, create=True):
         hydra.multirun(config_name="sweep", task_function=call_verb, overrides=overrides)
-
-
-@contextmanager
-def uncomposed() -> Iterator[None]:
-    """Have Hydra compose each run's config once, where the run starts.
-
-    It composes all of them beforehand to find mistakes: some 0.15 s each before the first run
-    starts. They differ in the names of runs alone, which the plan has.
-    """
-    usual = vars(Sweeper).get(CHECK)
-    if usual is None:  # of another Hydra
-        yield
-        return
-    setattr(Sweeper, CHECK, lambda *_: None)
-    try:
-        yield
-    finally:
-        setattr(Sweeper, CHECK, usual)
 
 
 @contextmanager

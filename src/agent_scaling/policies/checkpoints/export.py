@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from agent_scaling.policies.policy import Policy
 LANES = 2  # of the example: torch.export would take an axis of 1 for a constant
 EXAMPLE = "input_example.json"
 COMPARES = "warn_dependency_requirement_mismatches"
-"""MLflow's function that compares."""
+"""MLflow's function that compares a model's requirements with what is installed here; another
+MLflow may have none. It reads the lists of files of all packages, in 0.7 s, and the requirements
+are written from the versions installed here."""
 HARMLESS = ("The tensor attributes .* were assigned during export", "No complete tensor found")
 """Warnings of torch.export about each LSTM, and about weights that share a storage."""
 
@@ -86,12 +88,14 @@ def save_model(policy: Policy, folder: Path, metadata: Mapping[str, Any]) -> Non
     """
     import mlflow.pytorch
     from mlflow.models import Model
+    from mlflow.utils import environment
 
+    unchecked = patch.object(environment, COMPARES, lambda *_: None, create=True)
     step, about = Step(policy).eval(), Model()
     example = step.example()
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
-    with warnings.catch_warnings(), torch.no_grad(), unchecked():
+    with warnings.catch_warnings(), torch.no_grad(), unchecked:
         for message in HARMLESS:
             warnings.filterwarnings("ignore", message)
         mlflow.pytorch.save_model(
@@ -111,26 +115,6 @@ def save_model(policy: Policy, folder: Path, metadata: Mapping[str, Any]) -> Non
     about.save(str(beside / "MLmodel"))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-
-
-@contextmanager
-def unchecked() -> Iterator[None]:
-    """Have MLflow not compare a model's requirements with the packages that are installed here.
-
-    It reads the lists of files of all packages for that, in 0.7 s, and the requirements are
-    written from the versions installed here.
-    """
-    from mlflow.utils import environment
-
-    usual = vars(environment).get(COMPARES)
-    if usual is None:  # of another MLflow
-        yield
-        return
-    setattr(environment, COMPARES, lambda *_: None)
-    try:
-        yield
-    finally:
-        setattr(environment, COMPARES, usual)
 
 
 def signature_of(step: Step, given: Sequence[Tensor], answered: Sequence[Tensor]) -> Any:
