@@ -11,14 +11,13 @@ from io import StringIO
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.types import RunMode
 
 from agent_scaling.cli.help import OWN
 from agent_scaling.config.beside import conf
-from agent_scaling.config.groups import NAMED, configs_of, is_part, names_of
+from agent_scaling.config.groups import NAMED, configs_of, is_part, names_of, options_of
 
 SHELLS = {
     "bash": "",
@@ -101,7 +100,7 @@ def offered(verb: str, found: Iterable[str], word: str, loader: ConfigLoader) ->
     for text in found:
         name, _, option = text.lstrip("+~").partition("=")
         name = name.rstrip("/.")
-        is_group = bool(loader.get_group_options(name, ObjectType.CONFIG))
+        is_group = bool(options_of(name, loader))
         configs = configs_of(name, loader) if option and is_group else {}
         is_choice = name in groups and not (option in configs and is_part(option, configs[option]))
         if name not in (NAMED, *OWN) and (is_choice or not is_group):

