@@ -20,7 +20,7 @@ def random_game(game: Atari, frame: NDArray[np.uint8], seed: int) -> tuple[NDArr
     game.reset(seed)
     rng, frames, record = np.random.default_rng(0), [frame.copy()], None
     while record is None and len(frames) < 80:
-        record = game.step(int(rng.integers(len(game.codes))))
+        record = game.step(int(rng.integers(len(game.actions))))
         frames.append(frame.copy())
     return np.array(frames), record
 
@@ -37,7 +37,7 @@ def test_frames_and_rewards_are_those_of_ales_vector_environment(env: str) -> No
     rng, total = np.random.default_rng(2), 0.0
     for _ in range(120):
         assert np.array_equal(shown[0, 0], views["frame"])
-        action = int(rng.integers(len(ours.codes)))
+        action = int(rng.integers(len(ours.actions)))
         shown, reward, *_ = theirs.step(np.array([action]))
         ours.step(action)
         assert reward[0] == views["reward"][0]
@@ -64,7 +64,7 @@ def test_actions_stick_as_often_as_asked() -> None:
     held = []
     for step in range(2000):
         game.step(2 + step % 2)
-        held.append(game.held == game.codes[2 + step % 2])
+        held.append(game.held == game.actions[2 + step % 2])
     assert 0.77 < np.mean(held) < 0.83
 
 
@@ -131,7 +131,7 @@ def test_an_episode_may_end_with_a_life() -> None:
     game.reset(0)
     steps = 0
     while not ends or "return" not in ends[-1]:
-        record = game.step(int(rng.integers(len(game.codes))))
+        record = game.step(int(rng.integers(len(game.actions))))
         steps += 1
         if record is not None:
             ends.append(record)

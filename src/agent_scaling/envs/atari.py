@@ -142,7 +142,8 @@ class Atari:
         longest = MAX_FRAMES // frame_skip
         self.max_episode_steps = min(max_episode_steps or longest, longest)
         self.ale: Any = _open(rom)
-        self.codes = _codes(self.ale, full_actions)  # to load a game again takes 0.1 s
+        self.actions = _codes(self.ale, full_actions)  # to load the game again takes 0.1 s
+        """ALE's codes of the game's actions, in order."""
         self._start = self.ale.cloneState(include_rng=True)
         shape = self.ale.getScreenDims()
         self._screen, self._before = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
@@ -195,7 +196,7 @@ class Atari:
         reward, last = 0, self.frame_skip - 1
         for frame, chance in enumerate(self._rng.random(self.frame_skip).tolist()):
             if chance >= self.sticky:
-                self.held = self.codes[action]
+                self.held = self.actions[action]
             reward += self.ale.act(self.held)
             if frame == last - 1:
                 self.ale.getScreenGrayscale(self._before)

@@ -41,7 +41,7 @@ def test_experts_score_five_times_what_random_actions_do(env: str, lowest: int, 
 @pytest.mark.parametrize("env", ["Breakout", "Pong"])
 def test_an_expert_acts_on_what_two_frames_show_and_stands_still(env: str) -> None:
     console = Atari({}, env=env)
-    names = action_names(console.codes)
+    names = action_names(console.actions)
     expert, before = EXPERTS[rom_name(env)](), None
     console.reset(3)
     taken = []
@@ -71,7 +71,7 @@ def test_recorded_games_come_back_frame_by_frame(atari_games: Path, atari_shards
     for code in codes.tolist():
         frames.append(frame.copy())
         scores.append(console.score)
-        console.step(console.codes.index(code))
+        console.step(console.actions.index(code))
     assert console.score == record["score"]
 
     for split in ("train", "val"):
@@ -92,7 +92,7 @@ def test_recorded_games_come_back_frame_by_frame(atari_games: Path, atari_shards
             seen.append([column[mine][:, 0].numpy().copy() for column in columns])
         shown, action, previous, score = (np.concatenate(part) for part in zip(*seen, strict=True))
         assert np.array_equal(shown, frames)
-        assert np.array_equal(np.array(console.codes)[action], codes)
+        assert np.array_equal(np.array(console.actions)[action], codes)
         assert np.array_equal(previous, [0, *action[:-1]])
         assert np.array_equal(score, scores)
         return

@@ -110,7 +110,7 @@ def test_an_agent_records_what_it_would_play(stacks: Any, tmp_path: Path) -> Non
     answers, begins = set(), 0
     for code in codes.tolist():
         stack = np.concatenate([stack[1:], frame[None]])
-        action = console.codes.index(code)
+        action = console.actions.index(code)
         if not begins or console.ale.lives() < lives:
             assert action == 1  # FIRE
             begins += 1

@@ -83,7 +83,7 @@ class AtariSource(Source):
             score = np.empty(len(key), np.int32)
             for t, code in enumerate(key.tolist()):
                 shown[t], score[t] = frame, console.score
-                console.step(console.codes.index(code))
+                console.step(console.actions.index(code))
             yield RawFrames({"frame": shown}, key, score)
         if console.score != game.metadata["points"]:
             raise BadGame(

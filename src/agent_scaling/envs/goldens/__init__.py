@@ -70,11 +70,9 @@ def played(golden: Golden, steps: int = STEPS) -> Golden:
     game: Any = kind(views, **golden.options)
     # numpy never changes what a RandomState draws; newer generators may.
     draw = np.random.RandomState(golden.seed)
-    actions: Sequence[int]
-    if golden.family == "nethack":
-        actions = keys()
-    else:  # counted where they are: another game takes longer to start than these steps
-        actions = range(len(game.codes if golden.family == "atari" else game.actions))
+    # Counted where they are: another game takes longer to start than these steps.
+    nethack = golden.family == "nethack"
+    actions: Sequence[int] = keys() if nethack else range(len(game.actions))
     seen, digests, seed = hashlib.sha256(), {}, golden.seed
     game.reset(seed)
     for step in range(1, steps + 1):

@@ -82,7 +82,7 @@ def _play(spec: GameSpec, *, record: bool) -> GameRecord:
     codes, ended = bytearray(), None
     while ended is None:
         action = player(game, frame)
-        codes.append(game.codes[action])
+        codes.append(game.actions[action])
         ended = game.step(action)
     if record:
         np.save(spec.folder / ACTIONS, np.frombuffer(codes, np.uint8))
@@ -102,7 +102,7 @@ def _play(spec: GameSpec, *, record: bool) -> GameRecord:
 
 def make_player(name: str, game: Atari, seed: int) -> Player:
     """Make a player for the one episode of ``seed``."""
-    names = action_names(game.codes)
+    names = action_names(game.actions)
     if name == "random":
         rng = np.random.default_rng(seed)
         return lambda game, frame: int(rng.integers(len(names)))
@@ -134,7 +134,7 @@ def _file_player(path: str, game: Atari, seed: int) -> Player:
 
     torch.set_num_threads(1)
     if is_agent(path):
-        return AgentPlayer(load_agent(path), game.codes)
+        return AgentPlayer(load_agent(path), game.actions)
 
     from agent_scaling.playing.actor import Actor
     from agent_scaling.playing.sampling import Sampling
