@@ -8,15 +8,14 @@ import pyte
 import pytest
 
 from callbacks import progress
-from tests.helpers.runs import train
+from tests.helpers.runs import UNCOMPARED, train
 
 SHORT = [
     "flops_budget=4e9",
     "milestones=[2e9]",
     "data.unroll_length=4",
     "data.val_frames=64",
-    "callbacks.reference_players=null",
-    "callbacks.baselines=null",
+    *UNCOMPARED,
     "callbacks.progress={_target_:callbacks.progress.ProgressBar}",
 ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent_scaling.cli.main import PRINTS, VERBS
 from tests.conftest import ROOT
-from tests.helpers.runs import overrides, train
+from tests.helpers.runs import UNCOMPARED, overrides, train
 
 COMMAND = Path(sys.executable).with_name("agent-scaling")
 
@@ -139,8 +139,7 @@ def test_checkpoint_that_is_not_there(tmp_path: Path, forked: Path) -> None:
 def test_disk_full_at_a_checkpoint(tiny_shards: Path, tmp_path: Path, forked: Path) -> None:
     """The error names the file; the checkpoint before it is intact, and the run goes on from it."""
     output = tmp_path / "run"
-    settings = ["callbacks.checkpoints.every_frames=128", "flops_budget=1e18"]
-    settings += ["callbacks.reference_players=null", "callbacks.baselines=null"]
+    settings = ["callbacks.checkpoints.every_frames=128", "flops_budget=1e18", *UNCOMPARED]
     train(tiny_shards, output, *settings, "trainer.max_steps=2")
     last = output / "checkpoints" / "last.ckpt"
     before = last.read_bytes()

@@ -12,6 +12,9 @@ from agent_scaling.data.conversion.shard import shard
 from tests.conftest import Once
 from tests.helpers.remote_shards import WINDOWS, windows
 
+SHARD_A_GAME = {"chunk_frames": 150, "shard_megabytes": 0.001, "val_fraction": 0.4}
+"""Settings of a conversion of the tiny games: shards of one game each, of two chunks or more."""
+
 
 @pytest.fixture(scope="session")
 def expected(short_shards: Path) -> list[Batch]:
@@ -20,6 +23,7 @@ def expected(short_shards: Path) -> list[Batch]:
 
 @pytest.fixture(scope="session")
 def few_shards(tiny_games: Path, once: Once) -> Path:
-    """The tiny games as shards of one game each, of two chunks or more."""
-    settings = {"chunk_frames": 150, "shard_megabytes": 0.001, "val_fraction": 0.4}
-    return once("few", lambda folder: shard(input=str(tiny_games), output=str(folder), **settings))
+    """The tiny games as shards of one game each."""
+    return once(
+        "few", lambda folder: shard(input=str(tiny_games), output=str(folder), **SHARD_A_GAME)
+    )

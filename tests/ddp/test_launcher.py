@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers.runs import forked, overrides, train
+from tests.helpers.runs import UNCOMPARED, forked, overrides, train
 
 ENDLESS = [
     "trainer=ddp",
@@ -19,8 +19,7 @@ ENDLESS = [
     "threads=1",
     "flops_budget=1e18",
     "callbacks.checkpoints.every_frames=256",
-    "callbacks.baselines=null",
-    "callbacks.reference_players=null",
+    *UNCOMPARED,
 ]
 
 

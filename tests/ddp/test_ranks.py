@@ -24,9 +24,9 @@ from agent_scaling.training.build import build
 from agent_scaling.training.hooks import milestone_name
 from tests.ddp.ranks import finish, start
 from tests.helpers.policies import cut
-from tests.helpers.runs import composed, overrides, train
+from tests.helpers.runs import STEP_FRAMES, UNCOMPARED, composed, overrides, train
 
-STEPS, FRAMES = 8, 4 * 16
+STEPS = 8
 SETTINGS = [
     "flops_budget=1e18",  # out of reach
     "callbacks.tracking.every_frames=64",
@@ -50,7 +50,7 @@ def built(shards: Path, *more: str) -> tuple[Any, Any]:
 def half_way(tiny_shards: Path) -> float:
     """FLOPs after half of the steps."""
     module, _ = built(tiny_shards, *NO_BATCHNORM)
-    return float(module.flops_per_frame * FRAMES * STEPS / 2)
+    return float(module.flops_per_frame * STEP_FRAMES * STEPS / 2)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def last(output: Path) -> dict[str, Any]:
 
 def assert_same_run(output: Path, other: Path) -> None:
     ours, theirs = last(output), last(other)
-    assert ours["frames"] == theirs["frames"] == STEPS * FRAMES
+    assert ours["frames"] == theirs["frames"] == STEPS * STEP_FRAMES
     assert ours["ShardsDataModule"] == theirs["ShardsDataModule"]
     torch.testing.assert_close(ours["state_dict"], theirs["state_dict"], **CLOSE)
     torch.testing.assert_close(ours["lane_state"], theirs["lane_state"], **CLOSE)
@@ -168,13 +168,12 @@ def test_a_sharded_policy_learns_from_copies_in_bfloat16(
     assert F.cosine_similarity(*ways, dim=0) > 0.95
 
 
-COMPACT = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
-COMPACT += ["callbacks.baselines=null", "callbacks.reference_players=null"]
+COMPACT = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18", *UNCOMPARED]
 
 
 def assert_same_compact(output: Path, other: Path) -> None:
     ours, theirs = last(output), last(other)
-    assert ours["frames"] == theirs["frames"] == STEPS * FRAMES
+    assert ours["frames"] == theirs["frames"] == STEPS * STEP_FRAMES
     assert ours["ShardsDataModule"] == theirs["ShardsDataModule"]
     for part in ("state_dict", "lane_state"):  # the last actions are of the lanes' state
         torch.testing.assert_close(ours[part], theirs[part], rtol=1e-3, atol=2e-4)
@@ -219,7 +218,7 @@ def test_sigterm_to_one_rank_stops_both(tiny_shards: Path, tmp_path: Path) -> No
     os.kill(ranks[1].pid, signal.SIGTERM)
     assert finish(ranks) == [143, 143]
     saved = last(output)
-    assert saved["frames"] == saved["ShardsDataModule"]["step"] * FRAMES > 0
+    assert saved["frames"] == saved["ShardsDataModule"]["step"] * STEP_FRAMES > 0
     assert saved["lane_state"][0].shape[1] == 4
 
 

@@ -11,14 +11,13 @@ import torch
 
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from tests.conftest import ROOT
-from tests.helpers.runs import overrides, train
+from tests.helpers.runs import UNCOMPARED, overrides, train
 from tests.helpers.servers import free_port
 
 SETTINGS = [
     "flops_budget=1e18",
     "callbacks.checkpoints.every_frames=256",  # 4 steps
-    "callbacks.baselines=null",
-    "callbacks.reference_players=null",
+    *UNCOMPARED,
     "policy.encoder.residual_blocks=0",  # BatchNorm's statistics are each rank's own
     "policy.encoder.crop_norm=false",
     "+optimizer.eps=0.01",  # or Adam takes the sign of gradients that are nothing but rounding

@@ -12,7 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from mlflow import MlflowClient
 
 from agent_scaling.policies.checkpoints.files import read_checkpoint
-from tests.helpers.runs import train
+from tests.helpers.runs import UNCOMPARED, train
 
 
 class Interrupted(Callback):
@@ -54,9 +54,8 @@ def test_ctrl_c_once_saves_twice_does_not_wait(
     output = tmp_path / "a run"
     last = output / "checkpoints" / "last.ckpt"
     interrupt = f"+callbacks.interrupt={{_target_: tests.faults.test_interrupt.Interrupted, {how}}}"
-    few = ["callbacks.baselines=null", "callbacks.reference_players=null"]
     with pytest.raises(SystemExit) as stop:
-        train(tiny_shards, output, "flops_budget=1e18", *few, interrupt)
+        train(tiny_shards, output, "flops_budget=1e18", *UNCOMPARED, interrupt)
     assert stop.value.code == 128 + signal.SIGINT
     said, warned = capfd.readouterr()
     assert f"stopped by Ctrl-C; to go on: ckpt_path=last 'output=\"{output}\"'" in said

@@ -39,6 +39,8 @@ SMALL = [
 """A run that is over in seconds."""
 STEP_FRAMES = 4 * 16
 """Of each of its steps."""
+UNCOMPARED = ["callbacks.baselines=null", "callbacks.reference_players=null"]
+"""Settings of a run whose numbers are compared with no guesses' and no players'."""
 
 
 def composed(verb: str, overrides: list[str]) -> DictConfig:

@@ -10,7 +10,7 @@ from agent_scaling.data.conversion.shard import shard
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from tests.conftest import ROOT
 from tests.ddp.ranks import finish, start
-from tests.helpers.runs import overrides
+from tests.helpers.runs import UNCOMPARED, overrides
 from tests.slurm.cluster import Cluster, wait_for
 from tests.training.test_resume import COMPARED, assert_same
 
@@ -22,8 +22,7 @@ SETTINGS = [
     f"trainer.max_steps={STEPS}",
     "flops_budget=1e18",  # out of reach
     "callbacks.checkpoints.every_frames=256",
-    "callbacks.reference_players=null",
-    "callbacks.baselines=null",
+    *UNCOMPARED,
 ]
 NO_GPUS = ["--ntasks-per-node=2", "--cpus-per-task=1", "--gpus-per-node=0"]
 

@@ -37,7 +37,7 @@ from agent_scaling.training.modules.bc import BehaviouralCloning
 from agent_scaling.training.modules.impala import Impala
 from agent_scaling.training.optim.optimizer import OptimizerFactory
 from tests.helpers.policies import SMALL, random_batch
-from tests.helpers.runs import composed, train
+from tests.helpers.runs import UNCOMPARED, composed, train
 from tests.helpers.unrolls import random_unroll
 
 # The compiler hides this warning by a filter, which pytest's own precedes.
@@ -168,8 +168,7 @@ def test_the_masked_convolution_is_the_cut_one(steps: int) -> None:
 
 def test_a_compiled_run_resumes_where_it_stopped(tiny_shards: Path, tmp_path: Path) -> None:
     """Evaluation between, with windows of its own, compiles nothing."""
-    small = ["trainer.compile=aot_eager", "data.val_frames=64", "callbacks.reference_players=null"]
-    small += ["callbacks.baselines=null", "milestones=[2e9]"]
+    small = [*UNCOMPARED, "trainer.compile=aot_eager", "data.val_frames=64", "milestones=[2e9]"]
     for name, budgets in {"whole": [4e9], "parts": [2e9, 4e9]}.items():
         for index, budget in enumerate(budgets):
             more = [*small, f"flops_budget={budget}"]

@@ -12,7 +12,7 @@ from agent_scaling import load_policy
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.published import import_checkpoint
 from tests.helpers.released_network import drawn_flags, drawn_weights
-from tests.helpers.runs import train
+from tests.helpers.runs import UNCOMPARED, train
 from tests.training.test_kickstart import FRAMES, kickstart
 
 
@@ -40,8 +40,8 @@ def test_it_plays(imported: Path, tmp_path: Path) -> None:
 def test_it_is_trained_further(imported: Path, tiny_shards: Path, tmp_path: Path) -> None:
     train(
         tiny_shards, tmp_path / "run", "experiment=nethack_bc", "policy=checkpoint",
-        f"policy.path={imported}", "callbacks.reference_players=null", "flops_budget=1e18",
-        "trainer.max_steps=2", "data.val_frames=64", "callbacks.baselines=null",
+        f"policy.path={imported}", "flops_budget=1e18", *UNCOMPARED,
+        "trainer.max_steps=2", "data.val_frames=64",
     )  # fmt: skip
     before, after = load_policy(imported), load_policy(tmp_path / "run/checkpoints/last.ckpt")
     assert type(after.core) is type(before.core)

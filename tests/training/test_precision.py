@@ -34,7 +34,7 @@ from agent_scaling.training.device.precision import halve
 from agent_scaling.training.objectives.losses import summed_nats
 from tests.helpers import impala_runs
 from tests.helpers.policies import SMALL, random_batch
-from tests.helpers.runs import composed, overrides, train
+from tests.helpers.runs import UNCOMPARED, composed, overrides, train
 from tests.training.test_recipe import BOTH
 from tests.training.test_resume import assert_same
 
@@ -129,8 +129,7 @@ SHORT = [
     "flops_budget=1e18",
     "callbacks.ema.decay=0.7",
     "trainer.accumulate_grad_batches=2",
-    "callbacks.baselines=null",
-    "callbacks.reference_players=null",
+    *UNCOMPARED,
 ]
 
 

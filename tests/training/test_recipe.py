@@ -15,10 +15,9 @@ from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import build_policy, check_weights
 from agent_scaling.runtime.errors import InputError
 from data_modules.shards import ShardsDataModule
-from tests.helpers.runs import train
+from tests.helpers.runs import STEP_FRAMES, UNCOMPARED, train
 from tests.training.test_resume import COMPARED, assert_same
 
-WINDOW = 4 * 16  # frames
 RECIPE = [
     "optimizer=adamw",
     "optimizer.mup=true",
@@ -27,13 +26,12 @@ RECIPE = [
     "+optimizer.base.core={width: 8}",
     "schedule=cosine",
     "schedule.unit=frames",
-    f"schedule.warmup={4 * WINDOW}",
-    f"schedule.horizon={24 * WINDOW}",
+    f"schedule.warmup={4 * STEP_FRAMES}",
+    f"schedule.horizon={24 * STEP_FRAMES}",
     "trainer.accumulate_grad_batches=3",
     "callbacks.ema.decay=0.7",
-    "callbacks.reference_players=null",
-    "callbacks.baselines=null",
-    f"callbacks.tracking.every_frames={WINDOW}",
+    *UNCOMPARED,
+    f"callbacks.tracking.every_frames={STEP_FRAMES}",
     "flops_budget=1e18",
 ]
 BOTH = (*COMPARED, "current_model_state", "averaging_state")
@@ -51,7 +49,7 @@ def test_recipe_resumes_bit_exactly(tiny_shards: Path, whole: Path, tmp_path: Pa
     for steps in (3, 4, 8):
         train(tiny_shards, output, *RECIPE, f"trainer.max_steps={steps}", "ckpt_path=last")
     ours, theirs = (read_checkpoint(o / "checkpoints" / "last.ckpt") for o in (output, whole))
-    assert ours["frames"] == 8 * 3 * WINDOW
+    assert ours["frames"] == 8 * 3 * STEP_FRAMES
     assert ours["ShardsDataModule"]["step"] == 8 * 3
     for part in BOTH:
         assert_same(ours[part], theirs[part], part)
@@ -61,9 +59,9 @@ def test_rate_and_norm_are_logged_at_steps_of_the_optimiser(whole: Path) -> None
     client = MlflowClient(f"sqlite:///{whole.parent}/mlflow.db")
     run_id = (whole / "mlflow_run_id").read_text()
     rates = {p.step: p.value for p in client.get_metric_history(run_id, "train/lr")}
-    assert list(rates) == [step * 3 * WINDOW for step in range(1, 9)]
-    assert rates[3 * WINDOW] == pytest.approx(0.75e-3)  # warming up
-    assert rates[24 * WINDOW] == pytest.approx(1e-4)  # final: 0.1
+    assert list(rates) == [step * 3 * STEP_FRAMES for step in range(1, 9)]
+    assert rates[3 * STEP_FRAMES] == pytest.approx(0.75e-3)  # warming up
+    assert rates[24 * STEP_FRAMES] == pytest.approx(1e-4)  # final: 0.1
     norms = client.get_metric_history(run_id, "train/grad_norm")
     assert [p.step for p in norms] == list(rates)
     assert all(p.value > 0 for p in norms)
@@ -90,8 +88,7 @@ def test_the_average_is_what_is_evaluated_and_loaded(tiny_shards: Path, whole: P
 
 def test_an_average_is_of_the_weights_after_each_step(tiny_shards: Path, tmp_path: Path) -> None:
     name, states = "policy.policy.weight", []
-    more = ["callbacks.ema.decay=0.7", "flops_budget=1e18", "callbacks.reference_players=null"]
-    more += ["callbacks.baselines=null"]
+    more = ["callbacks.ema.decay=0.7", "flops_budget=1e18", *UNCOMPARED]
     for steps in (1, 2, 3):
         train(tiny_shards, tmp_path / "run", *more, f"trainer.max_steps={steps}", "ckpt_path=last")
         states.append(read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt"))
@@ -118,7 +115,7 @@ def test_runs_that_cannot_go_on(tiny_shards: Path, whole: Path) -> None:
 def test_a_decaying_rate_is_told(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quiet = ["callbacks.reference_players=null", "callbacks.baselines=null", "schedule=cosine"]
+    quiet = [*UNCOMPARED, "schedule=cosine"]
     output = tmp_path / "run"
     train(tiny_shards, output, *quiet, "flops_budget=1e9", "milestones=[5e8]")
     assert "milestones below the end of schedule=cosine, 1e+09 flops" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.runtime.files import PARTIAL
-from tests.helpers.runs import child
+from tests.helpers.runs import STEP_FRAMES, child
 
 STEPS, EVERY = 40, 3
 """More than five kills get to: each is within 8 steps of the last save, and saves 6 at most."""
@@ -27,7 +27,7 @@ SETTINGS = [
     f"trainer.max_steps={STEPS}",
     "flops_budget=1e18",  # out of reach
     "callbacks.tracking.every_frames=64",  # a point a step
-    f"callbacks.checkpoints.every_frames={64 * EVERY}",  # steps of 4 lanes × 16 frames
+    f"callbacks.checkpoints.every_frames={EVERY * STEP_FRAMES}",
     "callbacks.reference_players=null",
 ]
 COMPARED = ("state_dict", "optimizer_states", "lane_state", "frames", "rng", "ShardsDataModule")
@@ -114,7 +114,7 @@ def test_killed_at_five_random_moments_and_resumed(
         (folder / f".{name}.node-7{PARTIAL}").write_bytes(b"part")
     last = run_to_end(tiny_shards, output, *settings, f"data.workers={others}")
     assert not list(folder.glob(".*"))
-    assert last["frames"] == STEPS * 4 * 16
+    assert last["frames"] == STEPS * STEP_FRAMES
     for part in COMPARED:
         assert_same(last[part], undisturbed[part], part)
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -122,7 +122,8 @@ def test_killed_at_five_random_moments_and_resumed(
     assert run.info.status == "FINISHED"
     for name in ("flops", "train/nats"):
         steps = [point.step for point in client.get_metric_history(run.info.run_id, name)]
-        assert sorted(steps) == [64 * step for step in range(name == "train/nats", STEPS + 1)], name
+        frames = [STEP_FRAMES * step for step in range(name == "train/nats", STEPS + 1)]
+        assert sorted(steps) == frames, name
 
 
 def test_sigterm_saves_and_exits_143(tiny_shards: Path, undisturbed: Any, tmp_path: Path) -> None:

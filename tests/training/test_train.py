@@ -25,7 +25,7 @@ from agent_scaling.training.run_record import ABSENT, changes
 from tests.conftest import ROOT
 from tests.docs.metrics import documented, unknown, unlogged
 from tests.helpers.policies import cut, random_batch
-from tests.helpers.runs import composed, overrides, train
+from tests.helpers.runs import UNCOMPARED, composed, overrides, train
 
 BUDGET, MILESTONE = 1.2e10, 6e9
 PEAK = 1e12
@@ -224,7 +224,7 @@ def test_torn_last_checkpoint_falls_back_and_says_so(
 ) -> None:
     output = tmp_path / "run"
     more = ["callbacks.checkpoints.every_frames=64", "flops_budget=1e18"]  # at every step
-    more += ["callbacks.baselines=null", "callbacks.reference_players=null"]
+    more += UNCOMPARED
     train(tiny_shards, output, "trainer.max_steps=2", *more)
     last = output / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
@@ -278,7 +278,7 @@ def test_fine_tuning_starts_from_the_weights(
     kept = [o for o in overrides(tiny_shards, tmp_path / "run") if not o.startswith("policy.")]
     kept[0] = "policy=checkpoint"
     more = [f"policy.path={source}", "flops_budget=1e18", "trainer.max_steps=1", "optimizer.lr=0"]
-    more += ["callbacks.baselines=null", "callbacks.reference_players=null"]
+    more += UNCOMPARED
     call_verb(composed("train", [*kept, *more]))
     ours = agent_scaling.load_policy(tmp_path / "run" / "checkpoints" / "last.ckpt")
     theirs = agent_scaling.load_policy(source)
@@ -290,10 +290,9 @@ def test_a_resume_with_other_settings_says_so_and_keeps_it(
     tiny_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    off = ("callbacks.baselines=null", "callbacks.reference_players=null")
-    quick = ("trainer.max_steps=1", *off)
+    quick = ("trainer.max_steps=1", *UNCOMPARED)
     train(tiny_shards, output, "flops_budget=1e18", "optimizer.lr=0.001", *quick)
-    later = ("trainer.max_steps=2", *off, "ckpt_path=last")
+    later = ("trainer.max_steps=2", *UNCOMPARED, "ckpt_path=last")
     with pytest.raises(InputError, match=r"data\.lanes=2: the checkpoint was trained with 4"):
         train(tiny_shards, output, "flops_budget=9e18", "data.lanes=2", *later)
     assert " -> " not in capsys.readouterr().out, "nothing changes at a resume that is refused"

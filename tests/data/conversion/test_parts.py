@@ -11,8 +11,9 @@ import pytest
 
 from agent_scaling.data.conversion.shard import shard
 from agent_scaling.runtime.errors import InputError
+from tests.data.conftest import SHARD_A_GAME
 
-convert = partial(shard, chunk_frames=150, shard_megabytes=0.001, val_fraction=0.4, processes=1)
+convert = partial(shard, **SHARD_A_GAME, processes=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -22,19 +22,19 @@ from agent_scaling.data.shards.manifest import load_manifest, load_split
 from agent_scaling.data.shards.storage import Folder
 from agent_scaling.runtime.errors import InputError
 from tests.conftest import ROOT
+from tests.data.conftest import SHARD_A_GAME
 from tests.helpers.ttyrecs import copy_game, link_games, press, reference_games
 
-SETTINGS = {"chunk_frames": 150, "shard_megabytes": 0.001, "val_fraction": 0.4}
-SCRIPT = """
+SCRIPT = f"""
 import sys
 from agent_scaling.runtime.errors import InputError
 from agent_scaling.data.conversion.shard import shard
 if __name__ == "__main__":
     try:
         shard(input=sys.argv[1], output=sys.argv[2], processes=int(sys.argv[3]),
-              chunk_frames=150, shard_megabytes=0.001, val_fraction=0.4)
+              **{SHARD_A_GAME})
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {{error}}")
 """
 DIES = """
 import os, signal
@@ -100,7 +100,7 @@ def test_manifest_of_the_short_games(short_shards: Path, short_games: Path) -> N
 def test_other_process_counts_give_the_same_bytes(
     few_shards: Path, tiny_games: Path, tmp_path: Path, processes: int
 ) -> None:
-    shard(input=str(tiny_games), output=str(tmp_path / "s"), processes=processes, **SETTINGS)
+    shard(input=str(tiny_games), output=str(tmp_path / "s"), processes=processes, **SHARD_A_GAME)
     assert contents(tmp_path / "s") == contents(few_shards)
 
 
@@ -116,7 +116,7 @@ def test_a_killed_conversion_goes_on_where_it_was(
     assert not (output / "manifest.json").exists()
     (output / ".train-00002.tar.partial").write_bytes(b"half a shard")
     stamps = {name: (output / f"{name}.tar").stat().st_mtime_ns for name in finished}
-    shard(input=str(tiny_games), output=str(output), processes=2, **SETTINGS)
+    shard(input=str(tiny_games), output=str(output), processes=2, **SHARD_A_GAME)
     assert contents(output) == contents(few_shards)
     assert {name: (output / f"{name}.tar").stat().st_mtime_ns for name in finished} == stamps
 
@@ -141,7 +141,7 @@ def test_a_killed_worker_stops_with_one_line_and_keeps_finished_shards(
     assert "Traceback" not in errors
     left = {path.name for path in output.iterdir() if not path.name.endswith(".games")}
     assert left == {"train-00000.tar", "train-00000.json"}
-    shard(input=str(tiny_games), output=str(output), processes=1, **SETTINGS)
+    shard(input=str(tiny_games), output=str(output), processes=1, **SHARD_A_GAME)
     assert contents(output) == contents(few_shards)
 
 
@@ -160,7 +160,7 @@ def test_a_full_disk_keeps_finished_shards(
     kept = {path.name for path in output.iterdir() if not path.name.endswith(".games")}
     assert kept < set(contents(few_shards))
     assert all((output / name).read_bytes() == (few_shards / name).read_bytes() for name in kept)
-    shard(input=str(tiny_games), output=str(output), **SETTINGS)
+    shard(input=str(tiny_games), output=str(output), **SHARD_A_GAME)
     assert contents(output) == contents(few_shards)
 
 
@@ -195,7 +195,7 @@ def test_whatever_is_wrong_with_a_game_is_one_line(
     copy_game(short, root, "unknown", press(100, 7))
     next(copy_game(short, root, "alone", lambda data: data).glob("*.bz2")).unlink()
     next(copy_game(short, root, "nameless", lambda data: data).glob("*.xlogfile")).unlink()
-    manifest = shard(input=str(root), output=str(tmp_path / "s"), **SETTINGS)
+    manifest = shard(input=str(root), output=str(tmp_path / "s"), **SHARD_A_GAME)
     reasons = {entry["file"].split("/")[1]: entry["reason"] for entry in manifest.skipped}
     assert set(reasons) == {"cut", "empty", "text", "flipped", "unknown", "alone", "nameless"}
     assert "frame 100 was answered with key 7" in reasons["unknown"]
@@ -208,7 +208,7 @@ def test_whatever_is_wrong_with_a_game_is_one_line(
         assert shown.count(f"skipped {entry['file']}: {entry['reason']}") == 1
     assert "bzRead" not in shown
     # A second run says the same from what it kept.
-    assert shard(input=str(root), output=str(tmp_path / "s"), **SETTINGS) == manifest
+    assert shard(input=str(root), output=str(tmp_path / "s"), **SHARD_A_GAME) == manifest
 
 
 def test_unknown_keys_can_be_masked(reference: Path, tmp_path: Path) -> None:
@@ -281,10 +281,10 @@ def test_other_games_or_settings_are_refused(
     shutil.copytree(few_shards, output)
     before = contents(output)
     with pytest.raises(InputError, match="other games or settings"):
-        shard(input=str(tiny_games), output=str(output), **(SETTINGS | {"level": 3}))
+        shard(input=str(tiny_games), output=str(output), **(SHARD_A_GAME | {"level": 3}))
     fewer = link_games(list((tiny_games / "nle_data").iterdir())[:3], tmp_path / "fewer")
     with pytest.raises(InputError, match="other games or settings"):
-        shard(input=str(fewer), output=str(output), **SETTINGS)
+        shard(input=str(fewer), output=str(output), **SHARD_A_GAME)
     assert contents(output) == before
 
 

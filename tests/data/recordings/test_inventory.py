@@ -28,7 +28,7 @@ from agent_scaling.runtime.errors import InputError
 from data_modules.shards import ShardsDataModule
 from tests.data.shards.test_fuzz import broken
 from tests.helpers.fuzz import FUZZ
-from tests.helpers.runs import train
+from tests.helpers.runs import UNCOMPARED, train
 from tests.helpers.ttyrecs import copy_game, link_games, press, reference_games
 
 MOVES = [1, 2, 3, 4, 5, 6, 7, 20, 62, 93]
@@ -157,9 +157,8 @@ def test_shards_have_a_version_of_their_own_and_train(
     padded = last.inv_glyphs_TBI[last.game_TB == -1]
     assert len(padded) > 0
     assert bool((padded == NO_GLYPH).all())
-    quiet = ["callbacks.reference_players=null", "callbacks.baselines=null"]
     more = ["policy.encoder.inventory=true", "trainer.max_steps=2", "flops_budget=1e18"]
-    train(inventory_shards, tmp_path / "run", *quiet, *more)
+    train(inventory_shards, tmp_path / "run", *UNCOMPARED, *more)
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
     with pytest.raises(InputError, match="with other observations"):
         ShardsDataModule(str(inventory_shards), lanes=2, val_shards=str(tiny_shards))

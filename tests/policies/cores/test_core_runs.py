@@ -10,7 +10,7 @@ import pytest
 from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
-from tests.helpers.runs import train_in_parts
+from tests.helpers.runs import STEP_FRAMES, UNCOMPARED, train_in_parts
 from tests.training.test_resume import COMPARED, assert_same
 
 CORES = {
@@ -24,11 +24,11 @@ CORES = {
 
 @pytest.mark.parametrize("core", CORES)
 def test_core_trains_resumes_and_plays(core: str, tiny_shards: Path, tmp_path: Path) -> None:
-    settings = [*CORES[core], "flops_budget=1e18", "callbacks.reference_players=null"]
-    settings += ["callbacks.baselines=null", "data.val_frames=64", "policy.encoder.embedding=4"]
+    settings = [*CORES[core], *UNCOMPARED, "flops_budget=1e18", "data.val_frames=64"]
+    settings.append("policy.encoder.embedding=4")
     ends = train_in_parts(tiny_shards, tmp_path, *settings)
     whole, parts = map(read_checkpoint, ends)
-    assert parts["frames"] == 5 * 4 * 16
+    assert parts["frames"] == 5 * STEP_FRAMES
     for part in COMPARED:
         assert_same(parts[part], whole[part], part)
     if core == "mamba":  # the widths that were solved are what the checkpoint and the record say

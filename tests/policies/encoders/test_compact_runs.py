@@ -17,12 +17,11 @@ from agent_scaling.playing.rollouts.rollout import rollout
 from agent_scaling.policies.checkpoints.export import Step, save_model
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.policies.checkpoints.load import load_policy
-from tests.helpers.runs import STEP_FRAMES, composed, train
+from tests.helpers.runs import STEP_FRAMES, UNCOMPARED, composed, train
 from tests.helpers.stores import new_store
 from tests.training.test_resume import COMPARED, assert_same
 
-RUN = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18"]
-RUN += ["callbacks.reference_players=null", "callbacks.baselines=null"]
+RUN = ["experiment=nethack_bc", "policy.params=20_000", "flops_budget=1e18", *UNCOMPARED]
 STEPS = ["trainer.max_steps=6", f"callbacks.checkpoints.every_frames={4 * STEP_FRAMES}"]
 
 

@@ -17,11 +17,10 @@ from agent_scaling.policies.checkpoints.load import load_policy
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
 from tests.helpers.policies import small_policy
-from tests.helpers.runs import train, train_in_parts
+from tests.helpers.runs import UNCOMPARED, train, train_in_parts
 from tests.training.test_resume import COMPARED, assert_same
 
-QUIET = ["flops_budget=1e18", "callbacks.reference_players=null", "callbacks.baselines=null"]
-QUIET += ["data.val_frames=64", "policy.encoder.embedding=4"]
+QUIET = [*UNCOMPARED, "flops_budget=1e18", "data.val_frames=64", "policy.encoder.embedding=4"]
 
 
 @pytest.mark.parametrize(

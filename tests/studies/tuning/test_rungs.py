@@ -9,11 +9,10 @@ from typing import Any
 from agent_scaling.policies.checkpoints.files import read_checkpoint
 from agent_scaling.runtime.formats import compact
 from agent_scaling.studies.tuning.rungs import rejoin
-from tests.helpers.runs import train
+from tests.helpers.runs import UNCOMPARED, train
 from tests.training.test_resume import COMPARED, assert_same
 
 RUNGS = (1.6e9, 3e9, 5e9)
-SETTINGS = ["callbacks.baselines=null", "callbacks.reference_players=null"]
 LAST = "checkpoints/last.ckpt"
 
 
@@ -30,14 +29,16 @@ def climb(shards: Path, output: Path, schedule: str) -> None:
             rejoin(output, RUNGS[number - 1])
             rejoin(output, RUNGS[number - 1])  # after a kill before its plan was written
         below = f"milestones={list(RUNGS[:number])}"
-        train(shards, output, schedule, f"flops_budget={rung}", below, "ckpt_path=last", *SETTINGS)
+        train(
+            shards, output, schedule, f"flops_budget={rung}", below, "ckpt_path=last", *UNCOMPARED
+        )
 
 
 def test_with_a_rate_that_falls(tiny_shards: Path, tmp_path: Path) -> None:
     planned, climbed = tmp_path / "planned", tmp_path / "climbed"
     below = f"milestones={list(RUNGS[:-1])}"
     schedule = "schedule=cooldown"
-    train(tiny_shards, planned, schedule, f"flops_budget={RUNGS[-1]}", below, *SETTINGS)
+    train(tiny_shards, planned, schedule, f"flops_budget={RUNGS[-1]}", below, *UNCOMPARED)
     climb(tiny_shards, climbed, schedule)
     for rung in RUNGS:
         branch = Path("branches", compact(rung)) if rung < RUNGS[-1] else Path()
@@ -52,7 +53,7 @@ def test_with_a_rate_that_falls(tiny_shards: Path, tmp_path: Path) -> None:
 def test_with_a_constant_rate(tiny_shards: Path, tmp_path: Path) -> None:
     planned, climbed = tmp_path / "planned", tmp_path / "climbed"
     below = f"milestones={list(RUNGS[:-1])}"
-    train(tiny_shards, planned, f"flops_budget={RUNGS[-1]}", below, *SETTINGS)
+    train(tiny_shards, planned, f"flops_budget={RUNGS[-1]}", below, *UNCOMPARED)
     climb(tiny_shards, climbed, "schedule=constant")
     assert table(climbed) == table(planned)
     assert len(table(climbed)) == len(RUNGS)

@@ -19,7 +19,7 @@ from agent_scaling.runtime.formats import compact
 from agent_scaling.scaling.runs.mlflow_runs import read_mlflow
 from agent_scaling.tracking.milestones import milestones
 from agent_scaling.training.hooks import HasBudget, find, run_module
-from tests.helpers.runs import train
+from tests.helpers.runs import UNCOMPARED, train
 from tests.training.test_resume import COMPARED, assert_same
 
 LAST = "checkpoints/last.ckpt"
@@ -33,8 +33,7 @@ SETTINGS = [
     "callbacks.ema.decay=0.9",
     "data.unroll_start=4",  # windows still grow where branches leave and runs stop
     "data.unroll_doubling=15",
-    "callbacks.reference_players=null",
-    "callbacks.baselines=null",
+    *UNCOMPARED,
     "tags.study=branched",
 ]
 WITH = f"milestones={list(BUDGETS[:-1])}"

@@ -24,7 +24,7 @@ from agent_scaling.training.optim.muon import (
 )
 from agent_scaling.training.optim.muon_factory import MuonFactory
 from tests.helpers.policies import random_batch, small_policy
-from tests.helpers.runs import train_in_parts
+from tests.helpers.runs import UNCOMPARED, train_in_parts
 from tests.training.test_resume import COMPARED, assert_same
 
 
@@ -206,8 +206,7 @@ def test_what_it_was_not_derived_for_is_refused() -> None:
 
 def test_a_run_resumes_bit_exactly(tiny_shards: Path, tmp_path: Path) -> None:
     more = ["optimizer=muon", "optimizer.weight_decay=0.1", "flops_budget=1e18"]
-    more += ["callbacks.reference_players=null", "callbacks.baselines=null"]
-    ends = train_in_parts(tiny_shards, tmp_path, *more)
+    ends = train_in_parts(tiny_shards, tmp_path, *UNCOMPARED, *more)
     whole, parts = map(read_checkpoint, ends)
     for part in COMPARED:
         assert_same(parts[part], whole[part], part)
