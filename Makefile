@@ -26,19 +26,20 @@ INPUTS := 1000000
 help:
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
+define install
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) $(1)
+	@$(BIN)/python -c "import $(COMPILED)"
+	@touch $(INSTALLED) $@
+endef
+
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV): one to five minutes, about 2 GB without CUDA"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) .
-	@$(BIN)/python -c "import $(COMPILED)"
-	@touch $@
+	$(call install,.)
 
 $(FOR_TESTS): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), with the tools of the tests: two to eight minutes"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) '.[dev]'
-	@$(BIN)/python -c "import $(COMPILED)"
-	@touch $(INSTALLED) $@
+	$(call install,'.[dev]')
 
 demo: $(INSTALLED) ## the main job from nothing: play games, shard them, a study in its smallest form
 	$(RUN) demonstrate games=900 max_steps=500 output=$(DEMO)/games
