@@ -115,10 +115,10 @@ def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_
     options = {"max_episode_steps": 60, "workers": 4, "lanes": 8, "block": 4, "patience": 3.0}
     before, shared = psutil.Process().children(), pool_memory()
     calm = play(policy, range(16), **options)
-    timers = attack(monkeypatch, [signal.SIGKILL, signal.SIGSTOP] * 2, every=40)
+    timers = attack(monkeypatch, [signal.SIGKILL, signal.SIGSTOP] * 3, every=30)
     hit = play(policy, range(16), **options)
     hurt = victims(timers)
-    assert len(hurt) == 4
+    assert len(hurt) == 6
     pd.testing.assert_frame_equal(hit, calm)
     assert list(tmp_path.iterdir()) == []
     assert pool_memory() == shared

@@ -39,7 +39,7 @@ from tests.training.test_recipe import BOTH
 from tests.training.test_resume import assert_same
 
 HALF = ("bf16-mixed", "bf16-true")
-STEPS, LATE, UNROLLS = 80, 30, 20
+STEPS, LATE, UNROLLS = 100, 30, 20
 
 
 class Losses(Callback):
