@@ -21,7 +21,8 @@ from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.recordings.atari import AtariSource
 from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from tests.helpers import stores
-from tests.helpers.forked import FOLDER, PROGRAM_NAME, PYTHON, parse_once, start
+from tests.helpers.composing import compose_once
+from tests.helpers.forked import FOLDER, PROGRAM_NAME, PYTHON, start
 from tests.helpers.inverse_runs import BUDGET, HALF, INVERSE
 from tests.helpers.runs import train
 from tests.helpers.ttyrecs import link_games, reference_games
@@ -97,7 +98,7 @@ def begin_in_memory() -> None:
 
 
 begin_in_memory()
-parse_once()
+compose_once()
 util.get_temp_dir()  # of fork servers: in a test's folder, the path of a socket would be too long
 gc.disable()  # a quarter of the time of importing all tests; until then, nothing is garbage
 

@@ -10,7 +10,6 @@ import gc
 import importlib
 import json
 import os
-import pickle
 import resource
 import runpy
 import select
@@ -22,7 +21,9 @@ import threading
 import time
 import types
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from tests.helpers.composing import compose_once
 
 PROGRAM = """#!{python} -IS
 import json, os, resource, signal, socket, sys
@@ -90,42 +91,26 @@ IMPORTED = (
 )
 
 
-def parse_once() -> None:
-    """Have a config's text parsed once in this process: a third of each composition parses."""
-    from omegaconf import OmegaConf
-
-    usual, parsed = OmegaConf.load, {}
-    if usual.__qualname__.startswith("parse_once"):  # this process is a fork of one that has
-        return
-
-    def load(file: Any) -> Any:
-        if not hasattr(file, "read"):
-            return usual(file)
-        text = file.read()
-        if text not in parsed:
-            file.seek(0)
-            parsed[text] = pickle.dumps(usual(file))
-        return pickle.loads(parsed[text])
-
-    OmegaConf.load = staticmethod(load)  # type: ignore[method-assign]
-
-
 def import_all() -> None:
     """Import what the verbs need, and do once what each process does first, for all its forks.
 
     Collections of garbage would take a quarter of the time, and later write to what forks share.
     """
     gc.disable()
-    parse_once()
+    compose_once()
     for name in IMPORTED:
         importlib.import_module(name)
     from hydra import compose
 
+    from agent_scaling.cli.main import VERBS
     from agent_scaling.config.compose import hydra
     from agent_scaling.tracking.new_store import newest_schema
 
     with hydra():  # it looks for its plugins, and its parser learns the grammar
-        compose("train", ["experiment=nethack_bc", "data.shards=x", "milestones=[1e9]"])
+        for verb in VERBS:
+            compose(verb)
+        for experiment in ("nethack_bc", "nethack_bc_paper"):
+            compose("train", [f"experiment={experiment}", "data.shards=x", "milestones=[1e9]"])
     newest_schema()
     gc.freeze()
     gc.enable()
