@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from agent_scaling.scaling.intervals import LEVEL
+from agent_scaling.scaling.intervals import t_value
 from agent_scaling.scaling.laws.curves import Curve, fit_power
 
 FEWEST = 3
@@ -99,7 +98,7 @@ def _against(law: Curve, x: np.ndarray, y: np.ndarray, row: pd.Series) -> Multip
     reach = DECADES * np.log(10)
     at = np.linspace(min(x.min(), solved) - reach, max(x.max(), solved) + reach, POINTS)
     if law.spare > 0:
-        wide = stats.t.ppf((1 + LEVEL) / 2, law.spare) * law.standard_error(at)
+        wide = t_value(law.spare) * law.standard_error(at)
         inside = np.append(at[np.abs(value - law(at)) <= wide], solved)
     else:
         inside = at[[0, -1]]

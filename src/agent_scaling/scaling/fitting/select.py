@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from agent_scaling.scaling.fitting.recency import ROUNDING, origins
-from agent_scaling.scaling.intervals import LEVEL
+from agent_scaling.scaling.intervals import t_value
 
 AHEAD = 1.0
 """Forms are ranked by errors up to this many decades ahead, or at the next budget if farther."""
@@ -110,19 +109,24 @@ def rolling_origin(
     """
     budgets = truth["flops"].to_numpy(float)
     measured = np.log(truth["value"].to_numpy(float))
-    rows: dict[str, list[pd.DataFrame]] = {name: [] for name in (*forms, AVERAGE)}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in (*forms, AVERAGE)}
     for k in origins(np.log(budgets), first_origin(len(budgets))):
-        seen = cells[cells["flops"] <= budgets[k - 1]]
-        found = predict_each(forms, averaged, seen, np.log(budgets[k:]))
-        absent = Prediction(np.full(len(budgets) - k, np.inf), np.ones(len(budgets) - k))
+        seen, later = cells[cells["flops"] <= budgets[k - 1]], budgets[k:]
+        found = predict_each(forms, averaged, seen, np.log(later))
+        absent = Prediction(np.full(len(later), np.inf), np.ones(len(later)))
+        ahead = np.log10(later / budgets[k])
+        ahead += np.minimum(np.log10(budgets[k] / budgets[k - 1]), AHEAD)
         for name, parts in rows.items():
             p = found.get(name, absent)
-            table = {"flops": budgets[k:], "error": p.mean - measured[k:], "own": p.error}
-            table["room"] = np.broadcast_to(p.room, len(budgets) - k)
-            ahead = np.log10(budgets[k:] / budgets[k])
-            ahead += np.minimum(np.log10(budgets[k] / budgets[k - 1]), AHEAD)
-            parts.append(pd.DataFrame(table | {"origin": budgets[k - 1], "ahead": ahead}))
-    return {name: validated(pd.concat(parts), prior) for name, parts in rows.items() if parts}
+            error = p.mean - measured[k:]
+            columns = np.broadcast_arrays(budgets[k - 1], later, error, p.error, p.room, ahead)
+            parts.append(np.stack(columns, 1))
+    names = ["origin", "flops", "error", "own", "room", "ahead"]
+    return {
+        name: validated(pd.DataFrame(np.concatenate(parts), columns=names), prior)
+        for name, parts in rows.items()
+        if parts
+    }
 
 
 def first_origin(budgets: int) -> int:
@@ -143,16 +147,16 @@ def deviation(own: np.ndarray, ratio: np.ndarray, prior: np.ndarray | float) -> 
 
 def validated(errors: pd.DataFrame, prior: float) -> Validation:
     """Past errors summed up: rows of origin, flops, error, own, ahead (decades), perhaps room."""
-    near = errors[errors["ahead"] <= AHEAD + ROUNDING]
-    fitted = errors[np.isfinite(errors["error"])]
-    ratio = (fitted["flops"] / fitted["origin"]).to_numpy(float)
-    share = fitted["room"].to_numpy(float) if "room" in fitted else 1.0
-    expected = deviation(fitted["own"].to_numpy(float), ratio, prior * share)
-    square = (fitted["error"] / expected) ** 2
-    by_origin = square.groupby(fitted["origin"]).mean()  # errors of one origin are correlated
+    error, own, flops, origin = (
+        errors[n].to_numpy(float) for n in ("error", "own", "flops", "origin")
+    )
+    near, fitted = errors["ahead"] <= AHEAD + ROUNDING, np.isfinite(error)
+    room = errors["room"].to_numpy(float) if "room" in errors else 1.0
+    square = pd.Series((error / deviation(own, flops / origin, prior * room)) ** 2)[fitted]
+    by_origin = square.groupby(origin[fitted]).mean()  # errors of one origin are correlated
     scale = (PRIOR_ORIGINS + by_origin.sum()) / (PRIOR_ORIGINS + len(by_origin))
     columns = ["origin", "flops", "error", "own"]
-    mean = float(near["error"].abs().mean())
+    mean = float(errors["error"][near].abs().mean())
     return Validation(errors[columns], mean, float(np.sqrt(scale)), len(by_origin))
 
 
@@ -182,5 +186,5 @@ def interval(
     """
     scale, origins = (check.scale, check.origins) if check else (1.0, 0)
     spread = scale * deviation(found.error, ratio, prior * found.room)
-    half = stats.t.ppf((1 + LEVEL) / 2, PRIOR_ORIGINS + origins) * spread
+    half = t_value(PRIOR_ORIGINS + origins) * spread
     return found.mean - half, found.mean + half

@@ -30,8 +30,7 @@ def layout(cells: pd.DataFrame, target: str) -> str | None:
     known = cells[cells[target] > 0]
     if known["params"].nunique() < BUDGETS:
         return None
-    groups = known.groupby("flops")["params"]
-    sizes, cells_at = groups.agg(count_sizes).to_numpy(), groups.size().to_numpy()
+    sizes, cells_at = count_sizes(known), known.groupby("flops").size().to_numpy()
     for fewest, share in ((3, HALF), (2, MOST)):
         offering = sizes >= fewest
         if offering.sum() >= BUDGETS and cells_at[offering].sum() >= share * len(known):

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
 
-from agent_scaling.scaling.intervals import LEVEL, NORMAL
+from agent_scaling.scaling.intervals import NORMAL, t_value
 
 NEAREST, FACTOR = 5, 6.0
 """The curve is fitted to the sizes nearest to a budget's best and to all within this factor of it.
@@ -227,7 +226,7 @@ def _minima(
         _error(slopes, covariance),
         np.log(value) + origin[..., 1],
         _error(terms, covariance) / value,
-        _t(spare) * _error(terms, covariance) / value,
+        t_value(np.maximum(spare, 1)) * _error(terms, covariance) / value,
         bends.sum(-1) / value / 2,
         (p <= 0) & (q <= 0),
         inside,
@@ -241,16 +240,11 @@ def _error(slopes: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return value
 
 
-def _t(spare: np.ndarray) -> np.ndarray:
-    value: np.ndarray = stats.t.ppf((1 + LEVEL) / 2, np.maximum(spare, 1))
-    return value
-
-
 def _fieller(
     p: np.ndarray, q: np.ndarray, covariance: np.ndarray, spare: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the interval of p/q by Fieller's theorem; NaN for an end that is not above 0."""
-    t = _t(spare)
+    t = t_value(np.maximum(spare, 1))
     a = q**2 - t**2 * covariance[..., 2, 2]
     b = p * q - t**2 * covariance[..., 1, 2]
     c = p**2 - t**2 * covariance[..., 1, 1]

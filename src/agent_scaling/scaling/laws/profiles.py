@@ -17,9 +17,14 @@ SAME = 0.1
 """Sizes of a budget that differ by less, in logarithms, are no choice: seeds' and roundings'."""
 
 
-def count_sizes(params: pd.Series) -> int:
-    """Count the sizes of a budget, those within :data:`SAME` of each other as one."""
-    return 1 + int((np.diff(np.sort(np.log(params.to_numpy(float)))) > SAME).sum())
+def count_sizes(cells: pd.DataFrame) -> np.ndarray:
+    """Count the sizes of each budget, in order of budgets; those within :data:`SAME` are one."""
+    flops, log_n = cells["flops"].to_numpy(float), np.log(cells["params"].to_numpy(float))
+    order = np.lexsort((log_n, flops))
+    first = np.diff(flops[order], prepend=-np.inf) > 0
+    apart = first | (np.diff(log_n[order], prepend=-np.inf) > SAME)
+    counts: np.ndarray = np.add.reduceat(apart.astype(int), np.flatnonzero(first))
+    return counts
 
 
 def best_of_grid(cells: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -47,15 +52,17 @@ def best_rows(cells: pd.DataFrame, target: str) -> np.ndarray:
     return order[first]
 
 
-def grid(cells: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return budgets (K,), sizes (S,), and the log of a column by both (K, S).
+def grid(cells: pd.DataFrame, *columns: str) -> tuple[np.ndarray, ...]:
+    """Return budgets (K,), sizes (S,), and the log of each column by both (K, S).
 
     NaN where no positive value was measured.
     """
-    wide = cells.pivot(index="flops", columns="params", values=column)
-    values = wide.to_numpy(float)
-    logs = np.log(np.where(values > 0, values, np.nan))
-    return wide.index.to_numpy(float), wide.columns.to_numpy(float), logs
+    flops, row = np.unique(cells["flops"].to_numpy(float), return_inverse=True)
+    params, place = np.unique(cells["params"].to_numpy(float), return_inverse=True)
+    logs = np.full((len(columns), len(flops), len(params)), np.nan)
+    for log, values in zip(logs, (cells[name].to_numpy(float) for name in columns), strict=True):
+        log[row, place] = np.log(np.where(values > 0, values, np.nan))
+    return flops, params, *logs
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,10 @@ class Profiles:
 def profiles_of(cells: pd.DataFrame, target: str) -> Profiles:
     """Select the budgets with a profile; drop other budgets, and sizes that only those have."""
     known = cells[cells[target] > 0]
-    known = known[known.groupby("flops")["params"].transform(count_sizes) >= FEWEST]
-    flops, size, value = grid(known, target)
-    y = value if target == "loss" else -value
-    return Profiles(flops, np.log(size), y, grid(known, "samples")[2])
+    _, budget = np.unique(known["flops"].to_numpy(float), return_inverse=True)
+    known = known[count_sizes(known)[budget] >= FEWEST]
+    flops, size, value, frames = grid(known, target, "samples")
+    return Profiles(flops, np.log(size), value if target == "loss" else -value, frames)
 
 
 def shape_of(cells: pd.DataFrame, target: str) -> minima.Shape:
