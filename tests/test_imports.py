@@ -8,7 +8,7 @@ import sys
 import pytest
 
 TRAINING = {"lightning", "mlflow"}
-HEAVY = {"torch", "torchmetrics", *TRAINING}
+HEAVY = {"scipy.stats", "torch", "torchmetrics", *TRAINING}
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 LEVEL = 0.90
 """Nominal coverage of every interval."""
-NORMAL = float(stats.norm.ppf((1 + LEVEL) / 2))
+NORMAL = float(special.ndtri((1 + LEVEL) / 2))
 
 
 def t_value(spare: np.ndarray | float) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from agent_scaling.envs.versions import mixed
 from agent_scaling.playing.rollouts.tables import MEASURES
@@ -93,7 +93,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
     se = interval = None
     if count > 1:
         se = float(each.std(ddof=1) / math.sqrt(count))
-        half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * se
+        half = float(stdtrit(count - 1, (1 + LEVEL) / 2)) * se
         interval = (mean - half, mean + half)
     one, two = (float(values.mean()) if count else math.nan for values in (first, second))
     return Difference(one, two, mean, se, interval, int((each > 0).sum()), int((each < 0).sum()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from agent_scaling.scaling.intervals import LEVEL, NORMAL
 
@@ -79,7 +79,7 @@ def estimate_lowest(
     above = (best_K - lowest + depth[:, None]) / span  # else squares of large returns overflow
     least = _least_squares(log_flops_K, above, (span / spread) ** 2, ratios)
     spare = len(best_K) - (4 if len(ratios) > 1 else 3)
-    limit = least.min() * (1 + stats.f.ppf(LEVEL, 1, spare) / spare)
+    limit = least.min() * (1 + special.fdtri(1, spare, LEVEL) / spare)
     held = lowest - depth[least <= limit]
     if not np.isfinite(held).any():
         return Lowest(lowest - nearest)
