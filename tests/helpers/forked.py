@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import fcntl
+import functools
 import gc
 import importlib
 import json
@@ -101,6 +102,7 @@ def import_all() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     from hydra import compose
+    from mlflow.store.db import utils
 
     from agent_scaling.cli.main import VERBS
     from agent_scaling.config.compose import hydra
@@ -111,6 +113,9 @@ def import_all() -> None:
             compose(verb)
         for experiment in ("nethack_bc", "nethack_bc_paper"):
             compose("train", [f"experiment={experiment}", "data.shards=x", "milestones=[1e9]"])
+    # MLflow reads its 70 migrations at each store that is opened.
+    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
+    utils._get_latest_schema_revision()
     newest_schema()
     gc.freeze()
     gc.enable()

@@ -6,6 +6,7 @@ import logging
 import re
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from inspect import Parameter, isclass, signature
 from typing import Any, Self
 
@@ -198,6 +199,7 @@ def missing_keys(cfg: DictConfig, path: str = "") -> list[str]:
     return found
 
 
+@cache
 def hints_of(found: Callable[..., object]) -> dict[str, Any]:
     """Parameter → annotation of a class or function, the keys of a ``**config: Unpack[Keys]``
     among them; nothing where one cannot be resolved at run time, because it is imported for type

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -150,6 +151,7 @@ def is_half_made(path: Path) -> bool:
     return False
 
 
+@cache
 def newest_schema() -> str | None:
     """Return the revision of the tables that this version of MLflow makes."""
     import mlflow.store.db_migrations
