@@ -24,8 +24,6 @@ import types
 from pathlib import Path
 from typing import NoReturn
 
-from tests.helpers.composing import compose_once
-
 PROGRAM = """#!{python} -IS
 import json, os, resource, signal, socket, sys
 def inherited(number):
@@ -98,7 +96,6 @@ def import_all() -> None:
     Collections of garbage would take a quarter of the time, and later write to what forks share.
     """
     gc.disable()
-    compose_once()
     for name in IMPORTED:
         importlib.import_module(name)
     from hydra import compose
@@ -107,7 +104,9 @@ def import_all() -> None:
     from agent_scaling.cli.main import VERBS
     from agent_scaling.config.compose import hydra
     from agent_scaling.tracking.new_store import newest_schema
+    from tests.helpers.composing import compose_once
 
+    compose_once()
     with hydra():  # it looks for its plugins, and its parser learns the grammar
         for verb in VERBS:
             compose(verb)
@@ -275,5 +274,7 @@ def interpret(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # this file's folder
+    sys.path[0] = str(Path(__file__).parents[2])
+    importlib.import_module("tests.helpers.composing")
+    del sys.path[0]  # programs find no tests beside what they import
     serve(*sys.argv[1:])
