@@ -254,7 +254,7 @@ class Atari:
             return
         self.ale.getScreenRGB(self._colors)
         if brighter is not None:
-            np.copyto(self._colors, self._colors_before, where=brighter[..., None])
+            cv2.copyTo(self._colors_before, brighter.view(np.uint8), self._colors)
         self._views["screen"][: len(self._colors)] = self._colors
 
     def _record(self, end: str) -> Record:
