@@ -19,7 +19,7 @@ from agent_scaling.envs.screens import COLUMNS
 from agent_scaling.policies.costs import LayerCost
 from agent_scaling.policies.encoders.inventory import ITEMS, Inventory
 from agent_scaling.policies.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
-from agent_scaling.policies.encoders.lookup import LEAST_CHANNELS, LookupConv
+from agent_scaling.policies.encoders.lookup import LEAST_CHANNELS, LookupConv, look_up
 from agent_scaling.policies.encoders.moves import Moves
 from agent_scaling.policies.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.policies.encoders.stack import FrameStack, stack_planes
@@ -172,12 +172,15 @@ class NetHackEncoder(nn.Module):
     def embed(self, planes_NHW: list[Tensor]) -> Tensor:
         """Cells of each plane (and frame, as a last axis) → [N, C, H, W], frame by frame.
 
-        The look-up leaves them channels-last, so that costs no copy.
+        The planes' vectors are looked up side by side in one table, and channels-last: neither
+        costs a copy.
         """
         tables = [self.chars, self.colors] if self.colors else [self.chars]
-        cells = [table(plane.long()) for table, plane in zip(tables, planes_NHW, strict=True)]
-        joined = torch.cat(cells, dim=-1).flatten(3).permute(0, 3, 1, 2)
-        return joined.contiguous(memory_format=self.memory_format)
+        firsts = (0, self.chars.num_embeddings)  # rows at which the tables begin
+        rows = [plane.long() + first for plane, first in zip(planes_NHW, firsts, strict=False)]
+        joined = look_up(torch.cat([table.weight for table in tables]), torch.stack(rows, dim=-1))
+        vectors_NCHW = joined.flatten(3).permute(0, 3, 1, 2)
+        return vectors_NCHW.contiguous(memory_format=self.memory_format)
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """T·B frames and the state → [T, B, width] and the state after the window."""

@@ -19,6 +19,7 @@ from agent_scaling.envs.screens import COLUMNS, ROWS
 from agent_scaling.policies.costs import LayerCost
 from agent_scaling.policies.encoders.inventory import InventorySlots
 from agent_scaling.policies.encoders.lines import MessageLine, StatusLines, mlp, mlp_costs, scaled
+from agent_scaling.policies.encoders.lookup import look_up
 from agent_scaling.policies.encoders.screen import MAP_ROWS, Crop, MapEncoder
 from agent_scaling.policies.encoders.stack import FrameStack, stack_planes
 from agent_scaling.policies.encoders.unit_init import unit_filters, unit_layers
@@ -181,7 +182,7 @@ class Release2Encoder(nn.Module):
     def embed(self, planes_NHW: list[Tensor]) -> Tensor:
         """Characters and colours (and frames, as a last axis) → [N, C, H, W], frame by frame."""
         chars, colors = (plane.long() for plane in planes_NHW)
-        cells = [self.chars(chars), self.colors(colors)]
+        cells = [look_up(self.chars.weight, chars), look_up(self.colors.weight, colors)]
         joined = cells[0] + cells[1] if self.summed else torch.cat(cells, dim=-1)
         planes = joined.flatten(3).permute(0, 3, 1, 2)
         return planes.contiguous(memory_format=self.memory_format)
