@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from tests.helpers.forked import FOLDER, PYTHON
 from tests.helpers.stores import new_store
 
 
@@ -30,9 +30,19 @@ def free_port() -> int:
 WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """Its queues for language models are eight processes, and what they leave in shared memory."""
 
+PROGRAM = """
+import os, mlflow.cli, mlflow.server, uvicorn
+def serve_here(words, extra_env, **_):
+    os.environ.update(extra_env)
+    uvicorn.main(words[words.index("uvicorn") + 1 :])
+mlflow.server._exec_cmd = serve_here
+mlflow.cli.cli()
+"""
+"""``mlflow``, whose server starts uvicorn in a second Python, which would import it all again."""
+
 
 class Server:
-    """``mlflow server`` on a sqlite store, in a process group of its own."""
+    """``mlflow server`` on a sqlite store, in a process of its own."""
 
     def __init__(self, root: Path) -> None:
         self.port = free_port()
@@ -42,13 +52,12 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        program = Path(sys.executable).with_name("mlflow")
+        python = Path(os.environ[FOLDER]) / PYTHON if FOLDER in os.environ else sys.executable
         options = ["--backend-store-uri", self.store, "--port", str(self.port), "--workers", "1"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [program, "server", "--host", "127.0.0.1", *options],
+                [python, "-c", PROGRAM, "server", "--host", "127.0.0.1", *options],
                 env=os.environ | WITHOUT_JOBS,
-                start_new_session=True,
                 stdout=log,
                 stderr=log,
             )
@@ -65,6 +74,8 @@ class Server:
 
     def kill(self) -> None:
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
             self.process = None
+            while self.answers():  # a fork ends just after what stands for it
+                time.sleep(0.01)
