@@ -52,6 +52,8 @@ def test_a_server_that_is_away_at_the_start_comes_and_goes_and_is_away_at_a_resu
     monkeypatch.setattr("agent_scaling.tracking.outbox.RETRY_SECONDS", 0.0)
     output, waiting = tmp_path / "run", tmp_path / "run" / OUTBOX_FILE
     settings = [
+        "experiment=nethack_bc",  # MLflow is handed its model in half the time
+        "policy.encoder.width=16",
         "flops_budget=1e18",
         "callbacks.tracking.every_frames=64",
         "callbacks.checkpoints.every_frames=192",
