@@ -66,7 +66,7 @@ def examples() -> Iterator[Command]:
     """The commands that the configs show: at their heads, and for ``--help``."""
     for path in sorted((ROOT / "conf").glob("**/*.yaml")):
         text = path.read_text()
-        shown = (yaml.safe_load(text) or {}).get("examples", "")
+        shown = (yaml.load(text, yaml.CSafeLoader) or {}).get("examples", "")
         shown += "".join(f"{line[1:]}\n" for line in text.splitlines() if line.startswith("#   "))
         for line in shown.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)

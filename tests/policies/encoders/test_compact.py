@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -31,16 +32,21 @@ from agent_scaling.policies.encoders.text import TextBag
 from agent_scaling.policies.executed_flops import without_memory
 from agent_scaling.policies.flops import flops_per_frame
 from agent_scaling.policies.inference import for_inference
+from agent_scaling.policies.policy import Policy
 from tests.helpers.policies import cut, random_batch
 
-torch.manual_seed(0)
-POLICY = make_policy("policy=compact", "policy.params=30_000", "policy.encoder.far=true").eval()
 seeds, chances = st.integers(0, 1000), st.floats(0, 0.6)
+
+
+@cache
+def policy() -> Policy:
+    torch.manual_seed(0)
+    return make_policy("policy=compact", "policy.params=30_000", "policy.encoder.far=true").eval()
 
 
 def answer(batch: Batch, state: Any = None) -> tuple[torch.Tensor, Any]:
     with torch.no_grad():
-        logits, _, state = POLICY(batch, state or POLICY.initial_state(batch.lanes))
+        logits, _, state = policy()(batch, state or policy().initial_state(batch.lanes))
     return logits, state
 
 
@@ -185,7 +191,7 @@ def test_options_leave_parts_out() -> None:
 def test_the_path_leads_around_the_core() -> None:
     made = make_policy("policy=compact", "policy.core.width=24").eval()
     assert isinstance(made.path, nn.Linear)  # of another width
-    assert isinstance(POLICY.path, (nn.Identity, nn.Linear))
+    assert isinstance(policy().path, (nn.Identity, nn.Linear))
     for parameter in made.core.parameters():
         nn.init.zeros_(parameter)  # a core that answers 0
     batch = random_batch(2, 2)
@@ -196,9 +202,9 @@ def test_the_path_leads_around_the_core() -> None:
 def test_for_inference_and_in_the_real_game() -> None:
     batch = random_batch(3, 2, seed=5, openings=0.3)
     expected, _ = answer(batch)
-    fast = for_inference(POLICY, torch.device("cpu"))
-    assert_close(fast(batch, POLICY.initial_state(2))[0], expected, atol=1e-5, rtol=1e-4)
-    table = play(POLICY, range(2), max_episode_steps=20, workers=1, block=2)
+    fast = for_inference(policy(), torch.device("cpu"))
+    assert_close(fast(batch, policy().initial_state(2))[0], expected, atol=1e-5, rtol=1e-4)
+    table = play(policy(), range(2), max_episode_steps=20, workers=1, block=2)
     assert (table["steps"] == 20).all()
 
 
