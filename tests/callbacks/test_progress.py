@@ -11,8 +11,8 @@ from callbacks import progress
 from tests.helpers.runs import UNCOMPARED, train
 
 SHORT = [
-    "flops_budget=4e9",
-    "milestones=[2e9]",
+    "flops_budget=2.4e9",
+    "milestones=[1.2e9]",
     "data.unroll_length=4",
     "data.val_frames=64",
     *UNCOMPARED,
@@ -55,7 +55,7 @@ def test_a_file_gets_lines_without_control_codes(
     assert "NetHackEncoder, LSTMCore) on cpu, " in text
     assert "passes over the data" in text
     assert len([line for line in lines if "of training to go, at the" in line]) == 1
-    assert len([line for line in lines if line.startswith("milestone 2e+09 FLOPs: ")]) == 1
+    assert len([line for line in lines if line.startswith("milestone 1.2e+09 FLOPs: ")]) == 1
     parts = [line for line in lines if " left: " in line]
     assert 3 <= len(parts) <= 10  # a tenth of the budget, at least, between two
     shares = [int(line.partition("%")[0]) for line in parts]

@@ -34,7 +34,6 @@ SETTINGS = [
 ]
 NO_BATCHNORM = ["policy.encoder.residual_blocks=0", "policy.encoder.crop_norm=false"]
 NO_BATCHNORM += ["policy.encoder.blocks=1", "policy.encoder.fc_layers=1"]  # sooner compiled
-NO_BATCHNORM.append("policy.encoder.embedding=4")
 UNJUDGED = ["callbacks.held_out=null", "callbacks.baselines=null"]
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 

@@ -26,6 +26,7 @@ SMALL = [
     "policy.encoder.message_width=8",
     "policy.encoder.status_width=16",
     "policy.encoder.map_width=16",
+    "policy.encoder.embedding=4",  # of 16, it would take half of a step's time
     "policy.encoder.blocks=2",
     "policy.encoder.residual_blocks=1",
     "data.lanes=4",

@@ -25,7 +25,6 @@ CORES = {
 @pytest.mark.parametrize("core", CORES)
 def test_core_trains_resumes_and_plays(core: str, tiny_shards: Path, tmp_path: Path) -> None:
     settings = [*CORES[core], *UNCOMPARED, "flops_budget=1e18", "data.val_frames=64"]
-    settings.append("policy.encoder.embedding=4")
     ends = train_in_parts(tiny_shards, tmp_path, *settings)
     whole, parts = map(read_checkpoint, ends)
     assert parts["frames"] == 5 * STEP_FRAMES

@@ -12,7 +12,7 @@ from agent_scaling.studies.tuning.rungs import rejoin
 from tests.helpers.runs import UNCOMPARED, train
 from tests.training.test_resume import COMPARED, assert_same
 
-RUNGS = (1.6e9, 3e9, 5e9)
+RUNGS = (9e8, 1.7e9, 2.9e9)
 LAST = "checkpoints/last.ckpt"
 
 

@@ -23,11 +23,11 @@ from tests.helpers.runs import UNCOMPARED, train
 from tests.training.test_resume import COMPARED, assert_same
 
 LAST = "checkpoints/last.ckpt"
-BUDGETS = (8e9, 1.5e10, 2.5e10)
+BUDGETS = (4.67e9, 8.76e9, 1.46e10)
 """FLOPs of 551, 1,034 and 1,723 frames; branches leave at 468 and 855."""
 SETTINGS = [
     "schedule=cooldown",
-    "schedule.warmup=2e9",
+    "schedule.warmup=1.2e9",
     f"flops_budget={BUDGETS[-1]}",
     "callbacks.tracking.every_frames=64",
     "callbacks.ema.decay=0.9",
@@ -134,7 +134,7 @@ class StopsAt(Callback):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (["milestones=[2e8]"], "2e8 FLOPs cool down from an earlier step"),
+        (["milestones=[1.2e8]"], "1.2e8 FLOPs cool down from an earlier step"),
         ([WITH, "callbacks.tracking=null"], "callbacks.tracking=null: branches need it"),
         ([WITH, "schedule.unit=frames", "schedule.horizon=99"], "schedule.branches=true: "),
         ([WITH, "schedule.hold=0"], "schedule.branches=true: "),
