@@ -41,17 +41,17 @@ def figures(runs: Runs, fitted: dict[str, Any]) -> dict[str, dict[str, go.Figure
 
 
 def _figure(x: str, y: str, title: str, *, log_y: bool = True) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        template="simple_white",
-        title={"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
-        margin={"l": 64, "r": 12, "t": 44, "b": 48},
-        height=430,
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
-        font={"size": 12},
-        hovermode="closest",
-        showlegend=True,
-    )
+    layout = {
+        "template": "simple_white",
+        "title": {"text": title, "font": {"size": 15}, "x": 0, "xref": "paper"},
+        "margin": {"l": 64, "r": 12, "t": 44, "b": 48},
+        "height": 430,
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+        "font": {"size": 12},
+        "hovermode": "closest",
+        "showlegend": True,
+    }
+    figure = go.Figure(layout=layout)  # at once, or it begins with plotly's own template
     grid = {"showgrid": True, "gridcolor": "#e6e6e6"}
     figure.update_xaxes(type="log", title=marks.LABELS[x], **grid)
     label = {"text": marks.LABELS.get(y, y), "standoff": 4}
