@@ -151,8 +151,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="names of parts")
     args = parser.parse_args()
     sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+    gc.disable()
     import accelerator_parts as parts  # here, as processes that decode games import this file
 
+    gc.freeze()  # collections between the parts look at no module
+    gc.enable()
     at = parts.Setting.tiny() if args.tiny else parts.Setting.of_device()
     seconds = args.seconds or (NO_END if args.tiny else 450)
     report = Report(args.output, parts.facts(at))
