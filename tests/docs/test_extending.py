@@ -25,9 +25,10 @@ from tests.docs.commands import Command, commands, tiny
 PAGE = ROOT / "docs" / "extending.md"
 FILE = re.compile(r"^```(?:python|yaml|toml)\n# (?P<path>\S+)\n(?P<text>.*?)^```$", re.M | re.S)
 SWAPS = {
-    "flops_budget=3e9": "flops_budget=1e8 callbacks.rollouts.episodes=2 "
+    "policy.params=100_000": "policy.params=100_000 unroll_length=8",
+    "flops_budget=3e9": "flops_budget=2e7 callbacks.rollouts.episodes=2 "
     "callbacks.rollouts.workers=1 callbacks.model=null",
-    "milestones=[1e9]": "milestones=[5e7]",
+    "milestones=[1e9]": "milestones=[1e7]",
     "episodes=20": "episodes=2 workers=1",
 }
 """What the page's commands say → what is small enough for a test."""
