@@ -101,9 +101,10 @@ def test_a_study_forecasts_trains_and_checks(
         "train.data.val_frames=64",
         "train.callbacks.rollouts=null",
         "+train.callbacks.model=null",
-        "budgets=[2e7,4e7,8e7,1.6e8]",
+        "+train.callbacks.baselines=null",
+        "budgets=[4e6,8e6,1.6e7,3.2e7]",
         "sizes=[6e3,1e4,2e4]",
-        "budget=3.2e8",
+        "budget=6.4e7",
         "output=out",
         "hydra/launcher=basic",
     ]
@@ -113,7 +114,7 @@ def test_a_study_forecasts_trains_and_checks(
     cells = pd.read_csv(out / "fit" / "cells.csv")
     assert len(cells) == 12
     fitted = json.loads((out / "fit" / "fit.json").read_text())
-    assert fitted["budgets"] == [2e7, 1.6e8]
+    assert fitted["budgets"] == [4e6, 3.2e7]
     assert not [flag for flag in fitted["flags"] if flag.startswith("failed run")]
     report = (out / "fit" / "report.html").read_text(encoding="utf-8")
     assert "agent-scaling study study=demo train.data.shards=" in report
