@@ -60,7 +60,11 @@ def keep_choices() -> None:
 
     def merge(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> DictConfig:
         if repo.chosen not in merged:
-            merged[repo.chosen] = pickle.dumps(merge_(self, defaults, repo))
+            made = merge_(self, defaults, repo)
+            try:
+                merged[repo.chosen] = pickle.dumps(made)
+            except pickle.PicklingError:  # a launcher's worker imported its plugin twice
+                return made
         return pickle.loads(merged[repo.chosen])
 
     config_loader_impl.create_defaults_list = list_defaults
