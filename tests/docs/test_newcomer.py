@@ -38,7 +38,7 @@ CELLS = (
 )
 GRID = f"budgets=[5e6,1e7,2e7,4e7] sizes=[6e3,1e4,2e4] ratios=[0,300] {CELLS}"
 IN_FEW_RUNS = "runs=milestones hydra/launcher=basic"
-ONE = f"budgets=[5e6,1e7] sizes=[6e3] {CELLS}"
+ONE = f"budgets=[5e6] sizes=[6e3] {CELLS}"
 CLONES = ("run-aa", "run-nao", "clone")
 """Runs whose games nobody asks for."""
 SWAPS = {
@@ -58,7 +58,7 @@ SWAPS = {
     "filters.min_score=1000": "filters.min_score=1",
     "speed=probe": "speed=1e9",
     "plan=mini": "plan=mini run=6k-5e6",
-    "budget=1e13": "budget=8e7",
+    "budget=1e13": "budget=2e7",
     "experiment=30k-3e10": "experiment=6k-5e6",
     "forecast=[1e19]": "forecast=[1e19] bootstraps=0",
     "source=mlflow": "source=mlflow bootstraps=0 figures=false",
