@@ -30,6 +30,7 @@ NETHACK = [
     "policy.encoder.status_width=8",
     "policy.encoder.map_width=8",
     "policy.encoder.width=8",
+    "policy.encoder.embedding=16",
 ]
 ATARI = [
     "experiment=atari_bc",
