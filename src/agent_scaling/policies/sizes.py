@@ -13,9 +13,6 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
-from torch.nn import init
-from torch.utils._device import DeviceContext
 
 from agent_scaling.policies.policy import Policy
 from agent_scaling.runtime.errors import InputError
@@ -29,9 +26,6 @@ GUESSES = 6
 """Widths that a search guesses before it halves what is left."""
 STRETCH = 0.75, 1.5
 """Bounds of an encoder's number of features, as shares of the width of its other parts."""
-FILLS = {init.kaiming_uniform_, init.uniform_, init.normal_, init.constant_}
-FILLS |= {Tensor.uniform_, Tensor.normal_, Tensor.fill_, Tensor.zero_}
-"""Functions that write values into a tensor, and return it."""
 
 
 class HasActions(Protocol):
@@ -191,7 +185,7 @@ def _counted(config: str) -> int:
 def on_meta(config: Mapping[str, Any]) -> Policy:
     """The policy of a config on the meta device: shapes without memory."""
     try:
-        with Shapes():
+        with torch.device("meta"):
             policy: Policy = instantiate(config)
     except InstantiationException as error:
         cause: BaseException = error
@@ -201,21 +195,6 @@ def on_meta(config: Mapping[str, Any]) -> Policy:
             raise cause from None
         raise InputError(f"policy: {cause}") from error
     return policy
-
-
-class Shapes(DeviceContext):
-    """The meta device, where tensors get no initial values: filling them, which writes nothing,
-    would take a fifth of the time of building a policy."""
-
-    def __init__(self) -> None:
-        super().__init__(torch.device("meta"))
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in FILLS:
-            return args[0] if args else (kwargs or {})["tensor"]
-        return super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
 
 def _plain(part: object) -> object:
