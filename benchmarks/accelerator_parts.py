@@ -275,14 +275,13 @@ def memory(at: Setting) -> Iterator[Row]:
     """The peak of a float32 step without its gradients, against the computed one."""
     for name in ("compact", "resnet_lstm"):
         for core in at.cores:
-            plain = made(at, f"policy={name}", core=core, params=at.medium)
-            again = copy.deepcopy(plain)
-            vars(again.get_submodule("encoder"))["checkpoint"] = True
-            for checkpoint, policy in {"false": plain, "true": again}.items():
+            for again in ("false", "true"):
+                options = [f"policy={name}", f"policy.encoder.checkpoint={again}"]
+                policy = made(at, *options, core=core, params=at.medium)
                 computed = step_memory(policy, at.steps).per_frame * at.steps * at.lanes
                 peak = measured_peak(policy.to(at.device).train(), at)
                 yield {
-                    "case": f"{name} {core}, checkpoint={checkpoint}",
+                    "case": f"{name} {core}, checkpoint={again}",
                     "computed_mb": round(computed / 1e6, 2),
                     "measured_mb": round(peak / 1e6, 2),
                     "times": round(peak / computed, 3),
