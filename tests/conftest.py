@@ -8,8 +8,8 @@ import random
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
-from multiprocessing import util
+from collections.abc import Callable, Iterator
+from multiprocessing import popen_spawn_posix, spawn, util
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from filelock import FileLock
 
 from agent_scaling.data.conversion.shard import shard
 from agent_scaling.data.recordings.atari import AtariSource
+from agent_scaling.envs.pool import processes
 from agent_scaling.playing.demonstrators.demonstrate import demonstrate
 from tests.helpers import stores
 from tests.helpers.composing import compose_once
-from tests.helpers.forked import FOLDER, PROGRAM_NAME, PYTHON, start
+from tests.helpers.forked import FOLDER, PROGRAM_NAME, PYTHON, YOUNG, forked_workers, start
 from tests.helpers.inverse_runs import BUDGET, HALF, INVERSE
 from tests.helpers.runs import train
 from tests.helpers.ttyrecs import link_games, reference_games
@@ -100,6 +101,7 @@ def begin_in_memory() -> None:
 begin_in_memory()
 compose_once()
 util.get_temp_dir()  # of fork servers: in a test's folder, the path of a socket would be too long
+gc.set_threshold(YOUNG)
 gc.disable()  # a quarter of the time of importing all tests; until then, nothing is garbage
 
 
@@ -157,6 +159,23 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 def stores_are_copies(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tell tests and their children where the empty store is that they copy."""
     os.environ[stores.EMPTY] = str(shared_root(tmp_path_factory) / "empty.db")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def workers_are_forked() -> Iterator[None]:
+    """Fork the workers of environment pools and of multiprocessing, as programs are."""
+    if FOLDER not in os.environ:
+        yield
+        return
+    with forked_workers(str(Path(os.environ[FOLDER]) / PYTHON)):
+        yield
+
+
+@pytest.fixture
+def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start such workers as a user's are: for tests of how they begin and end."""
+    monkeypatch.setattr(processes, "sys", sys)
+    monkeypatch.setattr(popen_spawn_posix, "spawn", spawn)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("new_interpreters")  # a variable has them print a stack
+
 TOY = "tests.envs.toy_game:Toy"
 SEED = 4  # of lane 0's fifth episode
 

@@ -19,6 +19,8 @@ from agent_scaling.envs.pool.pool import Pool
 from agent_scaling.envs.pool.processes import BOOT, GameError
 from agent_scaling.runtime.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("new_interpreters")
+
 TOY = "tests.envs.toy_game:Toy"
 
 

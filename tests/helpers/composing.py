@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Hashable, Iterator
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra.plugins.config_source import ConfigSource
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +27,7 @@ def compose_once() -> None:
     """
     keep_texts()
     keep_choices()
+    share_sources()
 
 
 def keep_texts() -> None:
@@ -69,6 +72,15 @@ def keep_choices() -> None:
 
     config_loader_impl.create_defaults_list = list_defaults
     ConfigLoaderImpl._compose_config_from_defaults_list = merge  # type: ignore[method-assign]
+
+
+def share_sources() -> None:
+    """Copy a repository of configs alone, not each source: a search path replaces their list."""
+
+    def copied(self: CachingConfigRepository, delegate: IConfigRepository) -> None:
+        self.delegate, self.cache = copy(delegate), {}
+
+    CachingConfigRepository.__init__ = copied  # type: ignore[method-assign]
 
 
 def state(source: ConfigSource) -> Hashable:

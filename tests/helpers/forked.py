@@ -18,12 +18,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
 import weakref
+from collections.abc import Iterator
+from multiprocessing import popen_spawn_posix, spawn
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 PROGRAM = """#!{python} -IS
 import _signal as signal, array, marshal, os, resource, sys, _socket as socket
@@ -65,9 +69,13 @@ IMPORTED = (
     "agent_scaling.config.check",
     "agent_scaling.cli.doctor",
     "agent_scaling.training.labelling.label",
+    "agent_scaling.playing.demonstrators.games.atari",
+    "agent_scaling.playing.demonstrators.games.nethack",
     "agent_scaling.playing.rollouts.rollout",
     "agent_scaling.scaling.fitting.analysis",
     "agent_scaling.data.conversion.shard",
+    "agent_scaling.envs.atari",
+    "agent_scaling.envs.nethack",
     "agent_scaling.studies.study",
     "agent_scaling.training.train",
     "agent_scaling.policies.encoders.compact",
@@ -94,11 +102,16 @@ IMPORTED = (
 )
 
 
+YOUNG = 20_000
+"""New objects between collections of garbage; Python's own 700 take a tenth of the tests' time."""
+
+
 def import_all() -> None:
     """Import what the verbs need, and do once what each process does first, for all its forks.
 
     Collections of garbage would take a quarter of the time, and later write to what forks share.
     """
+    gc.set_threshold(YOUNG)
     gc.disable()
     for name in IMPORTED:
         importlib.import_module(name)
@@ -184,17 +197,20 @@ def serve(program: str, address: str, owner: str) -> None:
     os.environ.clear()
     os.environ.update(call["environ"])
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    tempfile.tempdir = None  # the variable TMPDIR may be the caller's own
     begin_as_rank()
     sys.argv = call["argv"]
     importlib.import_module("agent_scaling.studies.run_cell").executable = lambda: program
-    fork_joblibs(str(Path(program).with_name(PYTHON)))
-    fork_submitits(str(Path(program).with_name(PYTHON)))
+    python = str(Path(program).with_name(PYTHON))
+    fork_joblibs(python)
+    fork_submitits(python)
     try:
-        if Path(sys.argv[0]).name == PYTHON:
-            interpret(sys.argv)
-        else:
-            fork_games(str(Path(program).with_name(PYTHON)))
-            importlib.import_module("agent_scaling.cli.main").main()
+        with forked_workers(python):
+            if Path(sys.argv[0]).name == PYTHON:
+                interpret(sys.argv)
+            else:
+                fork_games(python)
+                importlib.import_module("agent_scaling.cli.main").main()
     except SystemExit as error:
         leave(error.code)
     leave(0)
@@ -212,6 +228,17 @@ def fork_submitits(python: str) -> None:
     found = importlib.import_module("submitit.local.local").LocalExecutor
     usual = found.__init__
     found.__init__ = lambda self, folder, **named: usual(self, folder, python=python, **named)
+
+
+@contextlib.contextmanager
+def forked_workers(python: str) -> Iterator[None]:
+    """Have ``python`` start the workers of environment pools, and those of multiprocessing."""
+    executable = os.fsencode(python)
+    begins = types.SimpleNamespace(**vars(spawn) | {"get_executable": lambda: executable})
+    pools: Any = importlib.import_module("agent_scaling.envs.pool.processes")
+    found = types.SimpleNamespace(executable=python, path=sys.path)
+    with patch.object(popen_spawn_posix, "spawn", begins), patch.object(pools, "sys", found):
+        yield
 
 
 def fork_games(python: str) -> None:

@@ -95,6 +95,7 @@ def victims(timers: list[threading.Timer]) -> list[psutil.Process]:
     return [worker for timer in timers for worker in timer.args[1]]
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     options = {"max_episode_steps": 60, "workers": 3, "lanes": 6, "block": 4}
@@ -109,6 +110,7 @@ def test_workers_that_are_killed_change_nothing(policy, tmp_path, monkeypatch):
     assert set(psutil.Process().children()) <= set(before)
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_an_evaluation_survives_workers_that_are_killed_and_stopped(policy, tmp_path, monkeypatch):
     """16 real games while some worker is killed or stopped again and again."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

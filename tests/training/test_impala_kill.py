@@ -21,6 +21,8 @@ from agent_scaling.runtime.errors import InputError
 from tests.helpers.impala_runs import LANES, STEPS, child, history, run
 from tests.helpers.workers import game_workers, pool_memory
 
+pytestmark = pytest.mark.usefixtures("new_interpreters")
+
 FRAMES = LANES * STEPS
 WORKERS = 2
 BESIDE = [

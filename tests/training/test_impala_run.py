@@ -119,6 +119,7 @@ def test_two_ranks_play_games_of_their_own(tmp_path: Path) -> None:
     assert float(saved["state_dict"]["rewards.count"]) == 3 * 2 * FRAMES
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_a_game_that_fails_ends_the_run_and_all_games(tmp_path: Path) -> None:
     broken = ["+data.options.breaks_at=25", "data.asynchronous=true"]
     with pytest.raises(GameError, match="the corridor broke"):

@@ -137,6 +137,7 @@ def test_terminal_colours():
     assert text.plain == "\n".join(["x" * 80] * 24)
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_a_lost_worker_does_not_change_a_replay(best, played, monkeypatch):
     pools = []
     enter = Pool.__enter__
