@@ -67,14 +67,15 @@ def call_verb(cfg: DictConfig) -> Any:
     try:
         return call(cfg)
     except (InstantiationException, *MISSING) as error:
-        # Hydra wraps a target's exceptions.
+        # Hydra wraps a target's exceptions. None may be raised from what wraps it: where a verb
+        # calls another, whoever follows the causes would go round for ever.
         causes = list(chain_of(error))
         if said := next((c for c in causes if isinstance(c, (InputError, *MISSING))), None):
             if isinstance(said, InputError):
-                raise said from error
+                raise said from said.__cause__
             raise InputError(
                 f"{', '.join(missing_keys(cfg))}: must be given, as key=value"
             ) from error
         if line := unmade(causes):
             raise InputError(line) from error
-        raise causes[-1] from error
+        raise causes[-1] from None
