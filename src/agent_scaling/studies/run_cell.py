@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent_scaling.runtime.errors import InputError
+from agent_scaling.runtime.files import write_file
 from agent_scaling.runtime.locks import is_held
 from agent_scaling.runtime.processes import die_with_parent
 from agent_scaling.studies.plan_file import Run
@@ -119,7 +120,7 @@ def train_cell(run: Run, folder: Path, parent: str | None) -> State:
         if child.poll() is None:  # the launcher ends this worker: save first
             child.terminate()
             child.wait()
-    (output / "exit_status").write_text(str(status))
+    write_file(output / "exit_status", str(status))
     return progress(run, folder).state
 
 
