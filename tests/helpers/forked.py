@@ -103,7 +103,7 @@ IMPORTED = (
 
 
 YOUNG = 20_000
-"""New objects between collections of garbage; Python's own 700 take a tenth of the tests' time."""
+"""New objects between collections of garbage; with Python's own 700, the tests take 6 % longer."""
 
 
 def import_all() -> None:
